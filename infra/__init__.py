@@ -1,0 +1,1 @@
+"""Declarations around the pipeline: the demo, DVC's stages, the served model."""

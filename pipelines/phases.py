@@ -1,0 +1,68 @@
+"""Every phase as a ZenML step, made from its signature: `pipelines.phases.<phase>`."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zenml import get_step_context, step
+from zenml.config.cache_policy import CachePolicy
+from zenml.steps.base_step import BaseStep
+
+from pipelines.materializer import ArtifactMaterializer
+from steps import PHASES
+from steps.config import load_params, params_path
+from steps.core.errors import HeadstartError
+from steps.core.storage import Artifact
+from steps.phase import Phase, load_phase
+from steps.run import execute
+
+failure: HeadstartError | None = None
+"""Why a phase of this process failed, if one did."""
+
+
+def entrypoint(phase: Phase) -> Callable[..., Artifact]:
+    """Wrap a phase's function so that it runs as a nested run of the ZenML run."""
+
+    @functools.wraps(phase.function)
+    def run(**arguments: Any) -> Artifact:
+        cfg = arguments.pop("cfg")
+        try:
+            return execute(phase, arguments, cfg, get_step_context().pipeline_run.name)
+        except HeadstartError as error:
+            global failure
+            failure = error  # ZenML ends a run with an error of its own, without the reason
+            raise
+
+    run.__module__ = __name__
+    return run
+
+
+def data_fingerprint() -> str:
+    """Hash names, sizes and times of the data set's files: what ZenML compares before ingesting."""
+    path = str(load_params(params_path()).get("ingest_data", {}).get("path"))
+    lines = [path]
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            facts = (Path(folder) / name).stat()
+            lines.append(f"{folder}/{name} {facts.st_size} {facts.st_mtime_ns}")
+    if Path(path).is_file():
+        lines.append(f"{Path(path).stat().st_size} {Path(path).stat().st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def as_step(phase: Phase) -> BaseStep:
+    """Make the ZenML step of a phase; it is cached by content, params and code, helpers included."""
+    policy = CachePolicy(
+        include_artifact_ids=False,
+        file_dependencies=phase.code,
+        cache_func=None if phase.inputs else data_fingerprint,
+    )
+    decorate = step(name=phase.name, cache_policy=policy, output_materializers=ArtifactMaterializer)
+    return decorate(entrypoint(phase))
+
+
+globals().update({name: as_step(load_phase(name)) for name in PHASES})

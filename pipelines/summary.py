@@ -1,0 +1,40 @@
+"""The end of a run: one table on the screen, report.html and report.json beside each other."""
+
+from pathlib import Path
+from typing import Any
+
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+from zenml.models import PipelineRunResponse, StepRunResponse
+
+from pipelines.materializer import CONTENT, HEADLINE
+from steps import PHASES, tracking
+from steps.phase import load_phase
+from steps.summary import PhaseRow, show, write_report
+
+REPORTS = Path("reports")
+
+
+def summarise(run: PipelineRunResponse) -> None:
+    """Write and print the report of a run that is finished; others have nothing to report yet."""
+    run = Client().get_pipeline_run(run.id)
+    if run.status != ExecutionStatus.COMPLETED:
+        return
+    steps = run.steps
+    rows = [row_of(steps[name]) for name in PHASES]
+    folder = write_report(REPORTS / run.name, run.name, rows)
+    tracking.close_parent(run.name, folder)
+    show(rows, folder / "report.html")
+
+
+def row_of(step: StepRunResponse) -> PhaseRow:
+    """Return what one step did, with the folder of its artifact if that can be read here."""
+    phase = load_phase(step.name)
+    (output,) = step.outputs[phase.output]
+    facts: dict[str, Any] = output.run_metadata
+    reused = step.status == ExecutionStatus.CACHED
+    seconds = 0.0
+    if not reused and step.start_time and step.end_time:
+        seconds = (step.end_time - step.start_time).total_seconds()
+    folder = Path(f"{output.uri}/{CONTENT}")
+    return PhaseRow(step.name, phase.output, seconds, reused, str(facts["digest"]), facts[HEADLINE], folder)

@@ -1,0 +1,18 @@
+"""The phases of the pipeline: one file each, one pure function of the file's name.
+
+A phase takes artifacts and one config and returns one artifact. It knows no orchestrator.
+"""
+
+PHASES = (
+    "ingest_data",
+    "validate_data",
+    "measure_stats",
+    "cache_features",
+    "warm_up_head",
+    "search_lr_ratio",
+    "fine_tune",
+    "distill",
+    "evaluate",
+    "promote",
+)
+"""Every phase in an order in which it can run; the edges follow from the signatures."""

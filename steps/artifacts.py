@@ -1,0 +1,324 @@
+"""The nouns that travel between the phases. Each is frozen, and a folder of plain files on disk.
+
+Importing this module must stay cheap (looking at the DAG needs the types only), so what reads the
+files is imported where it is used.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from steps.core.storage import Artifact, Blob, Headline, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from steps.core.images import Preprocessing
+    from steps.core.network import Network
+
+
+def table_bytes(table: "pd.DataFrame") -> bytes:
+    """Write a table as parquet: the same bytes for the same rows."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read a parquet file."""
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+@dataclass(frozen=True)
+class Manifest(Artifact):
+    """The data set as a table, a row per sample, in an order that does not depend on file names.
+
+    Columns: path, label, split, group, sha256, bytes, format, mode, width, height, error.
+    """
+
+    table: "pd.DataFrame"
+    root: str
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {"manifest.parquet": table_bytes(self.table), "root.json": to_json({"root": self.root})}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        root = json.loads((folder / "root.json").read_bytes())["root"]
+        return cls(read_table(folder / "manifest.parquet"), root)
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        counts = self.table["split"].value_counts()
+        return {
+            "samples": len(self.table),
+            "classes": int(self.table["label"].nunique()),
+            **{split: int(counts.get(split, 0)) for split in ("train", "val", "test")},
+        }
+
+    def part(self, split: str) -> "pd.DataFrame":
+        """Return the rows of one split."""
+        return self.table[self.table["split"] == split]
+
+
+@dataclass(frozen=True)
+class Dataset(Manifest):
+    """The manifest without what is unfit, and what was found on the way."""
+
+    findings: list[dict[str, Any]]
+    suite: dict[str, Any]
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {
+            **super().files(),
+            "findings.json": to_json(self.findings),
+            "suite.json": to_json(self.suite),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        base = Manifest.read(folder)
+        findings, suite = (
+            json.loads((folder / f"{name}.json").read_bytes()) for name in ("findings", "suite")
+        )
+        return cls(base.table, base.root, findings, suite)
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        verdicts = [finding["verdict"] for finding in self.findings]
+        removed = sum(len(finding["quarantined"]) for finding in self.findings)
+        return {**super().headline(), "quarantined": removed, "warnings": verdicts.count("warn")}
+
+    def lineage(self) -> dict[str, str]:
+        """See `Artifact.lineage`."""
+        return {"data_digest": self.digest}
+
+    @property
+    def labels(self) -> list[str]:
+        """The class names; a class's number is its place here."""
+        return sorted(self.table["label"].unique())
+
+
+@dataclass(frozen=True)
+class Stats(Artifact):
+    """Per-channel mean and std, of the train split and of the pretraining, and which one is used."""
+
+    dataset: dict[str, list[float]]
+    pretrained: dict[str, list[float]]
+    choice: str
+    pixels: int
+    preprocessing: dict[str, Any]
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {"stats.json": to_json(vars_of(self))}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        return cls(**json.loads((folder / "stats.json").read_bytes()))
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        mean, std = (" ".join(f"{v:.3f}" for v in self.dataset[key]) for key in ("mean", "std"))
+        return {"mean": mean, "std": std, "choice": self.choice}
+
+    def look(self) -> "Preprocessing":
+        """Return the preprocessing with the chosen statistics."""
+        from steps.core.images import Preprocessing
+
+        return Preprocessing.from_dict(self.preprocessing)
+
+
+@dataclass(frozen=True)
+class Features(Artifact):
+    """The frozen-prefix cache: z and h of every (sample, view), in shards that are memory-mapped.
+
+    A shard holds z (samples, views, features) and h (samples, views, *shape at the boundary).
+    `index` has a row per sample: sha256, path, label (a number), split, shard, row.
+    """
+
+    index_table: "pd.DataFrame"
+    shards: dict[str, Path] = field(hash=False)
+    meta: dict[str, Any]
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {
+            "index.parquet": table_bytes(self.index_table),
+            "features.json": to_json(self.meta),
+            **self.shards,
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        shards = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
+        meta = json.loads((folder / "features.json").read_bytes())
+        return cls(read_table(folder / "index.parquet"), shards, meta)
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        stored = sum(path.stat().st_size for path in self.shards.values())
+        return {
+            "samples": len(self.index_table),
+            "views": self.meta["views"],
+            "boundary": f"{self.meta['boundary']} of {self.meta['stages']}",
+            "megabytes": round(stored / 1e6, 1),
+        }
+
+    def lineage(self) -> dict[str, str]:
+        """See `Artifact.lineage`."""
+        return {"weights_digest": self.meta["weights_sha256"]}
+
+
+@dataclass(frozen=True)
+class Classifier(Artifact):
+    """A trained model: all that is needed to predict, and the curve by which it got there."""
+
+    state: "dict[str, Tensor]" = field(repr=False)
+    meta: dict[str, Any]
+    """backbone, stages, labels, preprocessing, temperature."""
+    history: list[dict[str, Any]]
+    metrics: dict[str, float]
+    """What was measured on validation."""
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        from safetensors.torch import save
+
+        return {
+            "model.safetensors": save(self.state),
+            "classifier.json": to_json(self.meta),
+            "history.json": to_json(self.history),
+            "metrics.json": to_json(self.metrics),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        from safetensors.torch import load
+
+        meta, history, metrics = (
+            json.loads((folder / f"{name}.json").read_bytes())
+            for name in ("classifier", "history", "metrics")
+        )
+        return cls(load((folder / "model.safetensors").read_bytes()), meta, history, metrics)
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        return {**self.metrics, "epochs": len(self.history)}
+
+    @cached_property
+    def look(self) -> "Preprocessing":
+        """How an image becomes this model's input."""
+        from steps.core.images import Preprocessing
+
+        return Preprocessing.from_dict(self.meta["preprocessing"])
+
+    def network(self) -> "Network":
+        """Build the network with these weights."""
+        from steps.core.network import Network
+
+        network = Network.build(
+            self.meta["backbone"], len(self.meta["labels"]), self.look.side, keep=self.meta["stages"]
+        )
+        network.load_state(self.state)
+        return network
+
+
+@dataclass(frozen=True)
+class LearningRates(Artifact):
+    """The winner of the search, every trial, and the uniform-rate control."""
+
+    head_lr: float
+    ratio: float
+    trials: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {"learning_rates.json": to_json(vars_of(self))}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        return cls(**json.loads((folder / "learning_rates.json").read_bytes()))
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        return {"head_lr": self.head_lr, "ratio": self.ratio, **self.summary}
+
+
+@dataclass(frozen=True)
+class Report(Artifact):
+    """What the test set says: metrics with intervals, the predictions behind them, the page."""
+
+    metrics: dict[str, Any]
+    predictions: "pd.DataFrame"
+    html: str = field(repr=False)
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {
+            "metrics.json": to_json(self.metrics),
+            "predictions.parquet": table_bytes(self.predictions),
+            "report.html": self.html.encode(),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        metrics = json.loads((folder / "metrics.json").read_bytes())
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        return cls(metrics, read_table(folder / "predictions.parquet"), html)
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        accuracies = {
+            f"{model}_accuracy": metrics["accuracy"]["value"]
+            for model, metrics in self.metrics["models"].items()
+        }
+        gain = self.metrics["gain"]["accuracy"]
+        return {**accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
+
+
+@dataclass(frozen=True)
+class Decision(Artifact):
+    """The promotion verdict, with the evidence of every gate."""
+
+    verdict: str
+    gates: list[dict[str, Any]]
+    registered: dict[str, Any]
+
+    promoted: ClassVar[str] = "promoted"
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        return {"decision.json": to_json(vars_of(self))}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        return cls(**json.loads((folder / "decision.json").read_bytes()))
+
+    def headline(self) -> Headline:
+        """See `Artifact.headline`."""
+        passed = sum(gate["passed"] for gate in self.gates)
+        return {"verdict": self.verdict, "gates": f"{passed}/{len(self.gates)}"}
+
+
+def vars_of(artifact: Artifact) -> dict[str, Any]:
+    """Return a dataclass's own fields, without what is cached beside them."""
+    return {f.name: getattr(artifact, f.name) for f in fields(artifact)}  # type: ignore[arg-type]

@@ -1,0 +1,31 @@
+"""The frozen-prefix cache: each view goes through the frozen part of the network once, ever."""
+
+from typing import Annotated
+
+from steps.artifacts import Dataset, Features, Stats
+from steps.config import From
+from steps.core.config import BackboneConfig, CacheSettings, Unfreeze
+from steps.run import main
+from steps.scratch import scratch
+
+
+class CacheFeatures(CacheSettings):
+    """See params.yaml."""
+
+    backbone: Annotated[BackboneConfig, From("backbone")]
+    unfreeze: Annotated[Unfreeze, From("fine_tune.unfreeze")]
+    seed: Annotated[int, From("seed")]
+
+
+def cache_features(dataset: Dataset, stats: Stats, cfg: CacheFeatures) -> Annotated[Features, "features"]:
+    """Compute the pooled vector z, and h at the freeze boundary, of every sample and view."""
+    from steps.core.cache import build_cache
+
+    index, shards, meta = build_cache(
+        dataset.table, dataset.labels, dataset.root, stats.look(), cfg, scratch()
+    )
+    return Features(index, shards, meta)
+
+
+if __name__ == "__main__":
+    main(cache_features)

@@ -1,0 +1,1 @@
+"""What the phases are made of; usable from a notebook, without orchestrator or tracker."""

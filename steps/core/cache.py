@@ -1,0 +1,88 @@
+"""Lay out the frozen-prefix cache over a data set: which samples in which shard."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from steps.core.config import CacheSettings
+from steps.core.errors import BackboneError
+from steps.core.extraction import Extractor, Sample, Views
+from steps.core.files import Folder
+from steps.core.images import Preprocessing
+from steps.core.layouts import SPLITS
+from steps.core.network import Network
+from steps.core.storage import file_sha256
+from steps.core.weights import find_weights
+
+
+def build_cache(
+    table: pd.DataFrame,
+    labels: list[str],
+    root: str,
+    look: Preprocessing,
+    cfg: CacheSettings,
+    scratch: Path,
+) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
+    """Return the index (a row per sample), the shard files by name, and what describes them."""
+    weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch)
+    network = Network.build(cfg.backbone.name, len(labels), look.side, str(weights))
+    stages = len(network.stages)
+    extractor = Extractor(
+        network,
+        freeze_boundary(cfg.unfreeze, stages),
+        Views(look, cfg.augmentation, cfg.seed),
+        cfg.dtype,
+        cfg.micro_batch,
+        file_sha256(weights),
+        scratch / "features",
+    )
+    index, shards = [], {}
+    folder = Folder(root, scratch)
+    progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
+    for name, part, views in plan_shards(table, cfg.shard_samples, cfg.views):
+        samples = [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
+        shards[name] = extractor.shard(folder, samples, views)
+        numbers = part["label"].map(labels.index)
+        facts = part[["sha256", "path", "split"]]
+        index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
+        progress.update(len(part))
+    progress.close()
+    meta = {
+        "backbone": cfg.backbone.name,
+        "weights_sha256": extractor.weights_sha256,
+        "weights_file": weights.name,
+        "stages": stages,
+        "boundary": extractor.boundary,
+        "views": cfg.views,
+        "augmentation": cfg.augmentation.model_dump(),
+        "seed": cfg.seed,
+        "dtype": cfg.dtype,
+        "micro_batch": cfg.micro_batch,
+        "labels": labels,
+        "root": root,
+        "preprocessing": look.to_dict(),
+    }
+    return pd.concat(index, ignore_index=True), shards, meta
+
+
+def freeze_boundary(unfreeze: int | str, stages: int) -> int:
+    """Return how many stages are frozen when the last `unfreeze` of them, or all, are trained."""
+    if unfreeze == "all":
+        return 0
+    if not isinstance(unfreeze, int) or unfreeze > stages:
+        raise BackboneError(f"fine_tune.unfreeze: found {unfreeze}, expected 0 to {stages}, or all")
+    return stages - unfreeze
+
+
+def plan_shards(table: pd.DataFrame, size: int, views: int) -> list[tuple[str, pd.DataFrame, int]]:
+    """Return shard name, rows and number of seeded views; only train is looked at more than once."""
+    plan = []
+    for split in SPLITS:
+        rows = table[table["split"] == split]
+        for number, first in enumerate(range(0, len(rows), size)):
+            part = rows.iloc[first : first + size].reset_index(drop=True)
+            name = f"{split}-{number:05d}.safetensors"
+            plan.append((name, part, views if split == "train" else 0))
+    return plan

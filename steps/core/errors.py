@@ -1,0 +1,55 @@
+"""Everything that can be wrong, as one small tree.
+
+HeadstartError
+├── ParamsError      params.yaml: a key is missing, misspelt or out of range
+├── DataError        the data set cannot be read as one
+│   └── DataRejected the data set can be read, and is not fit to train on
+├── ArtifactError    a stored artifact is missing, broken or of another version
+├── BackboneError    unknown backbone, or weights that cannot be found or do not fit
+├── TrainingError    training cannot go on
+│   ├── Diverged     the loss is no longer finite
+│   └── FrozenDrift  a frozen parameter or buffer has changed
+└── RegistryError    the model registry is not in a state that promotion can work with
+
+A message says what was found, what was expected and what to do, and names the file or key.
+"""
+
+
+class HeadstartError(Exception):
+    """Base of every error that is raised on purpose."""
+
+
+class ParamsError(HeadstartError):
+    """Raised before any work, with every mistake of the file at once."""
+
+
+class DataError(HeadstartError):
+    """Raised when a folder, manifest or image cannot be understood."""
+
+
+class DataRejected(DataError):
+    """Raised when a critical check of the data set fails."""
+
+
+class ArtifactError(HeadstartError):
+    """Raised when a stored artifact is missing, broken or of another version."""
+
+
+class BackboneError(HeadstartError):
+    """Raised for an unknown backbone and for weights that are missing or do not fit."""
+
+
+class TrainingError(HeadstartError):
+    """Base of what can go wrong while training."""
+
+
+class Diverged(TrainingError):
+    """Raised at the first loss that is not finite."""
+
+
+class FrozenDrift(TrainingError):
+    """Raised when something frozen has changed: the cache would no longer be true."""
+
+
+class RegistryError(HeadstartError):
+    """Raised when the model registry is in a state that promotion cannot work with."""

@@ -1,0 +1,160 @@
+"""Fill the frozen-prefix cache: one decode, K views, one forward; a shard at a time.
+
+A shard's file name is a hash of all that its content depends on, so a shard that exists is right,
+and after a kill at most one shard is computed again. Memory does not grow with the data set.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import PIL
+import timm
+import torch
+import torchvision
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from steps.core.config import Augmentation
+from steps.core.files import Folder, prefetched
+from steps.core.images import (
+    Preprocessing,
+    normalise,
+    plain_view,
+    read_image,
+    seeded_view,
+    view_seed,
+)
+from steps.core.network import Network
+from steps.core.storage import file_sha256, write_file
+
+FORMAT = 1
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is needed to look at one sample."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a sample is looked at through: the deterministic view and `count` seeded ones."""
+
+    look: Preprocessing
+    ranges: Augmentation
+    seed: int
+
+    def of(self, image: Tensor, sample: Sample, count: int) -> Tensor:
+        """Return uint8 (1 + count, 3, side, side)."""
+        seeded = (self.one(image, sample, view) for view in range(1, count + 1))
+        return torch.stack([plain_view(image, self.look), *seeded])
+
+    def one(self, image: Tensor, sample: Sample, view: int) -> Tensor:
+        """Return one view; 0 is the deterministic one."""
+        if view == 0:
+            return plain_view(image, self.look)
+        seed = view_seed(self.seed, sample.sha256, view)
+        return seeded_view(image, self.look, self.ranges, seed)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Computes shards of z and h with one network, boundary and precision."""
+
+    network: Network
+    boundary: int
+    views: Views
+    dtype: str
+    micro_batch: int
+    weights_sha256: str
+    folder: Path
+
+    def key(self, samples: Sequence[Sample], count: int) -> str:
+        """Hash everything that a shard's bytes depend on."""
+        depends = {
+            "format": FORMAT,
+            "samples": [sample.sha256 for sample in samples],
+            "views": count,
+            "seed": self.views.seed if count else None,
+            "ranges": self.views.ranges.model_dump() if count else None,
+            "look": self.views.look.to_dict(),
+            "weights": self.weights_sha256,
+            "boundary": self.boundary,
+            "dtype": self.dtype,
+            "micro_batch": self.micro_batch,
+            "threads": torch.get_num_threads(),
+            "versions": [torch.__version__, torchvision.__version__, timm.__version__, PIL.__version__],
+            "code": [file_sha256(Path(__file__).with_name(f"{name}.py")) for name in CODE],
+        }
+        return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+    def shard(self, data: Folder, samples: Sequence[Sample], count: int) -> Path:
+        """Return the file of one shard, computed unless it is there already."""
+        path = self.folder / f"{self.key(samples, count)[:32]}.safetensors"
+        if not readable(path):
+            tensors = self.compute(data, samples, count)
+            write_file(path, save(tensors))
+        return path
+
+    def compute(self, data: Folder, samples: Sequence[Sample], count: int) -> dict[str, Tensor]:
+        """Return z (samples, 1 + count, features) and, above a boundary, h likewise."""
+
+        def look(sample: Sample) -> Tensor:
+            return self.views.of(read_image(data.read(sample.path)), sample, count)
+
+        pixels = (view for views in prefetched(look, samples, 16) for view in views)
+        outputs = [self.forward(torch.stack(batch)) for batch in batched(pixels, self.micro_batch)]
+        shape = (len(samples), 1 + count)
+        z = torch.cat([z for z, _ in outputs]).view(*shape, -1)
+        if not 0 < self.boundary < len(self.network.stages):
+            return {"z": z}  # at the top h is z; at the bottom it would be the pixels themselves
+        h = torch.cat([h for _, h in outputs])
+        return {"z": z, "h": h.view(*shape, *h.shape[1:])}
+
+    @torch.inference_mode()
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and h of uint8 views (n <= micro_batch, 3, side, side)."""
+        h = prefix(self.network, self.boundary, pixels, self.views.look, self.micro_batch)
+        z = self.network.embed(h, self.boundary)[: len(pixels)]
+        dtype = DTYPES[self.dtype]
+        return z.to(dtype), h[: len(pixels)].to(dtype, memory_format=torch.contiguous_format)
+
+
+CODE = ("images", "stages", "network", "extraction")
+
+
+def prefix(network: Network, boundary: int, pixels: Tensor, look: Preprocessing, micro_batch: int) -> Tensor:
+    """Take views to the boundary in a batch that is always full.
+
+    The last bits of a convolution depend on the size of the batch, so a short batch is filled up
+    with its first view: then a view's h depends on that view alone. The filling is returned too.
+    """
+    short = micro_batch - len(pixels)
+    filled = torch.cat([pixels, pixels[:1].expand(short, -1, -1, -1)]) if short else pixels
+    return network.run(normalise(filled, look), 0, boundary)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def readable(path: Path) -> bool:
+    """Say whether a shard exists with an intact header and length; safetensors checks both."""
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (FileNotFoundError, SafetensorError):
+        return False

@@ -1,0 +1,79 @@
+"""A data folder, on a disk or behind a URL: listing it and reading from it, never outside it."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import fsspec
+
+from steps.core.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Folder:
+    """Reads files below one root; remote files are kept on the local disk after the first read."""
+
+    def __init__(self, root: str, cache: Path) -> None:
+        """Open `root`, a local path or any fsspec URL; nothing is read yet."""
+        self.local = "://" not in root
+        if self.local:
+            self.fs, self.root = fsspec.filesystem("file"), os.path.realpath(root)
+        else:
+            protocol = root.split("://")[0]
+            self.fs, _ = fsspec.url_to_fs(
+                f"filecache::{root}", filecache={"cache_storage": str(cache / "remote")}
+            )
+            self.root = fsspec.filesystem(protocol)._strip_protocol(root).rstrip("/")
+        if not self.fs.exists(self.root):
+            raise DataError(f"{root} does not exist: set ingest_data.path to your data")
+
+    def is_file(self) -> bool:
+        """Say whether the root itself is a file (a manifest)."""
+        return bool(self.fs.isfile(self.root))
+
+    def parent(self, cache: Path) -> "Folder":
+        """Return the folder that holds the root."""
+        scheme = "" if self.local else self.fs.target_protocol + "://"
+        return Folder(f"{scheme}{self.root.rsplit('/', 1)[0]}", cache)
+
+    def list(self) -> list[str]:
+        """Return the path of every file, relative to the root, sorted; hidden ones left out."""
+        paths = (path.removeprefix(self.root).lstrip("/") for path in self.fs.find(self.root))
+        return sorted(p for p in paths if not any(part.startswith(".") for part in p.split("/")))
+
+    def read(self, path: str) -> bytes:
+        """Read one file.
+
+        Raises:
+            DataError: The path leads out of the root, or the file cannot be read.
+        """
+        full = f"{self.root}/{path}"
+        if self.local and not os.path.realpath(full).startswith(self.root + os.sep):
+            raise DataError(f"{path} leads out of {self.root}")
+        if ".." in path.split("/"):
+            raise DataError(f"{path} leads out of {self.root}")
+        try:
+            return bytes(self.fs.cat_file(full))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+
+    def read_root(self) -> bytes:
+        """Read the root itself, where it is a file."""
+        return bytes(self.fs.cat_file(self.root))
+
+
+def prefetched(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """Map in threads, in order, never more than `ahead` results in memory."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

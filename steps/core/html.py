@@ -1,0 +1,16 @@
+"""Self-contained HTML pages: no script, no style and no picture from anywhere else."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parents[2] / "steps/core/templates"
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill a template; what comes from the data is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(**content)

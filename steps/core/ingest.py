@@ -1,0 +1,90 @@
+"""What is known of a sample before it is decoded: content digest, size, format, mode."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from steps.core.errors import DataError
+from steps.core.files import Folder, prefetched
+from steps.core.images import open_image
+
+HUB = "hub:"
+COLUMNS = (
+    "path", "label", "split", "group", "sha256", "bytes", "format", "mode", "width", "height", "error",
+)  # fmt: skip
+
+
+def describe_files(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
+    """Add digest and header of every file; one that cannot be read gets an `error` instead."""
+    paths = list(table["path"])
+    facts = prefetched(lambda path: describe_file(folder, path), paths, 64)
+    progress = tqdm(facts, "hashing", len(paths), unit="file", disable=None)
+    described = pd.concat([table.reset_index(drop=True), pd.DataFrame(list(progress))], axis=1)
+    return described[list(COLUMNS)].astype({"error": object})
+
+
+def describe_file(folder: Folder, path: str) -> dict[str, Any]:
+    """Return digest, size, format, mode, width, height and error of one file."""
+    facts: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "format", "mode", "width", "height"))
+    try:
+        data = folder.read(path)
+    except DataError as error:
+        # Without content there is no digest; the path keeps the rows apart.
+        unread = hashlib.sha256(f"unreadable {path}".encode()).hexdigest()
+        return {**facts, "sha256": unread, "bytes": 0, "width": 0, "height": 0, "error": str(error)}
+    facts.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), width=0, height=0, error=None)
+    try:
+        image = open_image(data)
+    except DataError as error:
+        return {**facts, "error": str(error)}
+    return {
+        **facts, "format": image.format, "mode": image.mode,
+        "width": image.width, "height": image.height,
+    }  # fmt: skip
+
+
+def local_copy(path: str, cache: Path) -> str:
+    """Return `path`; a data set of the hub (`hub:NAME`) is written out as a folder first."""
+    if not path.startswith(HUB):
+        return path
+    from datasets import load_dataset
+
+    name = path.removeprefix(HUB)
+    folder = cache / "hub" / name.replace("/", "--")
+    if not folder.is_dir():
+        try:
+            splits = load_dataset(name)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DataError(f"hub data set {name} cannot be loaded: {error}") from None
+        write_dataset(splits, folder)
+    return str(folder)
+
+
+def write_dataset(splits: Any, folder: Path) -> None:
+    """Write a `datasets.DatasetDict` with an image and a label column as split/class/file.
+
+    Raises:
+        DataError: There is no image column, or no class label column.
+    """
+    from datasets import ClassLabel, Image
+
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
+    for split, rows in splits.items():
+        image = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
+        label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
+        if image is None or label is None:
+            raise DataError(f"split {split} has columns {list(rows.features)}; expected an image and a label")
+        names = rows.features[label].names
+        for number, row in enumerate(rows.cast_column(image, Image(decode=False))):
+            source = row[image]
+            data = source["bytes"] or Path(source["path"]).read_bytes()
+            ending = Path(source["path"] or "x.png").suffix or ".png"
+            target = staged / split / names[row[label]].replace("/", "_") / f"{number:07d}{ending}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged.rename(folder)

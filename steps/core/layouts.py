@@ -1,0 +1,124 @@
+"""How a data set lies on disk, read into one table: path, label, split, group (the last two or None).
+
+Layouts: `class/file`, `split/class/file`, or a CSV or parquet manifest with columns path and label
+and, if wanted, split and group.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from steps.core.errors import DataError
+from steps.core.files import Folder
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MANIFEST_ENDINGS = (".csv", ".parquet")
+
+
+def read_layout(root: str, cache: Path) -> tuple[Folder, pd.DataFrame]:
+    """Return the folder that the paths are relative to, and the table.
+
+    Raises:
+        DataError: There is nothing there that could be a data set.
+    """
+    folder = Folder(root, cache)
+    if folder.is_file():
+        return folder.parent(cache), read_manifest(folder)
+    rows = [path_row(path) for path in folder.list() if path.lower().endswith(IMAGE_ENDINGS)]
+    if not rows:
+        raise DataError(
+            f"{root} holds no images: expected class/file, split/class/file, or a manifest "
+            f"({', '.join(MANIFEST_ENDINGS)}) with columns path and label"
+        )
+    table = pd.DataFrame(rows)
+    if (table["parts"].str.len() < 2).any():
+        loose = table.loc[table["parts"].str.len() < 2, "path"].iloc[0]
+        raise DataError(f"{root}/{loose} lies in no class folder: expected class/file")
+    firsts = {parts[0].lower() for parts in table["parts"]}
+    if firsts <= set(SPLIT_NAMES) and (table["parts"].str.len() >= 3).all():
+        table["split"] = [SPLIT_NAMES[parts[0].lower()] for parts in table["parts"]]
+        table["label"] = [parts[1] for parts in table["parts"]]
+    else:
+        table["split"] = None
+        table["label"] = [parts[0] for parts in table["parts"]]
+    table["group"] = None
+    return folder, table[["path", "label", "split", "group"]]
+
+
+def path_row(path: str) -> dict[str, object]:
+    """Keep a path with its parts."""
+    return {"path": path, "parts": path.split("/")}
+
+
+def read_manifest(folder: Folder) -> pd.DataFrame:
+    """Read a manifest file.
+
+    Raises:
+        DataError: It cannot be parsed, a column is missing, or a split has an unknown name.
+    """
+    name, data = folder.root, folder.read_root()
+    try:
+        if name.lower().endswith(".parquet"):
+            table = pd.read_parquet(io.BytesIO(data))
+        elif name.lower().endswith(".csv"):
+            table = pd.read_csv(io.BytesIO(data), dtype=str, encoding="utf-8-sig")
+        else:
+            raise DataError(f"{name} is neither a folder nor a manifest ({MANIFEST_ENDINGS})")
+    except (ValueError, OSError) as error:  # UnicodeDecodeError and ParserError are ValueErrors
+        raise DataError(f"{name} cannot be read as a manifest in UTF-8: {error}") from None
+    missing = {"path", "label"} - set(table.columns)
+    if missing:
+        raise DataError(f"{name} has no column {sorted(missing)}; found {list(table.columns)}")
+    for optional in ("split", "group"):
+        if optional not in table:
+            table[optional] = None
+    table = table[["path", "label", "split", "group"]].astype(object)
+    table = table.where(table.notna(), None)
+    for column in ("path", "label"):
+        if table[column].isna().any():
+            row = int(table[column].isna().to_numpy().argmax()) + 2
+            raise DataError(f"{name} line {row}: {column} is empty")
+    unknown = sorted({str(s) for s in table["split"].dropna()} - set(SPLIT_NAMES))
+    if unknown:
+        raise DataError(f"{name}: split is {unknown}; expected one of {sorted(SPLIT_NAMES)}")
+    table["label"] = table["label"].map(str)
+    table["split"] = [None if s is None else SPLIT_NAMES[s] for s in table["split"]]
+    return table
+
+
+def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -> list[str]:
+    """Return a split per row; rows that have one keep it.
+
+    A row's place is a hash of the seed and its group (or, without one, of its content), so adding
+    files never moves old ones, copies of one picture stay together, and groups are never divided.
+    Splits that the data set brings along are never added to by this, except that a missing one is
+    carved out of train.
+    """
+    given = {s for s in table["split"] if s is not None}
+    if given and "train" not in given:
+        raise DataError(f"the data set has splits {sorted(given)} but no train")
+    open_splits = [s for s in SPLITS if s == "train" or s not in given]
+    total = sum(fractions[s] for s in open_splits)
+
+    def place(key: str) -> str:
+        digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+        position = int.from_bytes(digest[:8], "big") / 2**64 * total
+        for split in reversed(open_splits):  # test first: its members depend on its own share only
+            position -= fractions[split]
+            if position < 0:
+                return split
+        return "train"
+
+    keys = table["group"].where(table["group"].notna(), table["sha256"])
+    return [
+        split if split is not None and split != "train" else place(str(key))
+        for split, key in zip(table["split"], keys, strict=True)
+    ]

@@ -1,0 +1,22 @@
+"""What a data set must be like; apart from the checks themselves, whose library is slow to import."""
+
+from typing import Literal
+
+from steps.core.config import Config, Count, Fraction
+
+
+class Limits(Config):
+    """What a data set must be like."""
+
+    formats: list[str]
+    labels: list[str] | None
+    """The class names that may occur; null allows any."""
+    min_side: Count
+    max_side: Count
+    min_per_class: Count
+    """Samples of every class in every split."""
+    max_unreadable: Fraction
+    split_tolerance: Fraction
+    """How far a split's share of the samples may lie from the one asked for."""
+    duplicates: Literal["pass", "warn", "fail"]
+    """What a file that occurs twice amounts to."""

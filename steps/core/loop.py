@@ -1,0 +1,162 @@
+"""The training loop: one for head warm-up, fine-tuning, search trials and distillation."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from steps.core.batches import Batches
+from steps.core.config import Recipe
+from steps.core.errors import Diverged
+from steps.core.network import Network, assert_frozen, frozen_digest
+from steps.core.tasks import Task
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; the validation figures are of the very weights held after it."""
+
+    epoch: int
+    train_loss: float
+    """Mean of the task's loss over the epoch's steps, in nats."""
+    val_loss: float
+    """Mean cross-entropy on validation, in nats, whatever the task."""
+    val_accuracy: float
+    head_lr: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best epoch's weights and the whole curve."""
+
+    network: Network
+    history: list[Epoch]
+    best: Epoch
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the curve as plain json types."""
+        return [asdict(epoch) for epoch in self.history]
+
+
+def fit(
+    network: Network, task: Task, batches: Batches, recipe: Recipe, groups: list[dict[str, Any]]
+) -> Iterator[Epoch]:
+    """Train in place, one epoch per item.
+
+    Raises:
+        Diverged: A loss is not finite; says which rate to lower.
+    """
+    accelerator = Accelerator()
+    optimizer = torch.optim.AdamW(groups)
+    schedule = make_schedule(optimizer, recipe, batches.steps())
+    model, optimizer = accelerator.prepare(network, optimizer)
+    start = batches.source.start
+    for epoch in range(1, recipe.epochs + 1):
+        generator = torch.Generator().manual_seed(batches.seed * 7_919 + epoch)
+        model.train()
+        losses = []
+        for step, batch in enumerate(batches.train(epoch)):
+            batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+            loss = task(model, batch, start, generator)
+            if not math.isfinite(loss.item()):
+                raise Diverged(explain_divergence(epoch, step, optimizer.param_groups))
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            if recipe.clip_norm is not None:
+                accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        logits, labels = predict(model, batches, "val")
+        yield Epoch(
+            epoch,
+            sum(losses) / len(losses),
+            float(F.cross_entropy(logits, labels)),
+            float((logits.argmax(dim=1) == labels).float().mean()),
+            float(optimizer.param_groups[-1]["lr"]),
+        )
+
+
+def train(
+    network: Network,
+    boundary: int,
+    task: Task,
+    batches: Batches,
+    recipe: Recipe,
+    groups: list[dict[str, Any]],
+    on_epoch: Callable[[Epoch], None],
+) -> Trained:
+    """Run `fit`, stop after `patience` epochs without a better validation loss, keep the best.
+
+    Raises:
+        FrozenDrift: Something below the boundary has changed.
+        Diverged: See `fit`.
+    """
+    before = frozen_digest(network, boundary)
+    history: list[Epoch] = []
+    best: Epoch | None = None
+    weights: dict[str, Tensor] = {}
+    for epoch in fit(network, task, batches, recipe, groups):
+        history.append(epoch)
+        on_epoch(epoch)
+        if best is None or epoch.val_loss < best.val_loss:
+            best, weights = epoch, copy.deepcopy(network.state_dict())
+        if epoch.epoch - best.epoch >= recipe.patience:
+            break
+    if best is None:
+        raise Diverged("no epoch was trained")
+    assert_frozen(network, boundary, before)
+    network.load_state_dict(weights)
+    return Trained(network.eval(), history, best)
+
+
+@torch.inference_mode()
+def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Tensor]:
+    """Return logits (n, classes) and labels (n,) of a split, through the deterministic view."""
+    network.eval()
+    device = next(network.parameters()).device
+    pairs = [
+        (network(batch.x.to(device), batches.source.start).float().cpu(), batch.y)
+        for batch in batches.plain(split)
+    ]
+    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
+    """Return the schedule, in optimiser steps over the whole of the training."""
+    total = max(1, recipe.epochs * steps_per_epoch)
+    if recipe.schedule == "one_cycle":
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        rise = min(max(recipe.warmup, 1 / total), 1 - 1 / total) if total > 1 else 0.5
+        return OneCycleLR(optimizer, peaks, total + 1, pct_start=rise, cycle_momentum=False)
+    rise = round(recipe.warmup * total)
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        if recipe.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def explain_divergence(epoch: int, step: int, groups: list[dict[str, Any]]) -> str:
+    """Name the group that was most likely too fast: the one whose weights have grown most."""
+    norms = {
+        group["name"]: max((float(p.detach().abs().max()) for p in group["params"]), default=0.0)
+        for group in groups
+    }
+    worst = max(norms, key=lambda name: (not math.isfinite(norms[name]), norms[name]))
+    rate = next(group["lr"] for group in groups if group["name"] == worst)
+    return (
+        f"the loss is not finite in epoch {epoch}, step {step}; the largest weights are in {worst} "
+        f"(learning rate {rate:.1e}): lower its rate, or set clip_norm"
+    )

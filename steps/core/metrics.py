@@ -1,0 +1,173 @@
+"""Metrics of a classifier, each with a bootstrap interval; comparisons are paired.
+
+Intervals are percentile intervals (Efron 1979) over resampled test samples; two models are compared
+on the same resamples. ECE: Guo et al. 2017, "On calibration of modern neural networks", 15 bins.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Metric = Callable[["Outcome", Ints], float]
+
+ECE_BINS = 15
+
+
+class Outcome:
+    """Probabilities (n, classes) and labels (n,), with what the metrics share worked out once."""
+
+    def __init__(self, logits: Floats, labels: Ints, temperature: float) -> None:
+        """Take logits (n, classes); `temperature` divides them before the softmax."""
+        self.labels = labels
+        self.classes = logits.shape[1]
+        self.raw = softmax(logits, axis=1)
+        self.probabilities = softmax(logits / temperature, axis=1)
+        self.predicted = logits.argmax(axis=1)
+        self.nll = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
+
+    def confusion(self, rows: Ints) -> Floats:
+        """Return counts (classes, classes), true class by predicted class."""
+        cells = self.labels[rows] * self.classes + self.predicted[rows]
+        counts = np.bincount(cells, minlength=self.classes**2).astype(float)
+        return counts.reshape(self.classes, self.classes)
+
+
+def accuracy(outcome: Outcome, rows: Ints) -> float:
+    """Return the share of right answers."""
+    return float((outcome.predicted[rows] == outcome.labels[rows]).mean())
+
+
+def balanced_accuracy(outcome: Outcome, rows: Ints) -> float:
+    """Return the mean recall of the classes that occur."""
+    counts = outcome.confusion(rows)
+    present = counts.sum(axis=1) > 0
+    return float((counts.diagonal()[present] / counts.sum(axis=1)[present]).mean())
+
+
+def macro_f1(outcome: Outcome, rows: Ints) -> float:
+    """Return the mean F1 of the classes that occur or are predicted."""
+    return float(per_class(outcome.confusion(rows))["f1"].mean())
+
+
+def negative_log_likelihood(outcome: Outcome, rows: Ints) -> float:
+    """Return nats per sample, calibrated."""
+    return float(outcome.nll[rows].mean())
+
+
+def ece(outcome: Outcome, rows: Ints) -> float:
+    """Return the calibrated probabilities' expected calibration error, a fraction of 1."""
+    return calibration_error(outcome.probabilities[rows], outcome.labels[rows])
+
+
+def ece_uncalibrated(outcome: Outcome, rows: Ints) -> float:
+    """Return the same before the temperature."""
+    return calibration_error(outcome.raw[rows], outcome.labels[rows])
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "nll": negative_log_likelihood,
+    "ece": ece,
+    "ece_uncalibrated": ece_uncalibrated,
+}
+
+
+def per_class(counts: Floats) -> dict[str, Floats]:
+    """Return precision, recall, f1 (0 where undefined) per class that occurs or is predicted."""
+    hits, truth, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    seen = (truth + guessed) > 0
+
+    def ratio(top: Floats, bottom: Floats) -> Floats:
+        quotient = np.zeros_like(top)
+        np.divide(top, bottom, out=quotient, where=bottom > 0)
+        seen_only: Floats = quotient[seen]
+        return seen_only
+
+    return {
+        "precision": ratio(hits, guessed),
+        "recall": ratio(hits, truth),
+        "f1": ratio(2 * hits, truth + guessed),
+        "support": truth[seen],
+        "class": np.flatnonzero(seen).astype(float),
+    }
+
+
+def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, float]]:
+    """Return count, mean confidence and accuracy of each of the bins that is not empty."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    return [
+        {
+            "count": float((bins == b).sum()),
+            "confidence": float(confidence[bins == b].mean()),
+            "accuracy": float(right[bins == b].mean()),
+        }
+        for b in np.unique(bins)
+    ]
+
+
+def calibration_error(probabilities: Floats, labels: Ints) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by the bins' counts."""
+    rows = reliability(probabilities, labels)
+    gaps = (row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows)
+    return sum(gaps) / len(labels)
+
+
+def resamples(count: int, draws: int, seed: int) -> Iterator[Ints]:
+    """Yield `draws` bootstrap samples of the row numbers; the same for the same arguments."""
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield generator.integers(0, count, count)
+
+
+def interval(values: Floats, point: float, level: float) -> dict[str, float]:
+    """Return value, low and high of a percentile interval."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return {"value": point, "low": float(low), "high": float(high)}
+
+
+def evaluate(outcome: Outcome, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
+    """Return every metric as value, low, high."""
+    everything = np.arange(len(outcome.labels))
+    samples = list(resamples(len(everything), draws, seed))
+    found = {}
+    for name, metric in METRICS.items():
+        drawn = np.array([metric(outcome, rows) for rows in samples])
+        found[name] = interval(drawn, metric(outcome, everything), level)
+    return found
+
+
+def compare(better: Outcome, worse: Outcome, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
+    """Return the paired difference of every metric, first model minus second."""
+    if not np.array_equal(better.labels, worse.labels):
+        raise ValueError("a paired comparison needs the same samples in the same order")
+    everything = np.arange(len(better.labels))
+    samples = list(resamples(len(everything), draws, seed))
+    return {
+        name: interval(
+            np.array([metric(better, rows) - metric(worse, rows) for rows in samples]),
+            metric(better, everything) - metric(worse, everything),
+            level,
+        )
+        for name, metric in METRICS.items()
+    }
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """Return the temperature with the least negative log-likelihood, between 1/20 and 20."""
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-scaled[np.arange(len(labels)), labels].mean())
+
+    found = minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded")
+    return float(np.exp(found.x))

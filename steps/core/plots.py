@@ -1,0 +1,91 @@
+"""The pictures of the report, as PNG data URIs: the page needs no other file."""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from steps.core.images import open_image
+
+INK, ACCENT, PALE = "#1f2a37", "#0f766e", "#94a3b8"
+
+
+def data_uri(figure: Figure) -> str:
+    """Draw a figure, the same bytes every time, and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    return png_uri(buffer.getvalue())
+
+
+def png_uri(data: bytes) -> str:
+    """Put PNG bytes into a URI."""
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def thumbnail(data: bytes, side: int = 120) -> str:
+    """Return an image file as a small picture; tiny ones are enlarged."""
+    image = open_image(data).convert("RGB")
+    scale = side / max(image.size)
+    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    buffer = io.BytesIO()
+    small.save(buffer, format="png")
+    return png_uri(buffer.getvalue())
+
+
+def confusion(counts: NDArray[np.float64], labels: list[str]) -> str:
+    """Draw a confusion matrix, true class by predicted class, rows as fractions."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = min(12.0, 2.5 + 0.45 * len(labels))
+    figure, axis = plt.subplots(figsize=(size, size))
+    axis.imshow(share, cmap="BuGn", vmin=0, vmax=1)
+    ticks = range(len(labels))
+    axis.set_xticks(ticks, labels, rotation=90, fontsize=8)
+    axis.set_yticks(ticks, labels, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if len(labels) <= 20:
+        for row in ticks:
+            for column in ticks:
+                if count := int(counts[row, column]):
+                    ink = "white" if share[row, column] > 0.6 else INK
+                    axis.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=8)
+    return data_uri(figure)
+
+
+def reliability(rows: Mapping[str, list[dict[str, float]]]) -> str:
+    """Draw accuracy against confidence, before and after the temperature."""
+    figure, axis = plt.subplots(figsize=(4.2, 4.2))
+    axis.plot([0, 1], [0, 1], color=PALE, linestyle="--", linewidth=1)
+    for name, colour in (("before", PALE), ("after", ACCENT)):
+        points = [(row["confidence"], row["accuracy"], row["count"]) for row in rows[name]]
+        x, y, count = zip(*points, strict=True)
+        sizes = 20 + 180 * np.array(count) / sum(count)
+        axis.plot(x, y, color=colour, linewidth=1)
+        axis.scatter(x, y, s=sizes, color=colour, label=f"{name} the temperature", alpha=0.8)
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    axis.legend(frameon=False, fontsize=8)
+    return data_uri(figure)
+
+
+def curves(histories: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Draw training and validation loss per epoch, a panel per model."""
+    figure, axes = plt.subplots(1, len(histories), figsize=(3.6 * len(histories), 3.0), squeeze=False)
+    for axis, (name, rows) in zip(axes[0], histories.items(), strict=True):
+        epochs = [row["epoch"] for row in rows]
+        axis.plot(epochs, [row["train_loss"] for row in rows], color=PALE, label="train")
+        axis.plot(epochs, [row["val_loss"] for row in rows], color=ACCENT, label="validation")
+        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("loss, nats")
+        axis.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return data_uri(figure)

@@ -1,0 +1,188 @@
+"""The declarative checks of a manifest, as Great Expectations suites built from the params.
+
+Three tables are checked: `samples` (a row per sample), `cells` (a row per class and split) and
+`splits` (a row per split). A check that fails is a warning, or stops the pipeline.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from steps.core.errors import DataError
+from steps.core.files import Folder, prefetched
+from steps.core.images import read_image
+from steps.core.layouts import SPLITS
+from steps.core.limits import Limits
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # before the import, or it is too late
+
+import great_expectations as gx
+
+COLUMNS = ("path", "label", "split", "group", "sha256", "bytes", "format", "mode", "width", "height")
+SHOWN = 20
+
+
+def declare(limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
+    """Return the suites as plain json: per table a list of expectation, arguments, meaning."""
+
+    def expect(kind: str, verdict: str, says: str, remedy: str, **kwargs: Any) -> dict[str, Any]:
+        meta = {"verdict": verdict, "says": says, "remedy": remedy}
+        return {"type": kind, "kwargs": kwargs, "meta": meta}
+
+    values, between = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeBetween"
+    samples = [
+        *(
+            expect("ExpectColumnToExist", "fail", f"column {c} exists", "run ingest_data again", column=c)
+            for c in COLUMNS
+        ),
+        expect(
+            "ExpectColumnValuesToBeNull", "fail", "images can be read",
+            "repair the files, or raise validate_data.max_unreadable",
+            column="error", mostly=1 - limits.max_unreadable,
+        ),
+        expect(
+            "ExpectColumnValuesToBeUnique", "fail", "every path occurs once",
+            "remove the repeated lines from the manifest", column="path",
+        ),
+        expect(
+            values, "fail", "file formats are allowed ones", "convert the files, or add the format "
+            "to validate_data.formats", column="format", value_set=limits.formats,
+        ),
+        *(
+            expect(
+                between, "warn", f"{side} lies between the limits", "look at these files; they are "
+                "used as they are", column=side, min_value=limits.min_side, max_value=limits.max_side,
+            )
+            for side in ("width", "height")
+        ),
+        expect(
+            values, "fail", "splits are known", "use train, val and test",
+            column="split", value_set=list(SPLITS),
+        ),
+    ]  # fmt: skip
+    if limits.labels is not None:
+        samples.append(
+            expect(
+                values, "fail", "labels are in the list", "correct the labels, or validate_data.labels",
+                column="label", value_set=limits.labels,
+            )
+        )  # fmt: skip
+    if limits.duplicates != "pass":
+        samples.append(
+            expect(
+                "ExpectColumnValuesToBeUnique", limits.duplicates, "every content occurs once",
+                "keep one file of each pair", column="sha256",
+            )
+        )  # fmt: skip
+    cells = [
+        expect(
+            between, "fail", "every class is in every split", "add samples of these classes, or "
+            "lower validate_data.min_per_class", column="count", min_value=limits.min_per_class,
+        ),
+    ]  # fmt: skip
+    splits = [
+        expect(
+            between, "warn", f"the share of {split} is near the one asked for", "nothing, if the "
+            "data set brings its own splits", column=split,
+            min_value=max(0.0, fractions[split] - limits.split_tolerance),
+            max_value=min(1.0, fractions[split] + limits.split_tolerance),
+        )
+        for split in SPLITS
+    ]  # fmt: skip
+    return {"samples": samples, "cells": cells, "splits": splits}
+
+
+def decode_all(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
+    """Decode every image once; return the table with `error` set where that failed."""
+
+    def attempt(row: tuple[str, str | None]) -> str | None:
+        path, error = row
+        if error is not None:
+            return error
+        try:
+            read_image(folder.read(path))
+        except DataError as problem:
+            return str(problem)
+        return None
+
+    known = [error if isinstance(error, str) else None for error in table["error"]]
+    rows = list(zip(table["path"], known, strict=True))
+    errors = tqdm(prefetched(attempt, rows, 32), "decoding", len(rows), unit="file", disable=None)
+    return table.assign(error=pd.Series(list(errors), index=table.index, dtype=object))
+
+
+def quarantine(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the finding that lists what is left out, each file with its reason."""
+    bad = table[table["error"].notna()]
+    removed = [{"path": p, "reason": e} for p, e in zip(bad["path"], bad["error"], strict=True)]
+    return {
+        "check": "no sample had to be left out",
+        "verdict": "warn" if removed else "pass",
+        "observed": f"{len(removed)} of {len(table)}",
+        "files": [row["path"] for row in removed[:SHOWN]],
+        "values": [row["reason"] for row in removed[:SHOWN]],
+        "accused": len(removed),
+        "remedy": "repair or remove these files" if removed else "",
+        "quarantined": removed,
+    }
+
+
+def tables_of(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the tables that the suites are about; `name` says which rows a finding means."""
+    usable = samples[samples["error"].isna()]
+    every = pd.MultiIndex.from_product([sorted(samples["label"].unique()), SPLITS], names=["label", "split"])
+    counts = usable.groupby(["label", "split"]).size().reindex(every, fill_value=0)
+    cells = counts.rename("count").reset_index()
+    cells["name"] = cells["label"] + " in " + cells["split"]
+    shares = usable["split"].value_counts(normalize=True).reindex(list(SPLITS), fill_value=0.0)
+    return {
+        "samples": samples.assign(name=samples["path"]),
+        "cells": cells,
+        "splits": pd.DataFrame([{**shares.to_dict(), "name": "the data set"}]),
+    }
+
+
+def check(samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Run the suites; return a finding per expectation, with the rows it accuses."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    findings = []
+    for name, table in tables_of(samples).items():
+        asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
+        batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
+        expectations = [getattr(gx.expectations, row["type"])(**row["kwargs"]) for row in suites[name]]
+        suite = gx.ExpectationSuite(name, expectations=expectations)
+        results = batch.validate(suite, result_format={
+            "result_format": "COMPLETE", "unexpected_index_column_names": ["name"],
+        })  # fmt: skip
+        configured = ((r.expectation_config, r) for r in results.results)
+        by_key = {signature(config.type, config.kwargs): r for config, r in configured}
+        for row, expectation in zip(suites[name], expectations, strict=True):
+            result = by_key[signature(expectation.expectation_type, row["kwargs"])]
+            findings.append(finding(row, bool(result.success), result.result, result.exception_info))
+    return findings
+
+
+def signature(kind: str, kwargs: Mapping[str, Any]) -> tuple[str, str]:
+    """Identify an expectation within a suite; the results come in an order of their own."""
+    return kind, str(kwargs.get("column"))
+
+
+def finding(row: Mapping[str, Any], success: bool, result: Mapping[str, Any], trouble: Any) -> dict[str, Any]:
+    """Put one result into the words of the report."""
+    accused = [str(item["name"]) for item in result.get("unexpected_index_list") or []]
+    values = [str(value) for value in result.get("unexpected_list") or []]
+    observed = f"{len(accused)} of {result.get('element_count')}" if result else str(trouble)[:200]
+    return {
+        "check": row["meta"]["says"],
+        "verdict": "pass" if success else row["meta"]["verdict"],
+        "observed": observed,
+        "files": accused[:SHOWN],
+        "values": values[:SHOWN],
+        "accused": len(accused),
+        "remedy": "" if success else row["meta"]["remedy"],
+        "quarantined": [],
+    }

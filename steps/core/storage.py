@@ -1,0 +1,166 @@
+"""An artifact on disk: a folder of named files with one content digest, written atomically."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic_core import CoreSchema, core_schema
+
+from steps.core.errors import ArtifactError
+
+INDEX = "artifact.json"
+VERIFY_BYTES = 64 * 2**20  # larger files are checked by size only: a load must stay cheap
+
+Blob = bytes | Path
+Headline = dict[str, float | int | str]
+
+
+class Artifact(ABC):
+    """A noun that travels between phases. Subclasses are frozen dataclasses."""
+
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        """Let pydantic, by which ZenML checks a step's arguments, ask for the type and no more."""
+        return core_schema.is_instance_schema(cls)
+
+    @abstractmethod
+    def files(self) -> Mapping[str, Blob]:
+        """Return the content: relative file name to bytes, or to a file that holds them."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path) -> Self:
+        """Build the artifact from a folder whose files have been verified."""
+
+    def headline(self) -> Headline:
+        """Return the few numbers a person wants to see in a table."""
+        return {}
+
+    def lineage(self) -> dict[str, str]:
+        """Return the digests by which the whole run should be found again."""
+        return {}
+
+    @cached_property
+    def index(self) -> bytes:
+        """The table of contents as json: kind, format version, SHA-256 and size per file."""
+        table = {name: describe(blob) for name, blob in self.files().items()}
+        content = {"kind": type(self).__name__, "version": self.version, "files": table}
+        return to_json(content)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 over every file's name and content."""
+        return hashlib.sha256(self.index).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write the artifact to `folder`, replacing what is there; all or nothing."""
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, blob in self.files().items():
+                place(blob, staged / name)
+            write_file(staged / INDEX, self.index)
+            staged.chmod(0o755)
+            replace_folder(staged, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the artifact from `folder`.
+
+        Raises:
+            ArtifactError: The folder is no such artifact, or one of its files is missing or broken.
+        """
+        folder = Path(folder)
+        verify(folder, cls.__name__, cls.version)
+        artifact = cls.read(folder)
+        vars(artifact)["index"] = (folder / INDEX).read_bytes()
+        return artifact
+
+
+def verify(folder: Path, kind: str, version: int) -> None:
+    """Check `folder` against its own index; name the broken file and what to do about it."""
+    remedy = f"delete {folder} and run the phase that writes it again"
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+        found = (index["kind"], index["version"])
+        files = {str(name): (row["sha256"], row["bytes"]) for name, row in index["files"].items()}
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder / INDEX} is missing: run the phase that writes it") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{folder / INDEX} is not an index ({error!r}); {remedy}") from None
+    if found != (kind, version):
+        raise ArtifactError(
+            f"{folder} holds {found[0]} version {found[1]}, expected {kind} version {version}; {remedy}"
+        )
+    for name, (sha256, size) in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; {remedy}")
+        if path.stat().st_size != size:
+            raise ArtifactError(f"{path} has {path.stat().st_size} bytes, expected {size}; {remedy}")
+        if size <= VERIFY_BYTES and file_sha256(path) != sha256:
+            raise ArtifactError(f"{path} does not match its recorded SHA-256; {remedy}")
+
+
+def describe(blob: Blob) -> dict[str, Any]:
+    """Return SHA-256 and size of a blob."""
+    if isinstance(blob, Path):
+        return {"sha256": file_sha256(blob), "bytes": blob.stat().st_size}
+    return {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file without holding it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_json(content: object) -> bytes:
+    """Serialise to json that is the same for the same content."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write and fsync, by way of a name that nobody reads, so that a crash leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def place(blob: Blob, target: Path) -> None:
+    """Write bytes, or hard-link a file (copy where the file system cannot link)."""
+    if isinstance(blob, bytes):
+        write_file(target, blob)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(blob)
+    except OSError:
+        shutil.copyfile(blob, target)
+
+
+def replace_folder(staged: Path, folder: Path) -> None:
+    """Move `staged` to `folder`; what was there goes away only after the move has worked."""
+    if not folder.exists():
+        staged.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    folder.rename(old / "old")
+    staged.rename(folder)
+    shutil.rmtree(old)

@@ -1,0 +1,98 @@
+"""What is minimised. A task turns a batch into a loss; the loop knows no more than that."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steps.core.batches import Batch
+from steps.core.config import Recipe
+from steps.core.network import Network
+
+
+class Task(Protocol):
+    """Turns a batch that enters the network at boundary `start` into a mean loss in nats."""
+
+    def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """Return the loss, a scalar with gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Cross-entropy with label smoothing, and MixUp or CutMix at the boundary if wanted."""
+
+    recipe: Recipe
+
+    def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """See `Task`."""
+        x, share, partner = mix(batch.x, self.recipe, generator)
+        logits = network(x, start)
+        loss = F.cross_entropy(logits, batch.y, label_smoothing=self.recipe.label_smoothing)
+        if share == 1:
+            return loss
+        other = F.cross_entropy(logits, batch.y[partner], label_smoothing=self.recipe.label_smoothing)
+        return share * loss + (1 - share) * other
+
+
+@dataclass(frozen=True)
+class Distil:
+    """Hinton et al. 2015: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy.
+
+    The teacher sees the very same views (Beyer et al. 2021, "A good teacher is patient").
+    """
+
+    teacher: Network
+    temperature: float
+    alpha: float
+
+    def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """See `Task`."""
+        logits = network(batch.x, start)
+        hard = F.cross_entropy(logits, batch.y)
+        if self.alpha == 0:
+            return hard
+        with torch.no_grad():
+            taught = self.teacher(batch.x, start)
+        soft = F.kl_div(
+            F.log_softmax(logits / self.temperature, dim=1),
+            F.log_softmax(taught / self.temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
+
+
+def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, float, Tensor]:
+    """Mix a batch with a permutation of itself; return it, the share of the first, the partners.
+
+    MixUp: Zhang et al. 2017; at a hidden boundary Verma et al. 2018, "Manifold Mixup".
+    CutMix: Yun et al. 2019; it needs a map (n, c, h, w). With both on, a coin decides.
+    """
+    order = torch.arange(len(x))
+    if not recipe.mixup and not recipe.cutmix:
+        return x, 1.0, order
+    order = torch.randperm(len(x), generator=generator)
+    cut = bool(recipe.cutmix) and x.ndim == 4
+    if cut and recipe.mixup:
+        cut = torch.rand((), generator=generator).item() < 0.5
+    if not cut and not recipe.mixup:
+        return x, 1.0, order
+    share = draw_beta(recipe.cutmix if cut else recipe.mixup, generator)
+    if not cut:
+        return share * x + (1 - share) * x[order], share, order
+    height, width = x.shape[2:]
+    side = (1 - share) ** 0.5
+    top, left = (int(torch.randint(n, (), generator=generator)) for n in (height, width))
+    bottom, right = min(height, top + round(height * side)), min(width, left + round(width * side))
+    mixed = x.clone()
+    mixed[:, :, top:bottom, left:right] = x[order, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width), order
+
+
+def draw_beta(alpha: float, generator: torch.Generator) -> float:
+    """Draw from Beta(alpha, alpha) with a generator of its own."""
+    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
+    return float(gammas[0] / gammas.sum())

@@ -1,0 +1,45 @@
+"""Look at the test set, once, with every model side by side."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from steps.artifacts import Classifier, Dataset, Report
+from steps.config import From
+from steps.core.config import Config, Count
+from steps.run import main
+from steps.scratch import scratch
+
+
+class Evaluate(Config):
+    """See params.yaml."""
+
+    bootstrap: Annotated[int, Field(ge=100)]
+    mistakes: Count
+    seed: Annotated[int, From("seed")]
+
+
+def evaluate(
+    dataset: Dataset,
+    warm_head: Classifier,
+    finetuned: Classifier,
+    student: Classifier,
+    cfg: Evaluate,
+) -> Annotated[Report, "report"]:
+    """Measure all three models on the test images, from the files, as production would see them."""
+    from steps.core.evaluation import judge
+    from steps.core.files import Folder
+    from steps.core.finish import seeded
+    from steps.core.pages import render_evaluation
+
+    seeded(cfg.seed)
+    models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
+    folder = Folder(dataset.root, scratch())
+    verdict = judge(models, dataset.part("test"), dataset.labels, folder, cfg.bootstrap, cfg.seed)
+    curves = {name: model.history for name, model in models.items()}
+    html = render_evaluation(verdict, curves, dataset.labels, folder, cfg.mistakes)
+    return Report(verdict.metrics, verdict.predictions, html)
+
+
+if __name__ == "__main__":
+    main(evaluate)

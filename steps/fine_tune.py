@@ -1,0 +1,52 @@
+"""Train the last stages and the head, each at its own rate; the prefix below comes from the cache."""
+
+from typing import Annotated
+
+from steps import tracking
+from steps.artifacts import Classifier, Features, LearningRates
+from steps.config import From
+from steps.core.config import Recipe, Unfreeze
+from steps.run import main
+from steps.scratch import scratch
+
+
+class FineTuneSection(Recipe):
+    """The section of params.yaml, which the search reads too."""
+
+    unfreeze: Unfreeze
+
+
+class FineTune(FineTuneSection):
+    """See params.yaml."""
+
+    seed: Annotated[int, From("seed")]
+
+
+def fine_tune(
+    features: Features, warm_head: Classifier, learning_rates: LearningRates, cfg: FineTune
+) -> Annotated[Classifier, "finetuned"]:
+    """Fine-tune from the warmed-up head: strategy A, B or C of the article for 0, k or all stages."""
+    from steps.core.batches import open_batches
+    from steps.core.finish import calibrate, describe, seeded
+    from steps.core.groups import parameter_groups
+    from steps.core.loop import train
+    from steps.core.tasks import Classify
+
+    seeded(cfg.seed)
+    meta = features.meta
+    boundary = meta["boundary"]
+    network = warm_head.network()
+    network.freeze(boundary)
+    batches = open_batches(features, boundary, cfg.batch_size, cfg.seed, scratch())
+    groups = parameter_groups(
+        network, boundary, learning_rates.head_lr, learning_rates.ratio, cfg.weight_decay
+    )
+    trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch)
+    temperature, metrics = calibrate(trained, batches)
+    return Classifier(
+        network.state(), describe(meta, meta["stages"], temperature), trained.records(), metrics
+    )
+
+
+if __name__ == "__main__":
+    main(fine_tune)

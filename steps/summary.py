@@ -1,0 +1,80 @@
+"""The report of a whole run: seconds per phase, the findings, the test results, the decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steps.artifacts import Dataset, Decision, LearningRates, Report
+from steps.core.storage import to_json, write_file
+
+
+@dataclass(frozen=True)
+class PhaseRow:
+    """What one phase did in this run."""
+
+    phase: str
+    output: str
+    seconds: float
+    reused: bool
+    digest: str
+    headline: dict[str, Any]
+    folder: Path
+
+
+def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
+    """Write report.html and report.json with the same numbers; return the folder."""
+    from steps.core.html import render
+
+    places = {row.output: row.folder for row in rows}
+    report = Report.load(places["report"])
+    dataset = Dataset.load(places["dataset"])
+    decision = Decision.load(places["decision"])
+    search = LearningRates.load(places["learning_rates"])
+    content = {
+        "run": run,
+        "phases": [
+            {
+                "phase": row.phase,
+                "seconds": round(row.seconds, 2),
+                "reused": row.reused,
+                "digest": row.digest,
+                "numbers": row.headline,
+            }
+            for row in rows
+        ],
+        "models": report.metrics["models"],
+        "comparisons": {key: report.metrics[key] for key in ("gain", "student_loss")},
+        "per_class": report.metrics["per_class"],
+        "search": {"summary": search.summary, "trials": search.trials},
+        "findings": dataset.findings,
+        "decision": {
+            "verdict": decision.verdict,
+            "gates": decision.gates,
+            "registered": decision.registered,
+        },
+    }
+    body = report.html.partition("<body>")[2].rpartition("</body>")[0]
+    page = render("run.html", **content, evaluation=body, numbers=numbers)
+    write_file(folder / "report.json", to_json(content))
+    write_file(folder / "report.html", page.encode())
+    return folder
+
+
+def numbers(headline: dict[str, Any]) -> str:
+    """Write the key numbers of a phase in one line."""
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in headline.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
+
+
+def show(rows: Sequence[PhaseRow], page: Path) -> None:
+    """Print one table, and where the page is as the last line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("phase", "seconds", "key numbers")
+    for row in rows:
+        seconds = "reused" if row.reused else f"{row.seconds:.1f}"
+        table.add_row(row.phase, seconds, numbers(row.headline))
+    Console().print(table)
+    print(f"report: {page}", flush=True)

@@ -1,0 +1,218 @@
+"""The one place that talks to MLflow. It is imported only where something is recorded.
+
+One run per pipeline run, one nested run per phase that really ran. The parent carries a tag per
+phase, `phase.<name>`: reused until the phase starts, then running, ran or failed.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from steps import PHASES
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from optuna.trial import FrozenTrial
+
+    from steps.core.loop import Epoch
+
+EXPERIMENT = "finetune_pipeline"
+KEY = "headstart.run"
+
+
+class Record:
+    """The nested run of the phase that is running."""
+
+    def __init__(self, client: "MlflowClient", parent: str, run: str) -> None:
+        self.client, self.parent, self.run = client, parent, run
+
+    def finish(self, name: str, digest: str, headline: Mapping[str, Any], lineage: Mapping[str, str]) -> None:
+        """Record the artifact that the phase returned."""
+        numbers = {k: float(v) for k, v in headline.items() if isinstance(v, int | float)}
+        words = {k: str(v) for k, v in headline.items() if isinstance(v, str)}
+        self.batch(self.run, metrics=numbers, tags={f"output.{name}": digest, **words})
+        self.batch(self.parent, tags={f"digest.{name}": digest, **lineage})
+
+    def batch(
+        self,
+        run: str,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write metrics, params and tags in one request."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run,
+            [Metric(name, value, now, step) for name, value in (metrics or {}).items()],
+            [Param(name, str(value)) for name, value in (params or {}).items()],
+            [RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+
+_current: ContextVar[Record | None] = ContextVar("record", default=None)
+
+
+def log(metrics: Mapping[str, float], step: int = 0) -> None:
+    """Record metrics of the phase that is running; outside of a run, nothing happens."""
+    if record := _current.get():
+        record.batch(record.run, metrics=metrics, step=step)
+
+
+def log_epoch(epoch: "Epoch") -> None:
+    """Record one epoch of a training."""
+    log({k: float(v) for k, v in vars(epoch).items() if k != "epoch"}, step=epoch.epoch)
+
+
+def log_trial(trial: "FrozenTrial") -> None:
+    """Record the end of one search trial, as a step of the phase's own curves."""
+    losses = trial.intermediate_values.values()
+    log(
+        {
+            "trial_val_loss": min(losses, default=float("nan")),
+            "trial_head_lr": trial.params["head_lr"],
+            "trial_ratio": trial.params.get("ratio", 1.0),
+            "trial_epochs": float(len(losses)),
+        },
+        step=trial.number,
+    )
+
+
+def log_files(folder: Path, path: str | None = None) -> str | None:
+    """Record a folder's files; return the run's id, or None outside of a run."""
+    if record := _current.get():
+        record.client.log_artifacts(record.run, str(folder), path)
+        return record.run
+    return None
+
+
+@contextmanager
+def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
+    """Open the phase's nested run below the pipeline run with the key `run`, and close both."""
+    client = connect()
+    parent = open_parent(client, run)
+    nested = client.create_run(
+        experiment(client),
+        run_name=phase,
+        tags={"mlflow.parentRunId": parent, "phase": phase, **lineage_tags(), **tags},
+    )
+    record = Record(client, parent, nested.info.run_id)
+    record.batch(record.run, params=params, tags={"seed": str(params.get("seed", ""))})
+    client.update_run(parent, status="RUNNING")
+    record.batch(parent, tags={f"phase.{phase}": "running", "seed": str(params.get("seed", ""))})
+    token = _current.set(record)
+    status, word = "FAILED", "failed"
+    try:
+        yield record
+        status, word = "FINISHED", "ran"
+    finally:
+        _current.reset(token)
+        client.set_tag(parent, f"phase.{phase}", word)
+        client.set_terminated(record.run, status)
+        client.set_terminated(parent, status)
+
+
+def connect() -> "MlflowClient":
+    """Return a client of $MLFLOW_TRACKING_URI, or of mlflow.db here, which `mlflow ui` opens too."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    return _connect(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db")
+
+
+@cache
+def _connect(uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def experiment(client: "MlflowClient") -> str:
+    """Return the id of the experiment, created on first use."""
+    found = client.get_experiment_by_name(EXPERIMENT)
+    return str(found.experiment_id if found else client.create_experiment(EXPERIMENT))
+
+
+def open_parent(client: "MlflowClient", run: str) -> str:
+    """Find the pipeline run with this key, or begin it with every phase marked as reused."""
+    where = f"tags.`{KEY}` = '{run}'"
+    if found := client.search_runs([experiment(client)], where, max_results=1):
+        return str(found[0].info.run_id)
+    tags = {KEY: run, **lineage_tags(), **{f"phase.{phase}": "reused" for phase in PHASES}}
+    created = client.create_run(experiment(client), run_name=run, tags=tags)
+    client.set_terminated(created.info.run_id)
+    return str(created.info.run_id)
+
+
+def close_parent(run: str, files: Path) -> None:
+    """Make sure that the pipeline run exists, also if no phase ran, and attach its report."""
+    client = connect()
+    client.log_artifacts(open_parent(client, run), str(files))
+
+
+def download(uri: str, folder: str) -> str:
+    """Fetch an artifact folder of the tracker; return where it lies."""
+    from mlflow.artifacts import download_artifacts
+
+    return str(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=connect().tracking_uri))
+
+
+def save_served_model(target: Path, classifier: Path, meta: Mapping[str, Any]) -> None:
+    """Write an MLflow model that `mlflow models serve` can start: code and plain files, no pickle."""
+    import mlflow.pyfunc
+
+    root = Path(__file__).resolve().parent
+    wanted = ("torch", "torchvision", "timm", "accelerate", "safetensors", "pandas", "pydantic")
+    mlflow.pyfunc.save_model(
+        str(target),
+        python_model=str(root.parent / "infra/served_model.py"),
+        artifacts={"classifier": str(classifier)},
+        code_paths=[str(root)],
+        pip_requirements=[f"{name}=={metadata.version(name)}" for name in wanted],
+        metadata={"labels": meta["labels"], "backbone": meta["backbone"]},
+    )
+
+
+@cache
+def lineage_tags() -> dict[str, str]:
+    """Return the tags that say which code this is."""
+    commit = git("rev-parse", "HEAD") or "none"
+    changed = bool(git("status", "--porcelain", "--untracked-files=no"))
+    return {"git_commit": commit, "git_changed": str(changed).lower()}
+
+
+def git(*words: str) -> str:
+    """Ask git; an empty answer where there is no repository or no git."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def dvc_run() -> str:
+    """Return the key of the pipeline run that this process belongs to, if DVC has started it.
+
+    All stages of one `dvc repro` have the same ancestor. A phase run by hand is a run of its own.
+    """
+    for ancestor in psutil.Process().parents():
+        try:
+            words = " ".join(ancestor.cmdline()[:4])
+        except psutil.Error:
+            continue
+        if "dvc" in words:
+            begun = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(ancestor.create_time()))
+            name = os.environ.get("DVC_EXP_NAME") or "dvc-repro"
+            return f"{name}-{begun}-{ancestor.pid}"
+    return f"by-hand-{time.strftime('%Y-%m-%d-%H-%M-%S')}-{os.getpid()}"

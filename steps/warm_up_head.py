@@ -1,0 +1,46 @@
+"""Train the new head on cached features; the backbone never runs."""
+
+from typing import Annotated
+
+from steps import tracking
+from steps.artifacts import Classifier, Features
+from steps.config import From
+from steps.core.config import BackboneConfig, Positive, Recipe
+from steps.run import main
+from steps.scratch import scratch
+
+
+class WarmUpHead(Recipe):
+    """See params.yaml."""
+
+    head_lr: Positive
+    backbone: Annotated[BackboneConfig, From("backbone")]
+    seed: Annotated[int, From("seed")]
+
+
+def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "warm_head"]:
+    """Fit a linear head on z, with early stopping on validation loss; strategy A of the article."""
+    from steps.core.batches import open_batches
+    from steps.core.finish import calibrate, describe, seeded
+    from steps.core.groups import parameter_groups
+    from steps.core.loop import train
+    from steps.core.network import Network
+    from steps.core.tasks import Classify
+    from steps.core.weights import find_weights
+
+    seeded(cfg.seed)
+    meta = features.meta
+    weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch())
+    side = meta["preprocessing"]["side"]
+    network = Network.build(meta["backbone"], len(meta["labels"]), side, str(weights))
+    top = meta["stages"]
+    network.freeze(top)
+    batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())
+    groups = parameter_groups(network, top, cfg.head_lr, 1.0, cfg.weight_decay)
+    trained = train(network, top, Classify(cfg), batches, cfg, groups, tracking.log_epoch)
+    temperature, metrics = calibrate(trained, batches)
+    return Classifier(network.state(), describe(meta, top, temperature), trained.records(), metrics)
+
+
+if __name__ == "__main__":
+    main(warm_up_head)
