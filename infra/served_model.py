@@ -2,10 +2,8 @@
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
@@ -19,9 +17,9 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         self.classifier = Classifier.load(Path(context.artifacts["classifier"]))
         self.network = self.classifier.network()
 
-    def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None
-    ) -> list[dict[str, Any]]:
+    def predict(  # type: ignore[no-untyped-def] # MLflow takes type hints for a schema
+        self, context, model_input, params=None
+    ):
         """Return label and calibrated probabilities per image."""
         from scipy.special import softmax
 

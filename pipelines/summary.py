@@ -1,5 +1,6 @@
 """The end of a run: one table on the screen, report.html and report.json beside each other."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def summarise(run: PipelineRunResponse) -> None:
     rows = [row_of(steps[name]) for name in PHASES]
     folder = write_report(REPORTS / run.name, run.name, rows)
     tracking.close_parent(run.name, folder)
-    show(rows, folder / "report.html")
+    # ZenML's command line sends what is printed to stderr; a result belongs on stdout.
+    show(rows, folder / "report.html", sys.__stdout__ or sys.stdout)
 
 
 def row_of(step: StepRunResponse) -> PhaseRow:

@@ -24,6 +24,7 @@ def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str)
         output = phase.function(**inputs, cfg=cfg)
         headline = output.headline()
         record.finish(phase.output, output.digest, headline, output.lineage())
+        record.attach(output.files())
     numbers = "  ".join(f"{name} {value}" for name, value in headline.items())
     log.info("%s: %s", phase.name, numbers)
     return output

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from steps.artifacts import Dataset, Decision, LearningRates, Report
 from steps.core.storage import to_json, write_file
@@ -67,7 +67,7 @@ def numbers(headline: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
-def show(rows: Sequence[PhaseRow], page: Path) -> None:
+def show(rows: Sequence[PhaseRow], page: Path, out: TextIO) -> None:
     """Print one table, and where the page is as the last line."""
     from rich.console import Console
     from rich.table import Table
@@ -76,5 +76,5 @@ def show(rows: Sequence[PhaseRow], page: Path) -> None:
     for row in rows:
         seconds = "reused" if row.reused else f"{row.seconds:.1f}"
         table.add_row(row.phase, seconds, numbers(row.headline))
-    Console().print(table)
-    print(f"report: {page}", flush=True)
+    Console(file=out).print(table)
+    print(f"report: {page}", file=out, flush=True)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "finetune_pipeline"
 KEY = "headstart.run"
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
 class Record:
@@ -41,6 +47,12 @@ class Record:
         words = {k: str(v) for k, v in headline.items() if isinstance(v, str)}
         self.batch(self.run, metrics=numbers, tags={f"output.{name}": digest, **words})
         self.batch(self.parent, tags={f"digest.{name}": digest, **lineage})
+
+    def attach(self, files: Mapping[str, bytes | Path]) -> None:
+        """Record the files of an artifact that a person can read."""
+        for name, content in files.items():
+            if isinstance(content, bytes) and name.endswith((".json", ".html")):
+                self.client.log_text(self.run, content.decode(), name)
 
     def batch(
         self,
@@ -126,8 +138,8 @@ def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str
 
 def connect() -> "MlflowClient":
     """Return a client of $MLFLOW_TRACKING_URI, or of mlflow.db here, which `mlflow ui` opens too."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
+    for switch, setting in QUIET.items():
+        os.environ.setdefault(switch, setting)
     return _connect(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db")
 
 
@@ -171,6 +183,8 @@ def download(uri: str, folder: str) -> str:
 def save_served_model(target: Path, classifier: Path, meta: Mapping[str, Any]) -> None:
     """Write an MLflow model that `mlflow models serve` can start: code and plain files, no pickle."""
     import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
 
     root = Path(__file__).resolve().parent
     wanted = ("torch", "torchvision", "timm", "accelerate", "safetensors", "pandas", "pydantic")
@@ -179,6 +193,7 @@ def save_served_model(target: Path, classifier: Path, meta: Mapping[str, Any]) -
         python_model=str(root.parent / "infra/served_model.py"),
         artifacts={"classifier": str(classifier)},
         code_paths=[str(root)],
+        signature=ModelSignature(inputs=Schema([ColSpec("string", "image")])),
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in wanted],
         metadata={"labels": meta["labels"], "backbone": meta["backbone"]},
     )

@@ -4,6 +4,7 @@ Three tables are checked: `samples` (a row per sample), `cells` (a row per class
 `splits` (a row per split). A check that fails is a warning, or stops the pipeline.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from steps.core.limits import Limits
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # before the import, or it is too late
 
 import great_expectations as gx
+
+logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
 COLUMNS = ("path", "label", "split", "group", "sha256", "bytes", "format", "mode", "width", "height")
 SHOWN = 20

@@ -1,0 +1,48 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ZENML_ANALYTICS_OPT_IN := false
+export GX_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export HEADSTART_DATA := $(DATA)
+export HEADSTART_PARAMS := $(PARAMS)
+
+.PHONY: install demo run repro test test-all lint format clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	[ -d .zen ] || $(BIN)/zenml init
+	$(BIN)/zenml analytics opt-out
+	touch $@
+
+demo: install
+	$(if $(DATA),,$(BIN)/python -m infra.demo data/demo)
+
+run: install demo  ## the pipeline; DATA=folder takes your own images, PARAMS=file other parameters
+	$(BIN)/zenml pipeline run finetune_pipeline
+
+repro: install demo  ## the same phases, run by DVC
+	$(BIN)/dvc repro
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install lint
+	$(BIN)/pytest
+
+test-all: install lint
+	$(BIN)/pytest -m ''
+
+clean:  ## what can be made again; the registry and the reports stay
+	rm -rf .headstart artifacts .pytest_cache .mypy_cache .ruff_cache

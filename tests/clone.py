@@ -1,0 +1,123 @@
+"""A copy of the project with a tiny data set, in which the real engines run as a user runs them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("steps", "pipelines", "infra", "finetune_pipeline.py", "params.yaml", "dvc.yaml", "README.md")
+BACKBONE = "test_efficientnet"
+CLASSES = ("blue", "green", "red")
+
+
+@dataclass(frozen=True)
+class Clone:
+    """The copy's folder, and what it takes to run commands in it."""
+
+    folder: Path
+
+    def run(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of the environment the tests run in; never raises."""
+        places = [str(Path(sys.executable).parent), os.environ["PATH"]]
+        own = {
+            "PATH": os.pathsep.join(places),
+            "PYTHONPATH": str(self.folder),
+            "ZENML_CONFIG_PATH": str(self.folder / ".zenml"),
+            "HEADSTART_SCRATCH": str(self.folder / ".headstart"),
+            "COLUMNS": "200",
+        }
+        inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        return subprocess.run(
+            words,
+            cwd=self.folder,
+            env={**inherited, **own, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def zenml(self) -> dict[str, object]:
+        """Run the pipeline as it is typed; return report.json."""
+        done = self.run("zenml", "pipeline", "run", "finetune_pipeline")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        last = done.stdout.strip().splitlines()[-1]
+        assert last.startswith("report: "), last
+        page = self.folder / last.removeprefix("report: ")
+        assert page.is_file()
+        report: dict[str, object] = json.loads(page.with_suffix(".json").read_text())
+        return report
+
+    def repro(self) -> list[str]:
+        """Run `dvc repro`; return the stages that ran."""
+        done = self.run("dvc", "repro")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        lines = [line for line in done.stdout.splitlines() if line.startswith("Running stage")]
+        return [line.split("'")[1] for line in lines]
+
+    def set_params(self, **sections: dict[str, object]) -> None:
+        """Change keys of params.yaml, section by section."""
+        yaml = YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path)
+        for name, keys in sections.items():
+            if isinstance(keys, dict):
+                params[name].update(keys)
+            else:
+                params[name] = keys
+        yaml.dump(params, path)
+
+
+def make_clone(folder: Path) -> Clone:
+    """Copy the project, make 90 small images of three kinds, and turn every number down."""
+    folder.mkdir(parents=True)
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    clone = Clone(folder)
+    write_images(folder / "images")
+    write_weights(folder / "weights.safetensors")
+    short = {"epochs": 2, "patience": 2, "batch_size": 16}
+    clone.set_params(
+        backbone={"name": BACKBONE, "weights": "weights.safetensors", "image_size": 32},
+        ingest_data={"path": "images"},
+        cache_features={"views": 2, "shard_samples": 20},
+        warm_up_head={**short, "epochs": 5},
+        search_lr_ratio={"trials": 2, "uniform_trials": 1, "startup_trials": 1, "epochs": 1},
+        fine_tune={**short, "unfreeze": 2},
+        distill={**short, "keep_stages": 5},
+        evaluate={"bootstrap": 100, "mistakes": 3},
+        promote={"min_accuracy": 0.0, "min_macro_f1": 0.0, "max_ece": 1.0, "bootstrap": 100},
+    )
+    return clone
+
+
+def write_images(folder: Path, count: int = 30) -> None:
+    """Write noisy pictures whose colour is their class."""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = generator.integers(0, 160, (40, 48, 3))
+            pixels[..., 2 - number] += 90
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i:03d}.png")
+
+
+def write_weights(path: Path) -> None:
+    """Write seeded random weights of the tiny backbone."""
+    torch.manual_seed(0)
+    model = timm.create_model(BACKBONE, num_classes=0)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)

@@ -1,0 +1,143 @@
+"""The phases' signatures, dvc.yaml and ZenML's steps tell of one and the same DAG."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from infra import dvc_stages
+from pipelines.finetune import finetune_pipeline
+from steps import PHASES
+from steps.phase import ROOT, all_phases, load_phase
+
+Edges = set[tuple[str, str]]
+
+
+def edges_of_the_signatures() -> Edges:
+    maker = {phase.output: phase.name for phase in all_phases()}
+    return {(maker[name], phase.name) for phase in all_phases() for name in phase.inputs}
+
+
+def test_there_are_ten_phases_each_in_a_file_of_its_name_with_an_output_of_its_own() -> None:
+    assert len(PHASES) == len({phase.output for phase in all_phases()}) == 10
+    assert all((ROOT / "steps" / f"{name}.py").is_file() for name in PHASES)
+
+
+def test_the_phases_stand_in_an_order_in_which_they_can_run() -> None:
+    assert all(PHASES.index(before) < PHASES.index(after) for before, after in edges_of_the_signatures())
+
+
+def test_the_edges_of_dvc_yaml_are_those_of_the_signatures() -> None:
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    maker = {out: name for name, stage in stages.items() for out in stage["outs"]}
+    found = {(maker[dep], name) for name, stage in stages.items() for dep in stage["deps"] if dep in maker}
+    assert found == edges_of_the_signatures()
+
+
+def test_dvc_itself_reads_the_same_edges() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "dvc", "dag", "--dot"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip().rstrip(";").replace('"', "") for line in done.stdout.splitlines() if "->" in line]
+    found = {tuple(line.split(" -> ")) for line in lines}
+    assert found == edges_of_the_signatures()
+
+
+def test_the_edges_of_the_zenml_pipeline_are_those_of_the_signatures() -> None:
+    pipeline = finetune_pipeline.copy()
+    pipeline.prepare()
+    found = {(up, name) for name, call in pipeline.invocations.items() for up in call.upstream_steps}
+    assert set(pipeline.invocations) == set(PHASES)
+    assert found == edges_of_the_signatures()
+
+
+def test_dvc_yaml_is_what_the_signatures_say() -> None:
+    assert (ROOT / "dvc.yaml").read_text() == dvc_stages.text(), "run python -m infra.dvc_stages"
+
+
+def test_both_engines_watch_the_same_code() -> None:
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    pipeline = finetune_pipeline.copy()
+    pipeline.prepare()
+    for name, call in pipeline.invocations.items():
+        watched = call.step.configuration.cache_policy.file_dependencies
+        assert watched == load_phase(name).code
+        assert set(watched) <= set(stages[name]["deps"])
+
+
+def test_a_phase_watches_the_helpers_that_it_imports_and_the_files_that_they_name() -> None:
+    assert {"steps/core/loop.py", "steps/core/groups.py", "steps/artifacts.py"} <= set(
+        load_phase("fine_tune").code
+    )
+    assert {"steps/core/metrics.py", "steps/core/templates/evaluation.html"} <= set(
+        load_phase("evaluate").code
+    )
+    assert "infra/served_model.py" in load_phase("promote").code
+    assert "steps/core/quality.py" not in load_phase("fine_tune").code
+
+
+@pytest.mark.parametrize("package", ["steps", "steps/core"])
+def test_importing_a_room_loads_neither_engine_nor_tracker(package: str) -> None:
+    modules = [
+        f"{package.replace('/', '.')}.{path.stem}" for path in sorted((ROOT / package).glob("[a-z]*.py"))
+    ]
+    heavy = ["zenml", "dvc", "mlflow", *(["torch", "pandas"] if package == "steps" else [])]
+    code = (
+        f"import {', '.join(modules)}, sys, json; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_arrows_between_the_rooms_go_one_way() -> None:
+    forbidden = {
+        "steps": {"zenml", "dvc", "pipelines", "infra", "tests"},
+        "steps/core": {
+            "mlflow",
+            "steps.run",
+            "steps.tracking",
+            "steps.artifacts",
+            "steps.phase",
+            "steps.config",
+        },
+    }
+    for room, names in forbidden.items():
+        pattern = "**/*.py" if room == "steps" else "*.py"
+        for path in (ROOT / room).glob(pattern):
+            for name in imports_of(path):
+                assert not any(name == bad or name.startswith(f"{bad}.") for bad in names), (path, name)
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    importers = {
+        path.name
+        for path in (ROOT / "steps").rglob("*.py")
+        for name in imports_of(path)
+        if name.split(".")[0] == "mlflow"
+    }
+    assert importers <= {"tracking.py", "registry.py"}
+    in_registry = (ROOT / "steps/registry.py").read_text().split("if TYPE_CHECKING:")[1].split("\n\n")[0]
+    assert "mlflow" in in_registry, "the registry imports mlflow for its types only"
+
+
+def test_nothing_imports_pickle() -> None:
+    bad = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+    for room in ("steps", "pipelines", "infra"):
+        for path in (ROOT / room).rglob("*.py"):
+            assert not {name.split(".")[0] for name in imports_of(path)} & bad, path
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found

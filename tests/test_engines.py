@@ -1,0 +1,221 @@
+"""Both engines, run as a user runs them, on a small data set: equal digests, and no stale result."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from steps import PHASES
+from steps.phase import load_phase
+from tests.clone import Clone, make_clone
+
+Report = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def by_zenml(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, Report]:
+    clone = make_clone(tmp_path_factory.mktemp("zenml") / "project")
+    return clone, clone.zenml()
+
+
+@pytest.fixture(scope="module")
+def by_dvc(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[str]]:
+    clone = make_clone(tmp_path_factory.mktemp("dvc") / "project")
+    for words in (("git", "init", "-q"), ("dvc", "init", "-q")):
+        assert clone.run(*words).returncode == 0
+    return clone, clone.repro()
+
+
+def ran(report: Report) -> list[str]:
+    return [row["phase"] for row in report["phases"] if not row["reused"]]
+
+
+@contextmanager
+def changed(path: Path, old: str, new: str) -> Iterator[None]:
+    """Change a file for the while of a test; other tests share the clone."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    yield
+    path.write_text(text)
+
+
+def depending_on(file: str) -> set[str]:
+    return {name for name in PHASES if file in load_phase(name).code}
+
+
+def test_both_engines_run_every_phase_and_write_equal_digests(
+    by_zenml: tuple[Clone, Report], by_dvc: tuple[Clone, list[str]]
+) -> None:
+    (_, report), (clone, stages) = by_zenml, by_dvc
+    assert ran(report) == list(PHASES)
+    assert sorted(stages) == sorted(PHASES)
+    for row in report["phases"]:
+        phase = load_phase(row["phase"])
+        kind = phase.function.__annotations__["return"].__origin__
+        assert kind.load(clone.folder / "artifacts" / phase.output).digest == row["digest"], row["phase"]
+
+
+def test_the_report_says_what_was_asked_of_it(by_zenml: tuple[Clone, Report]) -> None:
+    clone, report = by_zenml
+    assert [row["phase"] for row in report["phases"]] == list(PHASES)
+    assert all(row["seconds"] > 0 for row in report["phases"])
+    assert set(report["models"]) == {"warm_head", "finetuned", "student"}
+    for metrics in report["models"].values():
+        for metric in metrics.values():
+            assert metric["low"] <= metric["value"] <= metric["high"]
+    assert report["decision"]["verdict"] == "promoted"
+    assert report["findings"]
+    (page,) = clone.folder.glob(f"reports/{report['run']}/report.html")
+    text = page.read_text()
+    assert "data:image/png;base64," in text
+    assert "http://" not in text, "the page must open offline"
+    assert "https://" not in text, "the page must open offline"
+
+
+def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> None:
+    folder = by_dvc[0].folder / "artifacts"
+    model = {"artifact.json", "model.safetensors", "classifier.json", "history.json", "metrics.json"}
+    shards = {"test-00000.safetensors", "test-00001.safetensors", "val-00000.safetensors"}
+    expected = {
+        "manifest": {"artifact.json", "manifest.parquet", "root.json"},
+        "dataset": {"artifact.json", "manifest.parquet", "root.json", "findings.json", "suite.json"},
+        "stats": {"artifact.json", "stats.json"},
+        "warm_head": model,
+        "learning_rates": {"artifact.json", "learning_rates.json"},
+        "finetuned": model,
+        "student": model,
+        "report": {"artifact.json", "metrics.json", "predictions.parquet", "report.html"},
+        "decision": {"artifact.json", "decision.json"},
+    }
+    found = {path.name: {file.name for file in path.iterdir()} for path in folder.iterdir() if path.is_dir()}
+    features = found.pop("features")
+    assert found == expected
+    assert {"artifact.json", "features.json", "index.parquet"} <= features
+    assert {name for name in features if name.startswith("train-")} | shards <= features
+
+
+@pytest.mark.parametrize("engine", ["zenml", "dvc"])
+def test_mlflow_has_one_run_per_pipeline_run_with_ten_nested(
+    engine: str, by_zenml: tuple[Clone, Report], by_dvc: tuple[Clone, list[str]]
+) -> None:
+    folder = (by_zenml if engine == "zenml" else by_dvc)[0].folder
+    parents, nested = recorded(folder)
+    first = min(parents, key=lambda run: run.info.start_time)
+    children = [run for run in nested if run.data.tags["mlflow.parentRunId"] == first.info.run_id]
+    assert sorted(run.info.run_name for run in children) == sorted(PHASES)
+    assert all(run.info.status == "FINISHED" for run in [first, *children])
+    assert {first.data.tags[f"phase.{name}"] for name in PHASES} == {"ran"}
+    assert {"git_commit", "data_digest", "weights_digest", "seed"} <= set(first.data.tags)
+    tuned = next(run for run in children if run.info.run_name == "fine_tune")
+    assert tuned.data.params["unfreeze"] == "2"
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert len(client.get_metric_history(tuned.info.run_id, "val_loss")) >= 2
+    evaluated = next(run for run in children if run.info.run_name == "evaluate")
+    files = {file.path for file in client.list_artifacts(evaluated.info.run_id)}
+    assert "report.html" in files
+
+
+def recorded(folder: Path) -> tuple[list[Run], list[Run]]:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=500)
+    nested = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    return [run for run in runs if run not in nested], nested
+
+
+def test_a_run_in_which_nothing_but_the_readme_changed_reuses_every_phase_under_zenml(
+    by_zenml: tuple[Clone, Report],
+) -> None:
+    clone, first = by_zenml
+    before = len(recorded(clone.folder)[1])
+    readme = clone.folder / "README.md"
+    readme.write_text(readme.read_text() + "\n<!-- a comment -->\n")
+    again = clone.zenml()
+    assert ran(again) == []
+    assert [row["digest"] for row in again["phases"]] == [row["digest"] for row in first["phases"]]
+    parents, nested = recorded(clone.folder)
+    assert len(nested) == before, "a reused phase makes no run"
+    (parent,) = [run for run in parents if run.info.run_name == again["run"]]
+    assert {parent.data.tags[f"phase.{name}"] for name in PHASES} == {"reused"}
+
+
+def test_a_run_in_which_nothing_but_the_readme_changed_reuses_every_phase_under_dvc(
+    by_dvc: tuple[Clone, list[str]],
+) -> None:
+    clone = by_dvc[0]
+    readme = clone.folder / "README.md"
+    readme.write_text(readme.read_text() + "\n<!-- a comment -->\n")
+    assert clone.repro() == []
+
+
+HELPER = "steps/core/evaluation.py"
+WORDS = ("Identify a test set by contents and labels", "Name a test set by contents and labels")
+
+
+def test_a_changed_helper_runs_what_depends_on_it_again_under_zenml(by_zenml: tuple[Clone, Report]) -> None:
+    clone = by_zenml[0]
+    with changed(clone.folder / HELPER, *WORDS):
+        assert set(ran(clone.zenml())) == depending_on(HELPER) == {"evaluate", "promote"}
+
+
+def test_a_changed_helper_runs_what_depends_on_it_again_under_dvc(by_dvc: tuple[Clone, list[str]]) -> None:
+    clone = by_dvc[0]
+    with changed(clone.folder / HELPER, *WORDS):
+        assert set(clone.repro()) == depending_on(HELPER)
+
+
+def test_a_changed_image_runs_the_phases_after_ingestion_under_zenml(by_zenml: tuple[Clone, Report]) -> None:
+    clone = by_zenml[0]
+    picture = clone.folder / "images/red/000.png"
+    picture.write_bytes((clone.folder / "images/red/001.png").read_bytes()[:-4] + b"\0\0\0\0")
+    assert set(ran(clone.zenml())) == set(PHASES)
+
+
+def test_a_changed_image_runs_the_phases_after_ingestion_under_dvc(by_dvc: tuple[Clone, list[str]]) -> None:
+    clone = by_dvc[0]
+    picture = clone.folder / "images/red/000.png"
+    picture.write_bytes((clone.folder / "images/red/001.png").read_bytes()[:-4] + b"\0\0\0\0")
+    assert set(clone.repro()) == set(PHASES)
+
+
+def test_every_mistake_in_params_is_reported_at_once_and_before_any_work(
+    by_zenml: tuple[Clone, Report], by_dvc: tuple[Clone, list[str]]
+) -> None:
+    for clone, words in (
+        (by_zenml[0], ("zenml", "pipeline", "run", "finetune_pipeline")),
+        (by_dvc[0], ("dvc", "repro", "-f", "-s", "ingest_data")),
+    ):
+        before = written(clone.folder)
+        with changed(clone.folder / "params.yaml", "unfreeze:", "unfreze:"):
+            clone.set_params(warm_up_head={"head_lr": -1.0}, evaluate={"bootstrap": "many"})
+            done = clone.run(*words)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        for expected in (
+            "fine_tune.unfreze: unknown key",
+            "fine_tune.unfreeze: missing",
+            "warm_up_head.head_lr: found -1.0, expected greater than 0",
+            "evaluate.bootstrap: found 'many', expected a valid integer",
+        ):
+            assert expected in said, said[-2000:]
+        assert "Traceback" not in said
+        assert written(clone.folder) <= before, "DVC takes a stage's old output away; nothing is written"
+
+
+def written(folder: Path) -> set[tuple[Path, int]]:
+    return {(path, path.stat().st_mtime_ns) for path in folder.glob("artifacts/*/*")}
+
+
+def test_the_readers_of_report_json_find_the_same_numbers_in_the_artifact(
+    by_dvc: tuple[Clone, list[str]],
+) -> None:
+    metrics = json.loads((by_dvc[0].folder / "artifacts/report/metrics.json").read_text())
+    shown = by_dvc[0].run("dvc", "metrics", "show", "--json")
+    assert shown.returncode == 0, shown.stderr
+    data = json.loads(shown.stdout)[""]["data"]["artifacts/report/metrics.json"]["data"]
+    assert data["models"] == metrics["models"]
