@@ -6,10 +6,12 @@ EfficientNet's conv_head, belongs to the last block's group). The last stage end
 vector. So no part of the network can lie, forgotten and frozen, between trained stages and head.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch
 from timm.layers import get_notrace_functions, get_notrace_modules
 from timm.models import group_parameters
 from torch import Tensor, fx, nn
@@ -106,8 +108,7 @@ def split(model: Any) -> list[Stage]:
         BackboneError: The model cannot be traced, or is no chain of stages.
     """
     root = Pooled(model)
-    groups = group_parameters(model, model.group_matcher(coarse=True))
-    stage_of = {f"{ROOT}.{name}": stage for stage, names in groups.items() for name in names}
+    stage_of = {f"{ROOT}.{name}": number for name, number in number_parameters(model).items()}
     owner = {
         name: stages.pop()
         for name, module in root.named_modules()
@@ -119,7 +120,24 @@ def split(model: Any) -> list[Stage]:
         raise BackboneError(
             f"{type(model).__name__} cannot be cut into stages: {error}; choose another backbone"
         ) from None
-    return [Stage(fx.GraphModule(root, part)) for part in cut(graph, owner, max(groups) + 1)]
+    return [Stage(fx.GraphModule(root, part)) for part in cut(graph, owner, max(stage_of.values()) + 1)]
+
+
+def number_parameters(model: Any) -> dict[str, int]:
+    """Return the stage of every parameter.
+
+    A group of norms alone, such as ConvNeXt's last, is no stage of its own: to unfreeze "the last
+    stage" would train next to nothing. It belongs to the one before.
+    """
+    groups = group_parameters(model, model.group_matcher(coarse=True))
+    parameters = dict(model.named_parameters())
+    stage_of: dict[str, int] = {}
+    number = -1
+    for _, names in sorted(groups.items()):
+        if number < 0 or any(parameters[name].ndim > 1 for name in names):
+            number += 1
+        stage_of.update(dict.fromkeys(names, number))
+    return stage_of
 
 
 def cut(graph: fx.Graph, owner: Mapping[str, int], count: int) -> list[fx.Graph]:
@@ -157,3 +175,14 @@ def copy_nodes(nodes: list[fx.Node], enters: fx.Node, leaves: fx.Node) -> fx.Gra
         copies[node] = part.node_copy(node, copied)
     part.output(copies[leaves])
     return part
+
+
+def main(name: str) -> None:
+    """Print the stages of a backbone with their parameters."""
+    with torch.device("meta"):
+        for number, part in enumerate(split(create(name, None))):
+            print(f"stage {number}: {sum(p.numel() for p in part.parameters()):>12,} parameters")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,97 @@
+"""CONTRIBUTING.md is true: its steps are followed here, in a copy of the project."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.clone import Clone, make_clone
+
+PHASE = '''"""Keep the manifest of one class."""
+
+from typing import Annotated
+
+from steps.artifacts import Manifest
+from steps.config import From
+from steps.core.config import Config
+from steps.run import main
+
+
+class KeepClass(Config):
+    """See params.yaml."""
+
+    label: str
+    seed: Annotated[int, From("seed")]
+
+
+def keep_class(manifest: Manifest, cfg: KeepClass) -> Annotated[Manifest, "one_class"]:
+    """Return the rows of one label."""
+    return Manifest(manifest.table[manifest.table["label"] == cfg.label], manifest.root)
+
+
+if __name__ == "__main__":
+    main(keep_class)
+'''
+
+EDGES = """
+import json
+from pipelines.finetune import finetune_pipeline as p
+p.prepare()
+print(json.dumps({n: sorted(c.upstream_steps) for n, c in p.invocations.items()}))
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return make_clone(tmp_path / "project")
+
+
+def test_a_phase_is_a_file_a_name_and_a_section(clone: Clone) -> None:
+    (clone.folder / "steps/keep_class.py").write_text(PHASE)
+    init = clone.folder / "steps/__init__.py"
+    init.write_text(
+        init.read_text().replace('    "validate_data",\n', '    "keep_class",\n    "validate_data",\n')
+    )
+    params = clone.folder / "params.yaml"
+    params.write_text(params.read_text() + "\nkeep_class:\n  label: red\n")
+    assert clone.run("python", "-m", "infra.dvc_stages").returncode == 0
+    for stage in ("ingest_data", "keep_class"):
+        done = clone.run("python", "-m", f"steps.{stage}")
+        assert done.returncode == 0, done.stderr
+    assert "samples 30  classes 1" in done.stderr
+    stages = (clone.folder / "dvc.yaml").read_text()
+    assert "python -m steps.keep_class" in stages
+    assert "- artifacts/one_class" in stages
+    (clone.folder / "edges.py").write_text(EDGES)
+    edges = clone.run("python", "edges.py")
+    assert json.loads(edges.stdout.splitlines()[-1])["keep_class"] == ["ingest_data"], edges.stderr
+
+
+def test_a_parameter_without_its_key_is_asked_for_and_with_it_accepted(clone: Clone) -> None:
+    phase = clone.folder / "steps/evaluate.py"
+    phase.write_text(
+        phase.read_text().replace("    mistakes: Count\n", "    mistakes: Count\n    extra: Count\n")
+    )
+    ask = ("python", "-c", "from steps.phase import all_configs; print(all_configs()['evaluate'].extra)")
+    assert "evaluate.extra: missing" in clone.run(*ask).stderr
+    clone.set_params(evaluate={"extra": 7})
+    assert clone.run(*ask).stdout.strip() == "7"
+
+
+def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
+    listed = clone.run("python", "-m", "steps.core.stages", "test_resnet")
+    assert listed.returncode == 0, listed.stderr
+    assert len(listed.stdout.splitlines()) == 5
+    clone.set_params(backbone={"name": "test_resnet"})
+    for stage in ("ingest_data", "validate_data", "measure_stats", "cache_features"):
+        done = clone.run("python", "-m", f"steps.{stage}")
+    assert done.returncode != 0
+    assert "weights.safetensors does not fit test_resnet" in done.stderr
+    make = (
+        "import timm, safetensors.torch as s; m = timm.create_model('test_resnet', num_classes=0);"
+        "s.save_file({k: t.contiguous() for k, t in m.state_dict().items()}, 'weights.safetensors')"
+    )
+    assert clone.run("python", "-c", make).returncode == 0
+    done = clone.run("python", "-m", "steps.cache_features")
+    assert done.returncode == 0, done.stderr
+    assert "boundary 3 of 5" in done.stderr
