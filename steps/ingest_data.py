@@ -39,12 +39,11 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     from steps.core.ingest import describe_files, local_copy
     from steps.core.layouts import assign_splits, read_layout
 
-    root = local_copy(cfg.path, scratch())
-    folder, table = read_layout(root, scratch())
+    folder, table = read_layout(local_copy(cfg.path, scratch()), scratch())
     table = describe_files(folder, table)
     table["split"] = assign_splits(table, cfg.splits.model_dump(), cfg.seed)
     table = table.sort_values(["sha256", "path"], ignore_index=True)
-    return Manifest(table, root if folder.root.endswith(root.rstrip("/")) else folder.root)
+    return Manifest(table, folder.url)
 
 
 if __name__ == "__main__":

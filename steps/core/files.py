@@ -1,5 +1,6 @@
 """A data folder, on a disk or behind a URL: listing it and reading from it, never outside it."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import TypeVar
 import fsspec
 
 from steps.core.errors import DataError
+from steps.core.storage import write_file
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,15 +22,14 @@ class Folder:
 
     def __init__(self, root: str, cache: Path) -> None:
         """Open `root`, a local path or any fsspec URL; nothing is read yet."""
+        self.url = root
         self.local = "://" not in root
         if self.local:
             self.fs, self.root = fsspec.filesystem("file"), os.path.realpath(root)
         else:
-            protocol = root.split("://")[0]
-            self.fs, _ = fsspec.url_to_fs(
-                f"filecache::{root}", filecache={"cache_storage": str(cache / "remote")}
-            )
-            self.root = fsspec.filesystem(protocol)._strip_protocol(root).rstrip("/")
+            self.fs, path = fsspec.url_to_fs(root)
+            self.root = path.rstrip("/")
+        self.copies = cache / "remote" / hashlib.sha256(root.encode()).hexdigest()[:16]
         if not self.fs.exists(self.root):
             raise DataError(f"{root} does not exist: set ingest_data.path to your data")
 
@@ -38,8 +39,8 @@ class Folder:
 
     def parent(self, cache: Path) -> "Folder":
         """Return the folder that holds the root."""
-        scheme = "" if self.local else self.fs.target_protocol + "://"
-        return Folder(f"{scheme}{self.root.rsplit('/', 1)[0]}", cache)
+        above, slash, _ = self.url.rpartition("/")
+        return Folder(above if slash else ".", cache)
 
     def list(self) -> list[str]:
         """Return the path of every file, relative to the root, sorted; hidden ones left out."""
@@ -58,9 +59,17 @@ class Folder:
         if ".." in path.split("/"):
             raise DataError(f"{path} leads out of {self.root}")
         try:
-            return bytes(self.fs.cat_file(full))
+            return bytes(self.fs.cat_file(full)) if self.local else self.read_remote(full)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}") from None
+
+    def read_remote(self, full: str) -> bytes:
+        """Read a file behind a URL, from the local copy if the remote one has not changed since."""
+        key = f"{full} {self.fs.ukey(full)}"
+        copy = self.copies / hashlib.sha256(key.encode()).hexdigest()
+        if not copy.is_file():
+            write_file(copy, self.fs.cat_file(full))
+        return copy.read_bytes()
 
     def read_root(self) -> bytes:
         """Read the root itself, where it is a file."""

@@ -19,7 +19,7 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
 MANIFEST_ENDINGS = (".csv", ".parquet")
 
 
@@ -43,7 +43,13 @@ def read_layout(root: str, cache: Path) -> tuple[Folder, pd.DataFrame]:
         loose = table.loc[table["parts"].str.len() < 2, "path"].iloc[0]
         raise DataError(f"{root}/{loose} lies in no class folder: expected class/file")
     firsts = {parts[0].lower() for parts in table["parts"]}
-    if firsts <= set(SPLIT_NAMES) and (table["parts"].str.len() >= 3).all():
+    named = firsts & set(SPLIT_NAMES)
+    if named and (named != firsts or (table["parts"].str.len() < 3).any()):
+        raise DataError(
+            f"{root} has folders {sorted(firsts)}, of which {sorted(named)} are names of splits: expected "
+            "split/class/file throughout, or class/file without such names; a manifest can say anything"
+        )
+    if named:
         table["split"] = [SPLIT_NAMES[parts[0].lower()] for parts in table["parts"]]
         table["label"] = [parts[1] for parts in table["parts"]]
     else:
@@ -102,8 +108,8 @@ def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -
     Splits that the data set brings along are never added to by this, except that a missing one is
     carved out of train.
     """
-    given = {s for s in table["split"] if s is not None}
-    if given and "train" not in given:
+    given = set(table["split"].dropna())
+    if given and "train" not in given and table["split"].notna().all():
         raise DataError(f"the data set has splits {sorted(given)} but no train")
     open_splits = [s for s in SPLITS if s == "train" or s not in given]
     total = sum(fractions[s] for s in open_splits)
@@ -119,6 +125,6 @@ def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -
 
     keys = table["group"].where(table["group"].notna(), table["sha256"])
     return [
-        split if split is not None and split != "train" else place(str(key))
+        split if isinstance(split, str) and split != "train" else place(str(key))
         for split, key in zip(table["split"], keys, strict=True)
     ]

@@ -14,7 +14,7 @@ class Limits(Config):
     min_side: Count
     max_side: Count
     min_per_class: Count
-    """Samples of every class in every split."""
+    """Samples of every class in a split: fewer stop the pipeline in train, and are a warning elsewhere."""
     max_unreadable: Fraction
     split_tolerance: Fraction
     """How far a split's share of the samples may lie from the one asked for."""

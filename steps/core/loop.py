@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from tqdm import tqdm
 
 from steps.core.batches import Batches
 from steps.core.config import Recipe
@@ -103,7 +104,8 @@ def train(
     history: list[Epoch] = []
     best: Epoch | None = None
     weights: dict[str, Tensor] = {}
-    for epoch in fit(network, task, batches, recipe, groups):
+    epochs = fit(network, task, batches, recipe, groups)
+    for epoch in tqdm(epochs, "training", recipe.epochs, unit="epoch", disable=None):
         history.append(epoch)
         on_epoch(epoch)
         if best is None or epoch.val_loss < best.val_loss:

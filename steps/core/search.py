@@ -17,6 +17,7 @@ import torch
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from tqdm import tqdm
 
 from steps.core.batches import Batches
 from steps.core.config import Recipe
@@ -64,6 +65,7 @@ class Search:
     def run(self, objective: Trials, budget: int) -> list[dict[str, Any]]:
         """Run until `budget` trials are finished; return them in order."""
         study = self.study()
+        progress = tqdm(total=budget, desc=self.name, unit="trial", disable=None)
         while (done := len(finished(study))) < budget:
             # A sampler of its own per place in the row: what it proposes depends on the finished
             # trials alone, so a restarted search goes on as if it had never stopped.
@@ -74,6 +76,8 @@ class Search:
             trial = study.ask()
             self.one(study, trial, objective)
             self.on_trial(study.trials[trial.number])
+            progress.update(len(finished(study)) - progress.n)
+        progress.close()
         return [record(trial) for trial in finished(study)[:budget]]
 
     def study(self) -> optuna.Study:
