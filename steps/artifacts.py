@@ -22,6 +22,25 @@ if TYPE_CHECKING:
     from steps.core.network import Network
 
 
+class Record(Artifact):
+    """An artifact that is one json file with its own fields."""
+
+    file: ClassVar[str]
+
+    def files(self) -> Mapping[str, Blob]:
+        own = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {self.file: to_json(own)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / cls.file).read_bytes()))
+
+
+def read_json(folder: Path, *names: str) -> list[Any]:
+    """Read `folder`/NAME.json for every name."""
+    return [json.loads((folder / f"{name}.json").read_bytes()) for name in names]
+
+
 def table_bytes(table: "pd.DataFrame") -> bytes:
     """Write a table as parquet: the same bytes for the same rows."""
     buffer = io.BytesIO()
@@ -47,17 +66,14 @@ class Manifest(Artifact):
     root: str
 
     def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
         return {"manifest.parquet": table_bytes(self.table), "root.json": to_json({"root": self.root})}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
-        root = json.loads((folder / "root.json").read_bytes())["root"]
-        return cls(read_table(folder / "manifest.parquet"), root)
+        (root,) = read_json(folder, "root")
+        return cls(read_table(folder / "manifest.parquet"), root["root"])
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         counts = self.table["split"].value_counts()
         return {
             "samples": len(self.table),
@@ -78,7 +94,6 @@ class Dataset(Manifest):
     suite: dict[str, Any]
 
     def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
         return {
             **super().files(),
             "findings.json": to_json(self.findings),
@@ -87,21 +102,15 @@ class Dataset(Manifest):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
         base = Manifest.read(folder)
-        findings, suite = (
-            json.loads((folder / f"{name}.json").read_bytes()) for name in ("findings", "suite")
-        )
-        return cls(base.table, base.root, findings, suite)
+        return cls(base.table, base.root, *read_json(folder, "findings", "suite"))
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         verdicts = [finding["verdict"] for finding in self.findings]
         removed = sum(len(finding["quarantined"]) for finding in self.findings)
         return {**super().headline(), "quarantined": removed, "warnings": verdicts.count("warn")}
 
     def lineage(self) -> dict[str, str]:
-        """See `Artifact.lineage`."""
         return {"data_digest": self.digest}
 
     @property
@@ -111,7 +120,7 @@ class Dataset(Manifest):
 
 
 @dataclass(frozen=True)
-class Stats(Artifact):
+class Stats(Record):
     """Per-channel mean and std, of the train split and of the pretraining, and which one is used."""
 
     dataset: dict[str, list[float]]
@@ -120,17 +129,9 @@ class Stats(Artifact):
     pixels: int
     preprocessing: dict[str, Any]
 
-    def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
-        return {"stats.json": to_json(vars_of(self))}
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
-        return cls(**json.loads((folder / "stats.json").read_bytes()))
+    file: ClassVar[str] = "stats.json"
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         mean, std = (" ".join(f"{v:.3f}" for v in self.dataset[key]) for key in ("mean", "std"))
         return {"mean": mean, "std": std, "choice": self.choice}
 
@@ -154,7 +155,6 @@ class Features(Artifact):
     meta: dict[str, Any]
 
     def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
         return {
             "index.parquet": table_bytes(self.index_table),
             "features.json": to_json(self.meta),
@@ -163,13 +163,10 @@ class Features(Artifact):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
         shards = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
-        meta = json.loads((folder / "features.json").read_bytes())
-        return cls(read_table(folder / "index.parquet"), shards, meta)
+        return cls(read_table(folder / "index.parquet"), shards, *read_json(folder, "features"))
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         stored = sum(path.stat().st_size for path in self.shards.values())
         return {
             "samples": len(self.index_table),
@@ -179,7 +176,6 @@ class Features(Artifact):
         }
 
     def lineage(self) -> dict[str, str]:
-        """See `Artifact.lineage`."""
         return {"weights_digest": self.meta["weights_sha256"]}
 
 
@@ -195,7 +191,6 @@ class Classifier(Artifact):
     """What was measured on validation."""
 
     def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
         from safetensors.torch import save
 
         return {
@@ -207,17 +202,12 @@ class Classifier(Artifact):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
         from safetensors.torch import load
 
-        meta, history, metrics = (
-            json.loads((folder / f"{name}.json").read_bytes())
-            for name in ("classifier", "history", "metrics")
-        )
-        return cls(load((folder / "model.safetensors").read_bytes()), meta, history, metrics)
+        facts = read_json(folder, "classifier", "history", "metrics")
+        return cls(load((folder / "model.safetensors").read_bytes()), *facts)
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         return {**self.metrics, "epochs": len(self.history)}
 
     @cached_property
@@ -239,7 +229,7 @@ class Classifier(Artifact):
 
 
 @dataclass(frozen=True)
-class LearningRates(Artifact):
+class LearningRates(Record):
     """The winner of the search, every trial, and the uniform-rate control."""
 
     head_lr: float
@@ -247,17 +237,9 @@ class LearningRates(Artifact):
     trials: list[dict[str, Any]]
     summary: dict[str, Any]
 
-    def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
-        return {"learning_rates.json": to_json(vars_of(self))}
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
-        return cls(**json.loads((folder / "learning_rates.json").read_bytes()))
+    file: ClassVar[str] = "learning_rates.json"
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         return {"head_lr": self.head_lr, "ratio": self.ratio, **self.summary}
 
 
@@ -270,7 +252,6 @@ class Report(Artifact):
     html: str = field(repr=False)
 
     def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
         return {
             "metrics.json": to_json(self.metrics),
             "predictions.parquet": table_bytes(self.predictions),
@@ -279,13 +260,11 @@ class Report(Artifact):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
-        metrics = json.loads((folder / "metrics.json").read_bytes())
+        (metrics,) = read_json(folder, "metrics")
         html = (folder / "report.html").read_text(encoding="utf-8")
         return cls(metrics, read_table(folder / "predictions.parquet"), html)
 
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         accuracies = {
             f"{model}_accuracy": metrics["accuracy"]["value"]
             for model, metrics in self.metrics["models"].items()
@@ -295,30 +274,16 @@ class Report(Artifact):
 
 
 @dataclass(frozen=True)
-class Decision(Artifact):
+class Decision(Record):
     """The promotion verdict, with the evidence of every gate."""
 
     verdict: str
     gates: list[dict[str, Any]]
     registered: dict[str, Any]
 
+    file: ClassVar[str] = "decision.json"
     promoted: ClassVar[str] = "promoted"
 
-    def files(self) -> Mapping[str, Blob]:
-        """See `Artifact.files`."""
-        return {"decision.json": to_json(vars_of(self))}
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """See `Artifact.read`."""
-        return cls(**json.loads((folder / "decision.json").read_bytes()))
-
     def headline(self) -> Headline:
-        """See `Artifact.headline`."""
         passed = sum(gate["passed"] for gate in self.gates)
         return {"verdict": self.verdict, "gates": f"{passed}/{len(self.gates)}"}
-
-
-def vars_of(artifact: Artifact) -> dict[str, Any]:
-    """Return a dataclass's own fields, without what is cached beside them."""
-    return {f.name: getattr(artifact, f.name) for f in fields(artifact)}  # type: ignore[arg-type]
