@@ -43,8 +43,17 @@ def read_json(folder: Path, *names: str) -> list[Any]:
 
 def table_bytes(table: "pd.DataFrame") -> bytes:
     """Write a table as parquet: the same bytes for the same rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    # Without pandas' own notes, and with one type for text, what was read is written the same.
+    columns = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    text = [
+        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+        for field in columns.schema
+    ]
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False, compression="zstd")
+    parquet.write_table(columns.cast(pa.schema(text)), buffer, compression="zstd")
     return buffer.getvalue()
 
 

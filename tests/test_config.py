@@ -54,7 +54,7 @@ def test_a_value_that_is_owned_elsewhere_is_refused_in_a_section(tmp_path: Path)
         ("test: 0.30", "test: 0.35", "train, val and test that add up to 1"),
         ("schedule: cosine  ", "schedule: cosin  ", "'constant', 'cosine' or 'one_cycle'"),
         ("dtype: float16", "dtype: float61", "'float16' or 'float32'"),
-        ("unfreeze: 4", "unfreeze: none", "fine_tune.unfreeze"),
+        ("unfreeze: 3", "unfreeze: none", "fine_tune.unfreeze"),
         ("seed: 0", "seed: 0.5", "seed: found 0.5, expected a valid integer"),
         ("epochs: 40", "epochs: '40'", "warm_up_head.epochs: found '40'"),
     ],

@@ -157,7 +157,8 @@ class Batches:
     def steps(self) -> int:
         """Return the optimiser steps of one epoch; a last batch of one is left out."""
         count = len(self.rows("train"))
-        return count // self.batch_size + (count % self.batch_size > 1)
+        full, rest = divmod(count, self.batch_size)
+        return full * (self.batch_size > 1) + (rest > 1)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         """Yield the epoch's batches: shuffled, each sample once, through a view drawn anew.

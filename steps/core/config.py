@@ -14,7 +14,7 @@ Unfreeze = Annotated[int, Field(ge=0)] | Literal["all"]
 class Config(BaseModel):
     """Base of every config: frozen, no unknown keys, no silent conversion, no defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class BackboneConfig(Config):
@@ -64,7 +64,8 @@ class Recipe(Config):
     """How a model is trained; one loop reads it in every phase that trains."""
 
     epochs: Count
-    batch_size: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    """Samples of one step; BatchNorm has no variance of one."""
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "cosine", "one_cycle"]
     warmup: Fraction

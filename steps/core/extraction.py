@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from steps.core.config import Augmentation
+from steps.core.errors import BackboneError
 from steps.core.files import Folder, prefetched
 from steps.core.images import (
     Preprocessing,
@@ -126,8 +127,21 @@ class Extractor:
         """Return z and h of uint8 views (n <= micro_batch, 3, side, side)."""
         h = prefix(self.network, self.boundary, pixels, self.views.look, self.micro_batch)
         z = self.network.embed(h, self.boundary)[: len(pixels)]
-        dtype = DTYPES[self.dtype]
-        return z.to(dtype), h[: len(pixels)].to(dtype, memory_format=torch.contiguous_format)
+        return self.narrow(z), self.narrow(h[: len(pixels)])
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """Convert to the kept precision.
+
+        Raises:
+            BackboneError: A value is too large for it.
+        """
+        kept = x.to(DTYPES[self.dtype], memory_format=torch.contiguous_format)
+        if not kept.isfinite().all():
+            raise BackboneError(
+                f"the backbone's features reach {x.abs().max():.3g}, which {self.dtype} cannot hold: "
+                "set cache_features.dtype to float32"
+            )
+        return kept
 
 
 CODE = ("images", "stages", "network", "extraction")

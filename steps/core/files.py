@@ -54,6 +54,8 @@ class Folder:
             DataError: The path leads out of the root, or the file cannot be read.
         """
         full = f"{self.root}/{path}"
+        if "\0" in path:
+            raise DataError(f"{path!r} is no file name")
         if self.local and not os.path.realpath(full).startswith(self.root + os.sep):
             raise DataError(f"{path} leads out of {self.root}")
         if ".." in path.split("/"):

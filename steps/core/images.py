@@ -22,6 +22,8 @@ from steps.core.errors import DataError
 
 MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
 
+UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError)
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -32,6 +34,8 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    squash: bool = False
+    """Whether an image is made square by changing its proportions instead of by a crop."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain json types."""
@@ -51,8 +55,11 @@ def open_image(data: bytes) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"not a readable image: {error}") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"too many pixels: {error}") from None
+    except UNREADABLE as error:
+        # Pillow's own message holds a memory address: the reason must be the same every time.
+        raise DataError(f"not a readable image ({type(error).__name__})") from None
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
     return image
@@ -67,10 +74,14 @@ def read_image(data: bytes) -> Tensor:
     image = open_image(data)
     try:
         upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
+        if upright.mode in ("I", "F"):
+            raise DataError(f"pixels of mode {upright.mode} have no known range: save 8 or 16 bits a channel")
+        if upright.mode.startswith("I;16"):
             upright = scale_to_8_bits(upright)
+        if "transparency" in upright.info:
+            upright = upright.convert("RGBA")
         rgb = upright.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"cannot be decoded: {error}") from None
     pixels: Tensor = F.pil_to_tensor(rgb)
     return pixels
@@ -84,7 +95,8 @@ def scale_to_8_bits(image: Image.Image) -> Image.Image:
 def plain_view(image: Tensor, look: Preprocessing) -> Tensor:
     """Return the deterministic view: shorter side to `resize`, then the centre."""
     mode = InterpolationMode(look.interpolation)
-    resized = F.resize(image, [look.resize], interpolation=mode, antialias=True)
+    size = [look.resize, look.resize] if look.squash else [look.resize]
+    resized = F.resize(image, size, interpolation=mode, antialias=True)
     view: Tensor = F.center_crop(resized, [look.side, look.side])
     return view
 

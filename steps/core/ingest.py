@@ -1,7 +1,8 @@
 """What is known of a sample before it is decoded: content digest, size, format, mode."""
 
 import hashlib
-import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +71,44 @@ def write_dataset(splits: Any, folder: Path) -> None:
     Raises:
         DataError: There is no image column, or no class label column.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for split, rows in splits.items():
+            write_split(rows, staged / split)
+        staged.chmod(0o755)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def write_split(rows: Any, folder: Path) -> None:
+    """Write one split's pictures as class/file; see `write_dataset`."""
     from datasets import ClassLabel, Image
 
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
-    for split, rows in splits.items():
-        image = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
-        label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
-        if image is None or label is None:
-            raise DataError(f"split {split} has columns {list(rows.features)}; expected an image and a label")
-        names = rows.features[label].names
-        for number, row in enumerate(rows.cast_column(image, Image(decode=False))):
-            source = row[image]
-            data = source["bytes"] or Path(source["path"]).read_bytes()
-            ending = Path(source["path"] or "x.png").suffix or ".png"
-            target = staged / split / names[row[label]].replace("/", "_") / f"{number:07d}{ending}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged.rename(folder)
+    image = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
+    label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
+    if image is None or label is None:
+        raise DataError(
+            f"split {folder.name} has columns {list(rows.features)}; expected an image and a label"
+        )
+    names = rows.features[label].names
+    for number, row in enumerate(rows.cast_column(image, Image(decode=False))):
+        source = row[image]
+        data = source["bytes"] or Path(source["path"]).read_bytes()
+        ending = Path(source["path"] or "x.png").suffix or ".png"
+        target = folder / class_folder(names, row[label]) / f"{number:07d}{ending}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def class_folder(names: list[str], number: int | None) -> str:
+    """Return a folder's name for a class, whatever the class is called.
+
+    Raises:
+        DataError: There is no label: the hub writes -1 or nothing where labels are hidden.
+    """
+    if number is None or number < 0:
+        raise DataError("the data set has pictures without a label: take a split that has them all")
+    name = names[number].replace("/", "_")
+    return f"_{name}" if name.startswith(".") else name

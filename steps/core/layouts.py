@@ -6,6 +6,7 @@ and, if wanted, split and group.
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -72,13 +73,8 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
     """
     name, data = folder.root, folder.read_root()
     try:
-        if name.lower().endswith(".parquet"):
-            table = pd.read_parquet(io.BytesIO(data))
-        elif name.lower().endswith(".csv"):
-            table = pd.read_csv(io.BytesIO(data), dtype=str, encoding="utf-8-sig")
-        else:
-            raise DataError(f"{name} is neither a folder nor a manifest ({MANIFEST_ENDINGS})")
-    except (ValueError, OSError) as error:  # UnicodeDecodeError and ParserError are ValueErrors
+        table = parse_manifest(name, data)
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # UnicodeDecodeError is a ValueError
         raise DataError(f"{name} cannot be read as a manifest in UTF-8: {error}") from None
     missing = {"path", "label"} - set(table.columns)
     if missing:
@@ -87,7 +83,10 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
         if optional not in table:
             table[optional] = None
     table = table[["path", "label", "split", "group"]].astype(object)
-    table = table.where(table.notna(), None)
+    blank = table.map(lambda value: isinstance(value, str) and not value.strip())
+    table = table.where(table.notna() & ~blank, None)
+    if table.empty:
+        raise DataError(f"{name} has no rows")
     for column in ("path", "label"):
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax()) + 2
@@ -98,6 +97,24 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
     table["label"] = table["label"].map(str)
     table["split"] = [None if s is None else SPLIT_NAMES[s] for s in table["split"]]
     return table
+
+
+def parse_manifest(name: str, data: bytes) -> pd.DataFrame:
+    """Parse a manifest by its ending; a row that is longer than the header is an error."""
+    if name.lower().endswith(".parquet"):
+        return pd.read_parquet(io.BytesIO(data))
+    if not name.lower().endswith(".csv"):
+        raise DataError(f"{name} is neither a folder nor a manifest ({MANIFEST_ENDINGS})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            io.BytesIO(data),
+            dtype=str,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+        )
 
 
 def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from steps.core.config import Config, Count, Fraction
 
 
@@ -20,3 +22,10 @@ class Limits(Config):
     """How far a split's share of the samples may lie from the one asked for."""
     duplicates: Literal["pass", "warn", "fail"]
     """What a file that occurs twice amounts to."""
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Limits":
+        """Refuse limits that no image can keep."""
+        if self.min_side > self.max_side:
+            raise ValueError("min_side at most max_side")
+        return self

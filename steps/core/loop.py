@@ -76,10 +76,13 @@ def fit(
             schedule.step()
             losses.append(loss.item())
         logits, labels = predict(model, batches, "val")
+        val_loss = float(F.cross_entropy(logits, labels))
+        if not math.isfinite(val_loss):
+            raise Diverged(explain_divergence(epoch, len(losses), optimizer.param_groups))
         yield Epoch(
             epoch,
             sum(losses) / len(losses),
-            float(F.cross_entropy(logits, labels)),
+            val_loss,
             float((logits.argmax(dim=1) == labels).float().mean()),
             float(optimizer.param_groups[-1]["lr"]),
         )
@@ -134,9 +137,9 @@ def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Ten
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
     """Return the schedule, in optimiser steps over the whole of the training."""
     total = max(1, recipe.epochs * steps_per_epoch)
-    if recipe.schedule == "one_cycle":
+    if recipe.schedule == "one_cycle" and total > 1:
         peaks = [group["lr"] for group in optimizer.param_groups]
-        rise = min(max(recipe.warmup, 1 / total), 1 - 1 / total) if total > 1 else 0.5
+        rise = min(max(recipe.warmup, 1 / total), 1 - 1 / total)
         return OneCycleLR(optimizer, peaks, total + 1, pct_start=rise, cycle_momentum=False)
     rise = round(recipe.warmup * total)
 
@@ -153,7 +156,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_ep
 def explain_divergence(epoch: int, step: int, groups: list[dict[str, Any]]) -> str:
     """Name the group that was most likely too fast: the one whose weights have grown most."""
     norms = {
-        group["name"]: max((float(p.detach().abs().max()) for p in group["params"]), default=0.0)
+        group["name"]: float(torch.cat([p.detach().abs().flatten() for p in group["params"]]).max())
         for group in groups
     }
     worst = max(norms, key=lambda name: (not math.isfinite(norms[name]), norms[name]))

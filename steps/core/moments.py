@@ -69,4 +69,5 @@ def pretrained_preprocessing(name: str, image_size: int | None) -> Preprocessing
         interpolation=fields["interpolation"],
         mean=tuple(fields["mean"]),
         std=tuple(fields["std"]),
+        squash=fields["crop_mode"] == "squash",
     )

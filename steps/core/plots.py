@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 mpl.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from torchvision.transforms.v2 import functional as F
 
-from steps.core.images import open_image
+from steps.core.images import read_image
 
 INK, ACCENT, PALE = "#1f2a37", "#0f766e", "#94a3b8"
 
@@ -33,7 +34,7 @@ def png_uri(data: bytes) -> str:
 
 def thumbnail(data: bytes, side: int = 120) -> str:
     """Return an image file as a small picture; tiny ones are enlarged."""
-    image = open_image(data).convert("RGB")
+    image = F.to_pil_image(read_image(data))
     scale = side / max(image.size)
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     buffer = io.BytesIO()
@@ -48,8 +49,8 @@ def confusion(counts: NDArray[np.float64], labels: list[str]) -> str:
     figure, axis = plt.subplots(figsize=(size, size))
     axis.imshow(share, cmap="BuGn", vmin=0, vmax=1)
     ticks = range(len(labels))
-    axis.set_xticks(ticks, labels, rotation=90, fontsize=8)
-    axis.set_yticks(ticks, labels, fontsize=8)
+    axis.set_xticks(ticks, labels, rotation=90, fontsize=8, parse_math=False)
+    axis.set_yticks(ticks, labels, fontsize=8, parse_math=False)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     if len(labels) <= 20:

@@ -1,7 +1,7 @@
 """The declarative checks of a manifest, as Great Expectations suites built from the params.
 
-Three tables are checked: `samples` (a row per sample), `cells` (a row per class) and
-`splits` (a row per split). A check that fails is a warning, or stops the pipeline.
+Four tables are checked: `samples` (a row per sample), `images` (those that can be read), `cells` (a row
+per class) and `splits` (one row). A check that fails is a warning, or stops the pipeline.
 """
 
 import logging
@@ -51,17 +51,6 @@ def declare(limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[di
             "remove the repeated lines from the manifest", column="path",
         ),
         expect(
-            values, "fail", "file formats are allowed ones", "convert the files, or add the format "
-            "to validate_data.formats", column="format", value_set=limits.formats,
-        ),
-        *(
-            expect(
-                between, "warn", f"{side} lies between the limits", "look at these files; they are "
-                "used as they are", column=side, min_value=limits.min_side, max_value=limits.max_side,
-            )
-            for side in ("width", "height")
-        ),
-        expect(
             values, "fail", "splits are known", "use train, val and test",
             column="split", value_set=list(SPLITS),
         ),
@@ -80,6 +69,19 @@ def declare(limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[di
                 "keep one file of each pair", column="sha256",
             )
         )  # fmt: skip
+    images = [
+        expect(
+            values, "fail", "file formats are allowed ones", "convert the files, or add the format "
+            "to validate_data.formats", column="format", value_set=limits.formats,
+        ),
+        *(
+            expect(
+                between, "warn", f"{side} lies between the limits", "look at these files; they are "
+                "used as they are", column=side, min_value=limits.min_side, max_value=limits.max_side,
+            )
+            for side in ("width", "height")
+        ),
+    ]  # fmt: skip
     cells = [
         expect(
             between, "fail" if split == "train" else "warn", f"every class has samples in {split}",
@@ -107,7 +109,7 @@ def declare(limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[di
             ("val_samples", "validation samples", 1), ("test_samples", "test samples", 1),
         )
     ]  # fmt: skip
-    return {"samples": samples, "cells": cells, "splits": splits}
+    return {"samples": samples, "images": images, "cells": cells, "splits": splits}
 
 
 def decode_all(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
@@ -160,6 +162,7 @@ def tables_of(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
     return {
         "samples": samples.assign(name=samples["path"]),
+        "images": usable.assign(name=usable["path"]),
         "cells": pd.DataFrame({split: cells[split].to_numpy() for split in SPLITS}).assign(name=labels),
         "splits": pd.DataFrame([whole]),
     }

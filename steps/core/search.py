@@ -7,6 +7,7 @@ one. Beside the search runs its control, the same loop with the ratio held at 1 
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ def choose(found: Mapping[str, list[dict[str, Any]]]) -> tuple[dict[str, Any], d
     """
     best: dict[str, dict[str, Any]] = {}
     for name, trials in found.items():
-        if ended := [trial for trial in trials if not trial["pruned"]]:
+        if ended := [trial for trial in trials if trial_counts(trial)]:
             best[name] = min(ended, key=lambda trial: trial["val_loss"])
     if not best:
         raise TrainingError("every trial was pruned or diverged: lower search_lr_ratio.head_lr_high")
@@ -150,6 +151,11 @@ def choose(found: Mapping[str, list[dict[str, Any]]]) -> tuple[dict[str, Any], d
         "pruned": sum(trial["pruned"] for trial in trials),
         **{f"{name}_val_loss": trial["val_loss"] for name, trial in best.items()},
     }
+
+
+def trial_counts(trial: Mapping[str, Any]) -> bool:
+    """Say whether a trial came to its end with a loss that is a number."""
+    return not trial["pruned"] and math.isfinite(trial["val_loss"])
 
 
 def study_name(*depends: str) -> str:

@@ -6,12 +6,14 @@ EfficientNet's conv_head, belongs to the last block's group). The last stage end
 vector. So no part of the network can lie, forgotten and frozen, between trained stages and head.
 """
 
+import difflib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from timm.layers import get_notrace_functions, get_notrace_modules
 from timm.models import group_parameters
 from torch import Tensor, fx, nn
@@ -79,11 +81,13 @@ def create(name: str, image_size: int | None, weights: str | None = None) -> Any
         BackboneError: timm does not know the name, or the weights are of another architecture.
     """
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+        close = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
         raise BackboneError(f"backbone.name: timm knows no {name!r}; similar: {close}")
     # Only transformers are built for one input size; timm then interpolates their positions.
     size = {"img_size": image_size} if image_size and takes_img_size(name) else {}
     try:
+        if weights:
+            assert_complete(weights, name)
         return timm.create_model(
             name,
             pretrained=weights is not None,
@@ -91,8 +95,22 @@ def create(name: str, image_size: int | None, weights: str | None = None) -> Any
             num_classes=0,
             **size,
         )
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
         raise BackboneError(f"{weights} does not fit {name}: {str(error)[:300]}") from None
+
+
+def assert_complete(weights: str, name: str) -> None:
+    """Raise KeyError where a file lacks tensors of the model: timm would leave them at random.
+
+    A file in a naming that timm translates while loading has none of the model's own names.
+    """
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0).state_dict()
+    with safe_open(weights, framework="pt") as file:
+        found = set(file.keys())
+    missing = sorted(key for key in model if key not in found and "num_batches_tracked" not in key)
+    if missing and (len(missing) < len(model) or any(key.startswith("module.") for key in found)):
+        raise KeyError(f"{len(missing)} tensors are missing, among them {missing[:3]}")
 
 
 def takes_img_size(name: str) -> bool:

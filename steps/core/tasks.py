@@ -28,7 +28,11 @@ class Classify:
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """See `Task`."""
-        x, share, partner = mix(batch.x, self.recipe, generator)
+        # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
+        turned = network.channels_last and start > 0 and batch.x.ndim == 4
+        x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
+        x, share, partner = mix(x, self.recipe, generator)
+        x = x.permute(0, 2, 3, 1) if turned else x
         logits = network(x, start)
         loss = F.cross_entropy(logits, batch.y, label_smoothing=self.recipe.label_smoothing)
         if share == 1:
