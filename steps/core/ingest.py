@@ -110,5 +110,5 @@ def class_folder(names: list[str], number: int | None) -> str:
     """
     if number is None or number < 0:
         raise DataError("the data set has pictures without a label: take a split that has them all")
-    name = names[number].replace("/", "_")
-    return f"_{name}" if name.startswith(".") else name
+    name = names[number].replace("%", "%25").replace("/", "%2F")
+    return f"%2E{name[1:]}" if name.startswith(".") else name
