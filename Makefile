@@ -6,8 +6,6 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
-export HEADSTART_DATA := $(DATA)
-export HEADSTART_PARAMS := $(PARAMS)
 
 .PHONY: install demo run repro test test-all lint format clean
 
@@ -23,6 +21,8 @@ install: .venv/.installed
 demo: install
 	$(if $(DATA),,$(BIN)/python -m infra.demo data/demo)
 
+run: export HEADSTART_DATA := $(DATA)
+run: export HEADSTART_PARAMS := $(PARAMS)
 run: install demo  ## the pipeline; DATA=folder takes your own images, PARAMS=file other parameters
 	$(BIN)/zenml pipeline run finetune_pipeline
 

@@ -2,9 +2,7 @@
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from zenml import get_step_context, step
@@ -14,10 +12,12 @@ from zenml.steps.base_step import BaseStep
 from pipelines.materializer import ArtifactMaterializer
 from steps import PHASES
 from steps.config import load_params, params_path
-from steps.core.errors import HeadstartError
+from steps.core.errors import DataError, HeadstartError
+from steps.core.files import HUB, list_samples
 from steps.core.storage import Artifact
 from steps.phase import Phase, load_phase
 from steps.run import execute
+from steps.scratch import scratch
 
 failure: HeadstartError | None = None
 """Why a phase of this process failed, if one did."""
@@ -43,15 +43,14 @@ def entrypoint(phase: Phase) -> Callable[..., Artifact]:
 def data_fingerprint() -> str:
     """Hash names, sizes and times of the data set's files: what ZenML compares before ingesting."""
     path = str(load_params(params_path()).get("ingest_data", {}).get("path"))
-    lines = [path]
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            facts = (Path(folder) / name).stat()
-            lines.append(f"{folder}/{name} {facts.st_size} {facts.st_mtime_ns}")
-    if Path(path).is_file():
-        lines.append(f"{Path(path).stat().st_size} {Path(path).stat().st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    if path.startswith(HUB):
+        return path  # a data set of the hub is fetched once
+    try:
+        folder, names = list_samples(path, scratch())
+    except DataError as error:
+        return f"{path}: {error}"  # the phase itself says so better
+    stamps = (f"{name} {folder.stamp(name)}" for name in names)
+    return hashlib.sha256("\n".join([path, *stamps]).encode()).hexdigest()
 
 
 def as_step(phase: Phase) -> BaseStep:

@@ -1,5 +1,6 @@
 """Register the model; move `champion` only when every gate holds and the present one is beaten."""
 
+import re
 from typing import Annotated
 
 from pydantic import Field
@@ -16,20 +17,27 @@ from steps.scratch import scratch
 class Promote(Config):
     """See params.yaml."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")] | None
+    """Of the registered model; null takes the last part of the data set's path."""
     min_accuracy: Fraction
     min_macro_f1: Fraction
     max_ece: Fraction
     champion_margin: Annotated[float, Field(ge=-1, le=1)]
     bootstrap: Annotated[int, Field(ge=100)]
+    data: Annotated[str, From("ingest_data.path")]
     seed: Annotated[int, From("seed")]
+
+    def model(self) -> str:
+        """Return the registered model's name."""
+        last = self.data.rstrip("/").rpartition("/")[2]
+        return self.name or re.sub(r"[^A-Za-z0-9_. -]+", "-", last) or "headstart"
 
 
 def promote(
     dataset: Dataset, finetuned: Classifier, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
     """Judge the fine-tuned model by its report and against the champion, on the same test images."""
-    registry = Registry(cfg.name, tracking.connect())
+    registry = Registry(cfg.model(), tracking.connect())
     if known := registry.decided(finetuned.digest, report.digest):
         return known
     from steps.core.court import hold_gates, meet_champion

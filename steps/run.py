@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from steps import tracking
+from steps.config import DATA_FOLDER, PARAMS_FILE
 from steps.core.config import Config
-from steps.core.errors import HeadstartError
+from steps.core.errors import HeadstartError, ParamsError
 from steps.core.storage import Artifact
 from steps.phase import Phase, all_configs, describe_config, load_phase
 
@@ -30,6 +31,16 @@ def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str)
     return output
 
 
+def refuse_overrides() -> None:
+    """Raise ParamsError where DVC would record params.yaml and the phase would read something else."""
+    names = [name for name in (PARAMS_FILE, DATA_FOLDER) if os.environ.get(name)]
+    if names and "DVC_ROOT" in os.environ:
+        raise ParamsError(
+            f"DVC watches params.yaml alone: unset {' and '.join(names)}, and change params.yaml or use "
+            "dvc exp run -S ingest_data.path=FOLDER"
+        )
+
+
 def main(function: Callable[..., Artifact]) -> None:
     """Run a phase on the artifacts in this folder; what a DVC stage does."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -37,6 +48,7 @@ def main(function: Callable[..., Artifact]) -> None:
     log.setLevel(logging.INFO)
     phase = load_phase(function.__name__)
     try:
+        refuse_overrides()
         cfg = all_configs()[phase.name]
         inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
         output = execute(phase, inputs, cfg, tracking.dvc_run())

@@ -5,7 +5,6 @@ import tempfile
 
 _home = tempfile.mkdtemp(prefix="headstart-tests-")
 os.environ.update(
-    ZENML_CONFIG_PATH=f"{_home}/zenml",
     ZENML_ANALYTICS_OPT_IN="false",
     GX_ANALYTICS_ENABLED="false",
     MLFLOW_DISABLE_TELEMETRY="true",

@@ -207,6 +207,12 @@ def test_every_mistake_in_params_is_reported_at_once_and_before_any_work(
         assert written(clone.folder) <= before, "DVC takes a stage's old output away; nothing is written"
 
 
+def test_dvc_never_records_params_that_the_phases_did_not_read(by_dvc: tuple[Clone, list[str]]) -> None:
+    done = by_dvc[0].run("dvc", "repro", "-f", "-s", "ingest_data", HEADSTART_DATA="elsewhere")
+    assert done.returncode != 0
+    assert "DVC watches params.yaml alone: unset HEADSTART_DATA" in done.stderr
+
+
 def written(folder: Path) -> set[tuple[Path, int]]:
     return {(path, path.stat().st_mtime_ns) for path in folder.glob("artifacts/*/*")}
 

@@ -54,12 +54,13 @@ def meet_champion(
     """Compare challenger and champion on the same test images, paired.
 
     The challenger passes when the lower one-sided 95 % bound of the accuracy it gains is above
-    `champion_margin`. A champion with other labels cannot be compared and does not hold it back.
+    `champion_margin`. One with other labels than the champion's cannot be compared, and fails.
     """
     if champion.meta["labels"] != challenger.meta["labels"]:
         nothing = {"value": 0.0, "low": 0.0, "high": 0.0}
-        row = gate("beats champion", nothing, "at least", 0.0)
-        return {**row, "note": f"champion has other labels: {champion.meta['labels']}"}
+        note = f"champion knows {champion.meta['labels']}: set promote.name to register another model"
+        row = {"gate": "beats champion", "found": nothing, "sense": "same labels", "limit": 0.0}
+        return {**row, "passed": False, "note": note}
     rows = data.part("test")
     truth = rows["label"].map(data.labels.index).to_numpy(dtype=np.int64)
     folder = Folder(data.root, scratch)

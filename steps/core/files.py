@@ -13,6 +13,7 @@ import fsspec
 from steps.core.errors import DataError
 from steps.core.storage import write_file
 
+HUB = "hub:"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -25,7 +26,7 @@ class Folder:
         self.url = root
         self.local = "://" not in root
         if self.local:
-            self.fs, self.root = fsspec.filesystem("file"), os.path.realpath(root)
+            self.fs, self.root = fsspec.filesystem("file"), os.path.realpath(Path(root).expanduser())
         else:
             self.fs, path = fsspec.url_to_fs(root)
             self.root = path.rstrip("/")
@@ -73,6 +74,14 @@ class Folder:
             write_file(copy, self.fs.cat_file(full))
         return copy.read_bytes()
 
+    def stamp(self, path: str) -> str:
+        """Return what changes when a file changes, without reading it: size and time, or an etag."""
+        full = f"{self.root}/{path}"
+        if not self.local:
+            return str(self.fs.ukey(full))
+        facts = Path(full).stat() if Path(full).exists() else Path(full).lstat()
+        return f"{facts.st_size} {facts.st_mtime_ns}"
+
     def read_root(self) -> bytes:
         """Read the root itself, where it is a file."""
         return bytes(self.fs.cat_file(self.root))
@@ -88,3 +97,14 @@ def prefetched(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterat
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def list_samples(root: str, cache: Path) -> tuple[Folder, list[str]]:
+    """Return a data set's folder and the files that it consists of, without reading them."""
+    folder = Folder(root, cache)
+    if not folder.is_file():
+        return folder, folder.list()
+    from steps.core.layouts import read_layout  # pandas: only where there is a manifest to read
+
+    folder, table = read_layout(root, cache)
+    return folder, [root.rpartition("/")[2], *table["path"]]

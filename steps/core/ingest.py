@@ -10,10 +10,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from steps.core.errors import DataError
-from steps.core.files import Folder, prefetched
+from steps.core.files import HUB, Folder, prefetched
 from steps.core.images import open_image
 
-HUB = "hub:"
 COLUMNS = (
     "path", "label", "split", "group", "sha256", "bytes", "format", "mode", "width", "height", "error",
 )  # fmt: skip

@@ -33,7 +33,7 @@ BAD: list[tuple[type[Config], dict[str, Any]]] = [
     (Recipe, {"epochs": 0}),
     (Recipe, {"epochs": 1.5}),
     (Recipe, {"epochs": "3"}),
-    (Recipe, {"batch_size": 0}),
+    (Recipe, {"batch_size": 1}),  # BatchNorm has no variance of one
     (Recipe, {"weight_decay": -0.1}),
     (Recipe, {"schedule": "linear"}),
     (Recipe, {"warmup": 1.1}),

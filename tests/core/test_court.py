@@ -97,8 +97,10 @@ def test_the_margin_is_what_the_lower_bound_must_be_above(data: Data, tmp_path: 
         assert (row["passed"], row["limit"]) == (passed, margin)
 
 
-def test_a_champion_with_other_labels_does_not_hold_the_challenger_back(data: Data, tmp_path: Path) -> None:
+def test_a_champion_with_other_labels_cannot_be_compared_and_is_not_replaced(
+    data: Data, tmp_path: Path
+) -> None:
     stranger = Seer(labels=("a", "b", "c"))
     row = meet_champion(stranger, HALF_BLIND, data, CFG, tmp_path)
-    assert row["passed"]
-    assert row["note"] == "champion has other labels: ['a', 'b', 'c']"
+    assert not row["passed"]
+    assert "champion knows ['a', 'b', 'c']: set promote.name" in row["note"]

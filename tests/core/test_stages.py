@@ -209,11 +209,49 @@ def test_weights_of_another_shape_are_refused(weights_of: Callable[[str], Path])
         create("test_efficientnet", 32, path)
 
 
-def test_weights_that_lack_tensors_are_refused(tmp_path: Path, weights_of: Callable[[str], Path]) -> None:
+UNTOUCHED = pytest.mark.xfail(
+    strict=True,
+    reason="stages.assert_complete: where no name fits and no name is num_batches_tracked the file passes as "
+    "one that timm translates, and all of the network stays at random; compare with a network built from "
+    "the same seed without weights: a tensor that is still equal to it was not loaded",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "naming"),
+    [
+        ("test_resnet", "module.{}"),
+        ("test_resnet", "encoder.{}"),
+        ("test_convnext", "module.{}"),
+        pytest.param("test_convnext", "encoder.{}", marks=UNTOUCHED),
+    ],
+)
+def test_weights_under_strange_names_are_refused_and_not_left_at_random(
+    tmp_path: Path, weights_of: Callable[[str], Path], name: str, naming: str
+) -> None:
+    state = load_file(weights_of(name))
+    save_file({naming.format(key): tensor for key, tensor in state.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(BackboneError, match=f"does not fit {name}"):
+        create(name, 32, str(tmp_path / "w.safetensors"))
+
+
+def test_weights_that_lack_a_tensor_are_refused_by_its_name(
+    tmp_path: Path, weights_of: Callable[[str], Path]
+) -> None:
     state = load_file(weights_of("test_resnet"))
-    save_file({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "w.safetensors")
-    with pytest.raises(BackboneError):
+    del state["bn1.running_var"]
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(BackboneError, match=r"1 tensors are missing, among them \['bn1\.running_var'\]"):
         create("test_resnet", 32, str(tmp_path / "w.safetensors"))
+
+
+def test_weights_without_a_classifier_are_enough(tmp_path: Path, weights_of: Callable[[str], Path]) -> None:
+    state = load_file(weights_of("test_resnet"))
+    headless = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
+    assert len(headless) < len(state)
+    save_file(headless, tmp_path / "w.safetensors")
+    found = create("test_resnet", 32, str(tmp_path / "w.safetensors")).state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in found.items())
 
 
 def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Which model a run registers, and what moves the champion."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from steps import tracking
+from steps.core.errors import RegistryError
+from steps.phase import all_configs
+from steps.promote import Promote
+from steps.registry import Registry
+from tests.clone import ROOT
+
+
+def config(path: str, name: str | None = None) -> Promote:
+    shipped = all_configs(ROOT / "params.yaml")["promote"].model_dump()
+    return Promote.model_validate({**shipped, "data": path, "name": name})
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("data/demo", "demo"),
+        ("/home/ann/corn leaves/", "corn leaves"),
+        ("s3://bucket/leaves.csv", "leaves.csv"),
+        ("hub:someone/plants", "plants"),
+        ("hub:plants", "hub-plants"),
+        ("blätter", "bl-tter"),
+    ],
+)
+def test_without_a_name_every_data_set_has_a_model_of_its_own(path: str, model: str) -> None:
+    assert config(path).model() == model
+    assert config(path, "mine").model() == "mine"
+
+
+def test_a_registry_without_versions_has_neither_champion_nor_decision(tmp_path: Path) -> None:
+    registry = Registry("nobody", MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"))
+    assert registry.aliases() == {}
+    assert registry.champion(tmp_path) is None
+    assert registry.decided("a", "b") is None
+
+
+def test_nothing_is_logged_outside_of_a_run(tmp_path: Path) -> None:
+    tracking.log({"loss": 1.0})
+    assert tracking.log_files(tmp_path) is None
+    assert issubclass(RegistryError, Exception)
+
+
+def test_a_phase_that_fails_leaves_a_failed_run_under_a_failed_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(ZeroDivisionError),
+        tracking.phase_run("some-run", "fine_tune", {"seed": 3}, {}),
+    ):
+        tracking.log({"loss": 0.5}, step=2)
+        raise ZeroDivisionError
+    client = tracking.connect()
+    runs = client.search_runs([tracking.experiment(client)])
+    nested = next(run for run in runs if run.info.run_name == "fine_tune")
+    parent = next(run for run in runs if run.info.run_name == "some-run")
+    assert nested.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert {nested.info.status, parent.info.status} == {"FAILED"}
+    assert nested.data.metrics == {"loss": 0.5}
+    assert nested.data.params["seed"] == parent.data.tags["seed"] == "3"
+    assert parent.data.tags["phase.fine_tune"] == "failed"
+    assert parent.data.tags["phase.evaluate"] == "reused"
