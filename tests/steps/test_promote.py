@@ -52,12 +52,14 @@ def test_a_phase_that_fails_leaves_a_failed_run_under_a_failed_parent(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    with (
-        pytest.raises(ZeroDivisionError),
-        tracking.phase_run("some-run", "fine_tune", {"seed": 3}, {}),
-    ):
-        tracking.log({"loss": 0.5}, step=2)
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with tracking.phase_run("some-run", "fine_tune", {"seed": 3}, {}):
+            tracking.log({"loss": 0.5}, step=2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     client = tracking.connect()
     runs = client.search_runs([tracking.experiment(client)])
     nested = next(run for run in runs if run.info.run_name == "fine_tune")
