@@ -4,15 +4,22 @@ Importing this module must stay cheap (looking at the DAG needs the types only),
 files is imported where it is used.
 """
 
-import io
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from steps.core.storage import Artifact, Blob, Headline, to_json
+from steps.core.storage import (
+    Artifact,
+    Blob,
+    Headline,
+    Record,
+    read_json,
+    read_table,
+    table_bytes,
+    to_json,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,48 +27,6 @@ if TYPE_CHECKING:
 
     from steps.core.images import Preprocessing
     from steps.core.network import Network
-
-
-class Record(Artifact):
-    """An artifact that is one json file with its own fields."""
-
-    file: ClassVar[str]
-
-    def files(self) -> Mapping[str, Blob]:
-        own = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {self.file: to_json(own)}
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        return cls(**json.loads((folder / cls.file).read_bytes()))
-
-
-def read_json(folder: Path, *names: str) -> list[Any]:
-    """Read `folder`/NAME.json for every name."""
-    return [json.loads((folder / f"{name}.json").read_bytes()) for name in names]
-
-
-def table_bytes(table: "pd.DataFrame") -> bytes:
-    """Write a table as parquet: the same bytes for the same rows."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    # Without pandas' own notes, and with one type for text, what was read is written the same.
-    columns = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    text = [
-        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
-        for field in columns.schema
-    ]
-    buffer = io.BytesIO()
-    parquet.write_table(columns.cast(pa.schema(text)), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def read_table(path: Path) -> "pd.DataFrame":
-    """Read a parquet file."""
-    import pandas as pd
-
-    return pd.read_parquet(path)
 
 
 @dataclass(frozen=True)

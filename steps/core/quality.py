@@ -28,88 +28,106 @@ COLUMNS = ("path", "label", "split", "group", "sha256", "bytes", "format", "mode
 SHOWN = 20
 
 
+IN_SET, BETWEEN = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeBetween"
+UNIQUE = "ExpectColumnValuesToBeUnique"
+
+
 def declare(limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
     """Return the suites as plain json: per table a list of expectation, arguments, meaning."""
+    return {
+        "samples": declare_samples(limits),
+        "images": declare_images(limits),
+        "cells": [
+            expect(
+                BETWEEN,
+                "fail" if split == "train" else "warn",
+                f"every class has samples in {split}",
+                "add samples of these classes, or lower validate_data.min_per_class",
+                column=split,
+                min_value=limits.min_per_class,
+            )
+            for split in SPLITS
+        ],
+        "splits": declare_splits(limits, fractions),
+    }
 
-    def expect(kind: str, verdict: str, says: str, remedy: str, **kwargs: Any) -> dict[str, Any]:
-        meta = {"verdict": verdict, "says": says, "remedy": remedy}
-        return {"type": kind, "kwargs": kwargs, "meta": meta}
 
-    values, between = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeBetween"
-    samples = [
-        *(
-            expect("ExpectColumnToExist", "fail", f"column {c} exists", "run ingest_data again", column=c)
-            for c in COLUMNS
-        ),
+def expect(kind: str, verdict: str, says: str, remedy: str, **kwargs: Any) -> dict[str, Any]:
+    """Return one expectation: what it amounts to when it is not met, in words, and what to do then."""
+    meta = {"verdict": verdict, "says": says, "remedy": remedy}
+    return {"type": kind, "kwargs": kwargs, "meta": meta}
+
+
+def declare_samples(limits: Limits) -> list[dict[str, Any]]:
+    """Return what is expected of every row of the manifest."""
+    rows = [
+        expect("ExpectColumnToExist", "fail", f"column {c} exists", "run ingest_data again", column=c)
+        for c in COLUMNS
+    ]
+    rows += [
         expect(
             "ExpectColumnValuesToBeNull", "fail", "images can be read",
             "repair the files, or raise validate_data.max_unreadable",
             column="error", mostly=1 - limits.max_unreadable,
         ),
         expect(
-            "ExpectColumnValuesToBeUnique", "fail", "every path occurs once",
+            UNIQUE, "fail", "every path occurs once",
             "remove the repeated lines from the manifest", column="path",
         ),
         expect(
-            values, "fail", "splits are known", "use train, val and test",
+            IN_SET, "fail", "splits are known", "use train, val and test",
             column="split", value_set=list(SPLITS),
         ),
     ]  # fmt: skip
     if limits.labels is not None:
-        samples.append(
-            expect(
-                values, "fail", "labels are in the list", "correct the labels, or validate_data.labels",
-                column="label", value_set=limits.labels,
-            )
-        )  # fmt: skip
+        remedy = "correct the labels, or validate_data.labels"
+        rows.append(
+            expect(IN_SET, "fail", "labels are in the list", remedy, column="label", value_set=limits.labels)
+        )
     if limits.duplicates != "pass":
-        samples.append(
-            expect(
-                "ExpectColumnValuesToBeUnique", limits.duplicates, "every content occurs once",
-                "keep one file of each pair", column="sha256",
-            )
-        )  # fmt: skip
-    images = [
+        remedy = "keep one file of each pair"
+        rows.append(expect(UNIQUE, limits.duplicates, "every content occurs once", remedy, column="sha256"))
+    return rows
+
+
+def declare_images(limits: Limits) -> list[dict[str, Any]]:
+    """Return what is expected of every image that can be read."""
+    sides = {"min_value": limits.min_side, "max_value": limits.max_side}
+    look = "look at these files; they are used as they are"
+    return [
         expect(
-            values, "fail", "file formats are allowed ones", "convert the files, or add the format "
-            "to validate_data.formats", column="format", value_set=limits.formats,
+            IN_SET, "fail", "file formats are allowed ones",
+            "convert the files, or add the format to validate_data.formats",
+            column="format", value_set=limits.formats,
         ),
-        *(
-            expect(
-                between, "warn", f"{side} lies between the limits", "look at these files; they are "
-                "used as they are", column=side, min_value=limits.min_side, max_value=limits.max_side,
-            )
-            for side in ("width", "height")
-        ),
+        expect(BETWEEN, "warn", "width lies between the limits", look, column="width", **sides),
+        expect(BETWEEN, "warn", "height lies between the limits", look, column="height", **sides),
     ]  # fmt: skip
-    cells = [
+
+
+def declare_splits(limits: Limits, fractions: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return what is expected of the data set as a whole."""
+    slack = limits.split_tolerance
+    shares = [
         expect(
-            between, "fail" if split == "train" else "warn", f"every class has samples in {split}",
-            "add samples of these classes, or lower validate_data.min_per_class",
-            column=split, min_value=limits.min_per_class,
+            BETWEEN, "warn", f"the share of {split} is near the one asked for",
+            "nothing, if the data set brings its own splits",
+            column=split, min_value=max(0.0, fractions[split] - slack),
+            max_value=min(1.0, fractions[split] + slack),
         )
         for split in SPLITS
     ]  # fmt: skip
-    splits = [
-        expect(
-            between, "warn", f"the share of {split} is near the one asked for", "nothing, if the "
-            "data set brings its own splits", column=split,
-            min_value=max(0.0, fractions[split] - limits.split_tolerance),
-            max_value=min(1.0, fractions[split] + limits.split_tolerance),
-        )
-        for split in SPLITS
-    ]  # fmt: skip
-    splits += [
-        expect(
-            between, "fail", f"there are {what} enough", "add data, or change ingest_data.splits",
-            column=column, min_value=least,
-        )
-        for column, what, least in (
-            ("classes", "classes", 2), ("train_samples", "training samples", 2),
-            ("val_samples", "validation samples", 1), ("test_samples", "test samples", 1),
-        )
-    ]  # fmt: skip
-    return {"samples": samples, "images": images, "cells": cells, "splits": splits}
+    least = {
+        "classes": ("classes", 2),
+        "train_samples": ("training samples", 2),
+        "val_samples": ("validation samples", 1),
+        "test_samples": ("test samples", 1),
+    }
+    remedy = "add data, or change ingest_data.splits"
+    return shares + [
+        expect(BETWEEN, "fail", f"there are {what} enough", remedy, column=column, min_value=count)
+        for column, (what, count) in least.items()
+    ]
 
 
 def decode_all(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:

@@ -1,19 +1,24 @@
 """An artifact on disk: a folder of named files with one content digest, written atomically."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic_core import CoreSchema, core_schema
 
 from steps.core.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INDEX = "artifact.json"
 VERIFY_BYTES = 64 * 2**20  # larger files are checked by size only: a load must stay cheap
@@ -87,6 +92,50 @@ class Artifact(ABC):
         artifact = cls.read(folder)
         vars(artifact)["index"] = (folder / INDEX).read_bytes()
         return artifact
+
+
+class Record(Artifact):
+    """An artifact that is one json file with its own fields."""
+
+    file: ClassVar[str]
+
+    def files(self) -> Mapping[str, Blob]:
+        """See `Artifact.files`."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {self.file: to_json(own)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """See `Artifact.read`."""
+        return cls(**json.loads((folder / cls.file).read_bytes()))
+
+
+def read_json(folder: Path, *names: str) -> list[Any]:
+    """Read `folder`/NAME.json for every name."""
+    return [json.loads((folder / f"{name}.json").read_bytes()) for name in names]
+
+
+def table_bytes(table: "pd.DataFrame") -> bytes:
+    """Write a table as parquet: the same bytes for the same rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    # Without pandas' own notes, and with one type for text, what was read is written the same.
+    columns = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    text = [
+        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+        for field in columns.schema
+    ]
+    buffer = io.BytesIO()
+    parquet.write_table(columns.cast(pa.schema(text)), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read a parquet file."""
+    import pandas as pd
+
+    return pd.read_parquet(path)
 
 
 def verify(folder: Path, kind: str, version: int) -> None:
