@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 
 from steps.core.errors import BackboneError
 
+BUILD_SEED = 0xB17D  # unlike the small numbers that weights are likely to be made from
 ROOT = "model"  # parameters of a stage are named model.<timm's own name>
 
 
@@ -88,13 +89,10 @@ def create(name: str, image_size: int | None, weights: str | None = None) -> Any
     try:
         if weights:
             assert_complete(weights, name)
-        return timm.create_model(
-            name,
-            pretrained=weights is not None,
-            pretrained_cfg_overlay={"file": weights, "hf_hub_id": None} if weights else None,
-            num_classes=0,
-            **size,
-        )
+        model = build_seeded(name, weights, **size)
+        if weights:
+            assert_loaded(model, build_seeded(name, None, **size))
+        return model
     except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
         raise BackboneError(f"{weights} does not fit {name}: {str(error)[:300]}") from None
 
@@ -107,10 +105,35 @@ def assert_complete(weights: str, name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0).state_dict()
     with safe_open(weights, framework="pt") as file:
-        found = set(file.keys())
+        found = {key.removeprefix("module.") for key in file.keys()}  # noqa: SIM118 # no mapping; timm strips it
     missing = sorted(key for key in model if key not in found and "num_batches_tracked" not in key)
-    if missing and (len(missing) < len(model) or any(key.startswith("module.") for key in found)):
+    if missing and len(missing) < len(model):
         raise KeyError(f"{len(missing)} tensors are missing, among them {missing[:3]}")
+
+
+def build_seeded(name: str, weights: str | None, **size: int) -> Any:
+    """Build a timm model from the same random numbers every time, and load `weights` if given."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(BUILD_SEED)
+        return timm.create_model(
+            name,
+            pretrained=weights is not None,
+            pretrained_cfg_overlay={"file": weights, "hf_hub_id": None} if weights else None,
+            num_classes=0,
+            **size,
+        )
+
+
+def assert_loaded(model: nn.Module, blank: nn.Module) -> None:
+    """Raise KeyError for a tensor that is still as random as in a model without weights."""
+    before = dict(blank.named_parameters())
+    untouched = [
+        key
+        for key, tensor in model.named_parameters()
+        if tensor.ndim > 1 and torch.equal(tensor, before[key]) and tensor.std() > 0
+    ]
+    if untouched:
+        raise KeyError(f"{len(untouched)} tensors were not found, among them {untouched[:3]}")
 
 
 def takes_img_size(name: str) -> bool:

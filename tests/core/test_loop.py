@@ -127,6 +127,22 @@ def test_one_plain_step_moves_the_head_as_adamw_s_formula_says(
         torch.testing.assert_close(getattr(after, name), wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_the_loop_is_nothing_but_adamw_on_the_batches_in_their_order(network: Network, top: Batches) -> None:
+    recipe = change(epochs=2, schedule="constant", warmup=0.0, clip_norm=None, label_smoothing=0.0)
+    learnt = learn(network, top, recipe, lr=1e-3)
+    assert learnt.best is learnt.history[-1]
+    head = copy.deepcopy(network.head).train()
+    groups = [{"params": [head.weight]}, {"params": [head.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=recipe.weight_decay)
+    for epoch in (1, 2):
+        for batch in top.train(epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(head(batch.x), batch.y).backward()
+            optimizer.step()
+    assert torch.equal(learnt.network.head.weight, head.weight)
+    assert torch.equal(learnt.network.head.bias, head.bias)
+
+
 def test_clipping_bounds_the_gradient_of_all_parameters_together(
     network: Network, pictures: Pictures, tmp_path: Path
 ) -> None:
