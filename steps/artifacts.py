@@ -147,6 +147,7 @@ class Features(Artifact):
             "views": self.meta["views"],
             "boundary": f"{self.meta['boundary']} of {self.meta['stages']}",
             "megabytes": round(stored / 1e6, 1),
+            "kilobytes_per_view": round(self.meta["bytes_per_view"] / 1e3, 1),
         }
 
     def lineage(self) -> dict[str, str]:
@@ -203,18 +204,49 @@ class Classifier(Artifact):
 
 
 @dataclass(frozen=True)
-class LearningRates(Record):
-    """The winner of the search, every trial, and the uniform-rate control."""
+class LearningRates(Artifact):
+    """The winner of the search, every trial, the uniform-rate control, and a soup if it was better."""
 
     head_lr: float
-    ratio: float
+    ratio: float | list[float]
+    """Rate of a stage over that of the next; a list has one per boundary, the last first."""
+    weight_decay: float
     trials: list[dict[str, Any]]
     summary: dict[str, Any]
+    html: str = field(repr=False)
+    soup: "dict[str, Tensor] | None" = field(default=None, repr=False)
 
-    file: ClassVar[str] = "learning_rates.json"
+    def files(self) -> Mapping[str, Blob]:
+        from safetensors.torch import save
+
+        names = ("head_lr", "ratio", "weight_decay", "trials", "summary")
+        facts = {name: getattr(self, name) for name in names}
+        soup = {"soup.safetensors": save(self.soup)} if self.soup else {}
+        return {"learning_rates.json": to_json(facts), "search.html": self.html.encode(), **soup}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        from safetensors.torch import load
+
+        (facts,) = read_json(folder, "learning_rates")
+        soup = folder / "soup.safetensors"
+        html = (folder / "search.html").read_text(encoding="utf-8")
+        return cls(**facts, html=html, soup=load(soup.read_bytes()) if soup.exists() else None)
 
     def headline(self) -> Headline:
-        return {"head_lr": self.head_lr, "ratio": self.ratio, **self.summary}
+        ratio = self.ratio if isinstance(self.ratio, int | float) else str(self.ratio)
+        comparison = self.summary["comparison"] or {"verdict": "no control"}
+        return {
+            "head_lr": self.head_lr,
+            "ratio": ratio,
+            "weight_decay": self.weight_decay,
+            "trials": self.summary["trials"],
+            "pruned": self.summary["pruned"],
+            "val_loss": self.summary["finalists"][0]["val_loss"],
+            "discriminative": comparison["verdict"],
+            "soup": "kept" if self.soup else "not kept",
+            "suggested_unfreeze": self.summary["probe"]["suggested_unfreeze"],
+        }
 
 
 @dataclass(frozen=True)

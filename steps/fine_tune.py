@@ -30,6 +30,7 @@ def fine_tune(
     from steps.core.finish import calibrate, describe, seeded
     from steps.core.groups import parameter_groups
     from steps.core.loop import train
+    from steps.core.soup import serve_soup
     from steps.core.tasks import Classify
 
     seeded(cfg.seed)
@@ -38,11 +39,12 @@ def fine_tune(
     network = warm_head.network()
     network.freeze(boundary)
     batches = open_batches(features, boundary, cfg.batch_size, cfg.seed, scratch())
-    groups = parameter_groups(
-        network, boundary, learning_rates.head_lr, learning_rates.ratio, cfg.weight_decay
-    )
+    rates = (learning_rates.head_lr, learning_rates.ratio, learning_rates.weight_decay)
+    groups = parameter_groups(network, boundary, *rates)
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch)
+    trained, souped = serve_soup(trained, learning_rates.soup, batches)
     temperature, metrics = calibrate(trained, batches)
+    metrics["souped"] = float(souped)
     return Classifier(
         network.state(), describe(meta, meta["stages"], temperature), trained.records(), metrics
     )

@@ -9,7 +9,7 @@ from steps.core.config import Count
 from steps.core.space import Space
 from steps.fine_tune import FineTuneSection
 from steps.run import main
-from steps.scratch import scratch
+from steps.scratch import scratch, study_storage
 
 
 class SearchLrRatio(Space):
@@ -23,26 +23,25 @@ class SearchLrRatio(Space):
 def search_lr_ratio(
     features: Features, warm_head: Classifier, cfg: SearchLrRatio
 ) -> Annotated[LearningRates, "learning_rates"]:
-    """Search both rates with Optuna, and beside it the best single rate for everything."""
+    """Search both rates with Optuna, beside it the best single rate; repeat the best over seeds."""
     from steps.core.batches import open_batches
+    from steps.core.conclusion import conclude
     from steps.core.finish import seeded
-    from steps.core.search import Search, Trials, choose, study_name
+    from steps.core.search import Studies, study_name
+    from steps.core.search_page import render_search
+    from steps.core.trials import Trials
 
     seeded(cfg.seed)
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
-    trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs)
     key = study_name(features.digest, warm_head.digest, cfg.model_dump_json())
-    storage = scratch() / "search" / f"{key}.db"
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for name, budget in (("discriminative", cfg.trials), ("uniform", cfg.uniform_trials)):
-        tunes_ratio = name == "discriminative" and boundary < features.meta["stages"]
-        search = Search(f"sqlite:///{storage}", name, cfg, cfg.seed, tunes_ratio, tracking.log_trial)
-        found[name] = search.run(trials, budget)
-    best, summary = choose(found)
+    folder = scratch() / "search" / key
+    trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
+    found = Studies(study_storage(folder), key, cfg, cfg.seed, tracking.log_trial).run(trials)
+    best, summary, soup = conclude(trials, found, features, cfg, cfg.seed)
     rows = [{"study": name, **row} for name, trials_ in found.items() for row in trials_]
-    return LearningRates(best["head_lr"], best["ratio"], rows, summary)
+    html = render_search(rows, summary, cfg, cfg.seed)
+    return LearningRates(best.head_lr, best.ratio, best.weight_decay, rows, summary, html, soup)
 
 
 if __name__ == "__main__":

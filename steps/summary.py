@@ -54,11 +54,16 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
             "registered": decision.registered,
         },
     }
-    body = report.html.partition("<body>")[2].rpartition("</body>")[0]
-    page = render("run.html", **content, evaluation=body, numbers=numbers)
+    evaluation, search_page = body(report.html), body(search.html)
+    page = render("run.html", **content, evaluation=evaluation, search_page=search_page, numbers=numbers)
     write_file(folder / "report.json", to_json(content))
     write_file(folder / "report.html", page.encode())
     return folder
+
+
+def body(page: str) -> str:
+    """Return what is inside the body of a page."""
+    return page.partition("<body>")[2].rpartition("</body>")[0]
 
 
 def numbers(headline: dict[str, Any]) -> str:

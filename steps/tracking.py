@@ -85,21 +85,25 @@ def log(metrics: Mapping[str, float], step: int = 0) -> None:
 
 def log_epoch(epoch: "Epoch") -> None:
     """Record one epoch of a training."""
-    log({k: float(v) for k, v in vars(epoch).items() if k != "epoch"}, step=epoch.epoch)
+    log({k: float(v) for k, v in epoch.numbers().items() if k != "epoch"}, step=epoch.epoch)
 
 
-def log_trial(trial: "FrozenTrial") -> None:
-    """Record the end of one search trial, as a step of the phase's own curves."""
-    losses = trial.intermediate_values.values()
-    log(
-        {
-            "trial_val_loss": min(losses, default=float("nan")),
-            "trial_head_lr": trial.params["head_lr"],
-            "trial_ratio": trial.params.get("ratio", 1.0),
-            "trial_epochs": float(len(losses)),
-        },
-        step=trial.number,
-    )
+def log_trial(study: str, trial: "FrozenTrial") -> None:
+    """Record one search trial as a run below the phase's, in three requests whatever its epochs."""
+    from mlflow.entities import Metric
+
+    if not (record := _current.get()):
+        return
+    losses = trial.intermediate_values
+    log({"trial_val_loss": min(losses.values(), default=float("nan"))}, step=trial.number)
+    tags = {"mlflow.parentRunId": record.run, "study": study, "state": trial.state.name.lower()}
+    run = record.client.create_run(
+        experiment(record.client), run_name=f"{study}-{trial.user_attrs['slot']}", tags=tags
+    ).info.run_id
+    record.batch(run, params={name: repr(value) for name, value in trial.params.items()})
+    now = int(time.time() * 1000)
+    record.client.log_batch(run, [Metric("val_loss", v, now, step + 1) for step, v in losses.items()])
+    record.client.set_terminated(run)
 
 
 def log_files(folder: Path, path: str | None = None) -> str | None:

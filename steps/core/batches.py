@@ -18,7 +18,7 @@ from torch import Tensor
 from steps.core.config import Augmentation
 from steps.core.extraction import Sample, Views, batched, prefix
 from steps.core.files import Folder, prefetched
-from steps.core.images import Preprocessing, normalise, read_image
+from steps.core.images import Preprocessing, normalise
 from steps.core.network import Network
 
 
@@ -116,7 +116,7 @@ class Pixels:
     def look(self, pair: tuple[int, int]) -> Tensor:
         """Decode one sample and return one view of it."""
         sample = self.samples[pair[0]]
-        return self.views.one(read_image(self.data.read(sample.path)), sample, pair[1])
+        return self.views.one(self.views.read(self.data.read(sample.path)), sample, pair[1])
 
     def get(self, rows: list[int], views: list[int]) -> Tensor:
         """See `Source.get`."""
@@ -190,6 +190,6 @@ def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratc
         source = Cached(cache.index_table, cache.shards, "h", boundary)
     else:
         look = Preprocessing.from_dict(meta["preprocessing"])
-        views = Views(look, Augmentation(**meta["augmentation"]), meta["seed"])
+        views = Views(look, Augmentation(**meta["augmentation"]), meta["seed"], meta["oversampling"])
         source = Pixels(cache.index_table, Folder(meta["root"], scratch), views)
     return Batches(source, cache.index_table, meta["views"], batch_size, seed)

@@ -1,5 +1,6 @@
 """Lay out the frozen-prefix cache over a data set: which samples in which shard."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from steps.core.config import CacheSettings
-from steps.core.errors import BackboneError
+from steps.core.errors import BackboneError, DiskError
 from steps.core.extraction import Extractor, Sample, Views
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
@@ -32,7 +33,7 @@ def build_cache(
     extractor = Extractor(
         network,
         freeze_boundary(cfg.unfreeze, stages),
-        Views(look, cfg.augmentation, cfg.seed),
+        Views(look, cfg.augmentation, cfg.seed, cfg.oversampling),
         cfg.dtype,
         cfg.micro_batch,
         file_sha256(weights),
@@ -40,10 +41,11 @@ def build_cache(
     )
     index, shards = [], {}
     folder = Folder(root, scratch)
+    plan = plan_shards(table, cfg.shard_samples, cfg.views)
+    refuse_full_disk(extractor, plan)
     progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
-    for name, part, views in plan_shards(table, cfg.shard_samples, cfg.views):
-        samples = [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
-        shards[name] = extractor.shard(folder, samples, views)
+    for name, part, views in plan:
+        shards[name] = extractor.shard(folder, samples_of(part), views)
         numbers = part["label"].map(labels.index)
         facts = part[["sha256", "path", "split"]]
         index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
@@ -56,7 +58,9 @@ def build_cache(
         "stages": stages,
         "boundary": extractor.boundary,
         "views": cfg.views,
+        "bytes_per_view": extractor.sizes()[0],
         "augmentation": cfg.augmentation.model_dump(),
+        "oversampling": cfg.oversampling,
         "seed": cfg.seed,
         "dtype": cfg.dtype,
         "micro_batch": cfg.micro_batch,
@@ -65,6 +69,34 @@ def build_cache(
         "preprocessing": look.to_dict(),
     }
     return pd.concat(index, ignore_index=True), shards, meta
+
+
+def samples_of(part: pd.DataFrame) -> list[Sample]:
+    """Return the samples of a shard's rows."""
+    return [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
+
+
+def refuse_full_disk(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+    """Look whether the shards that are missing fit on the disk, before hours are spent on them.
+
+    Raises:
+        DiskError: They do not.
+    """
+    per_view, per_sample = extractor.sizes()
+    needed = sum(
+        len(part) * ((1 + views) * per_view + per_sample)
+        for _, part, views in plan
+        if extractor.missing(samples_of(part), views)
+    )
+    extractor.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(extractor.folder).free
+    if needed > free:
+        raise DiskError(
+            f"the cache needs {needed / 1e9:.2f} GB, {per_view / 1e3:.1f} kB for every view, and "
+            f"{extractor.folder} has {free / 1e9:.2f} GB free: lower cache_features.views or "
+            "backbone.image_size, set cache_features.dtype to float16, choose another fine_tune.unfreeze, "
+            "or point HEADSTART_SCRATCH to a larger disk"
+        )
 
 
 def freeze_boundary(unfreeze: int | str, stages: int) -> int:

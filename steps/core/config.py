@@ -52,6 +52,8 @@ class CacheSettings(Config):
     views: Annotated[int, Field(ge=0)]
     """Seeded views per training image, beside the deterministic one."""
     augmentation: Augmentation
+    oversampling: Annotated[float, Field(ge=1)] | None
+    """Pixels that a JPEG is decoded to, at least, per pixel of the smallest crop's side; null: all."""
     dtype: Literal["float16", "float32"]
     shard_samples: Count
     micro_batch: Count

@@ -5,6 +5,7 @@ HeadstartError
 ├── DataError        the data set cannot be read as one
 │   └── DataRejected the data set can be read, and is not fit to train on
 ├── ArtifactError    a stored artifact is missing, broken or of another version
+├── DiskError        not enough room on a disk
 ├── BackboneError    unknown backbone, or weights that cannot be found or do not fit
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
@@ -33,6 +34,10 @@ class DataRejected(DataError):
 
 class ArtifactError(HeadstartError):
     """Raised when a stored artifact is missing, broken or of another version."""
+
+
+class DiskError(HeadstartError):
+    """Raised before a disk would be full."""
 
 
 class BackboneError(HeadstartError):

@@ -6,6 +6,7 @@ and after a kill at most one shard is computed again. Memory does not grow with 
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,10 +32,10 @@ from steps.core.images import (
     seeded_view,
     view_seed,
 )
-from steps.core.network import Network
+from steps.core.network import Network, pool
 from steps.core.storage import file_sha256, write_file
 
-FORMAT = 1
+FORMAT = 2
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 T = TypeVar("T")
 
@@ -54,6 +55,16 @@ class Views:
     look: Preprocessing
     ranges: Augmentation
     seed: int
+    oversampling: float | None = None
+    """Decoded pixels per pixel of the smallest crop's side, at least, where a JPEG can be decoded
+    smaller than it is; None decodes every pixel."""
+
+    def read(self, data: bytes) -> Tensor:
+        """Decode an image for its views: uint8 (3, height, width)."""
+        if self.oversampling is None:
+            return read_image(data)
+        crop = self.look.side / math.sqrt(self.ranges.crop_area[0] or 1.0)
+        return read_image(data, math.ceil(self.oversampling * max(self.look.resize, crop)))
 
     def of(self, image: Tensor, sample: Sample, count: int) -> Tensor:
         """Return uint8 (1 + count, 3, side, side)."""
@@ -89,6 +100,8 @@ class Extractor:
             "seed": self.views.seed if count else None,
             "ranges": self.views.ranges.model_dump() if count else None,
             "look": self.views.look.to_dict(),
+            "oversampling": self.views.oversampling,
+            "crop_area": self.views.ranges.crop_area[0] if self.views.oversampling else None,
             "weights": self.weights_sha256,
             "boundary": self.boundary,
             "dtype": self.dtype,
@@ -99,35 +112,60 @@ class Extractor:
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes that are kept of every view, and of every sample beside its views."""
+        side = self.views.look.side
+        found = self.forward(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+        per_sample = sum(x.nbytes for name, x in found.items() if name.startswith("stage"))
+        return sum(x.nbytes for x in found.values()) - per_sample, per_sample
+
+    def missing(self, samples: Sequence[Sample], count: int) -> bool:
+        """Say whether a shard has yet to be computed."""
+        return not readable(self.folder / self.name(samples, count))
+
+    def name(self, samples: Sequence[Sample], count: int) -> str:
+        """Return the file name of a shard."""
+        return f"{self.key(samples, count)[:32]}.safetensors"
+
     def shard(self, data: Folder, samples: Sequence[Sample], count: int) -> Path:
         """Return the file of one shard, computed unless it is there already."""
-        path = self.folder / f"{self.key(samples, count)[:32]}.safetensors"
+        path = self.folder / self.name(samples, count)
         if not readable(path):
             tensors = self.compute(data, samples, count)
             write_file(path, save(tensors))
         return path
 
     def compute(self, data: Folder, samples: Sequence[Sample], count: int) -> dict[str, Tensor]:
-        """Return z (samples, 1 + count, features) and, above a boundary, h likewise."""
+        """Return the tensors of a shard.
+
+        z (samples, 1 + count, features); h likewise, where the boundary is neither the pixels nor
+        the top; and stage<i> (samples, channels), each stage's pooled output for the plain view.
+        """
 
         def look(sample: Sample) -> Tensor:
-            return self.views.of(read_image(data.read(sample.path)), sample, count)
+            return self.views.of(self.views.read(data.read(sample.path)), sample, count)
 
         pixels = (view for views in prefetched(look, samples, 16) for view in views)
         outputs = [self.forward(torch.stack(batch)) for batch in batched(pixels, self.micro_batch)]
-        shape = (len(samples), 1 + count)
-        z = torch.cat([z for z, _ in outputs]).view(*shape, -1)
-        if not 0 < self.boundary < len(self.network.stages):
-            return {"z": z}  # at the top h is z; at the bottom it would be the pixels themselves
-        h = torch.cat([h for _, h in outputs])
-        return {"z": z, "h": h.view(*shape, *h.shape[1:])}
+        tensors = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
+        shaped = {name: x.view(len(samples), 1 + count, *x.shape[1:]) for name, x in tensors.items()}
+        return {
+            name: x[:, 0].clone() if name.startswith("stage") else x.contiguous()
+            for name, x in shaped.items()
+        }
 
     @torch.inference_mode()
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z and h of uint8 views (n <= micro_batch, 3, side, side)."""
-        h = prefix(self.network, self.boundary, pixels, self.views.look, self.micro_batch)
-        z = self.network.embed(h, self.boundary)[: len(pixels)]
-        return self.narrow(z), self.narrow(h[: len(pixels)])
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return z, h and the pooled stages of uint8 views (n <= micro_batch, 3, side, side)."""
+        found = {}
+        x = prefix(self.network, 0, pixels, self.views.look, self.micro_batch)
+        for number, stage in enumerate(self.network.stages):
+            x = stage(x)
+            found[f"stage{number}"] = pool(x, self.network.channels_last)
+            if number + 1 == self.boundary < len(self.network.stages):
+                found["h"] = x
+        found["z"] = found[f"stage{number}"]
+        return {name: self.narrow(x[: len(pixels)]) for name, x in found.items()}
 
     def narrow(self, x: Tensor) -> Tensor:
         """Convert to the kept precision.

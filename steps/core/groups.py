@@ -1,5 +1,7 @@
 """Parameter groups for discriminative learning rates (Howard and Ruder 2018, "ULMFiT")."""
 
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 from torch import nn
@@ -7,16 +9,28 @@ from torch import nn
 from steps.core.errors import TrainingError
 from steps.core.network import Network
 
+Ratio = float | list[float]
+"""Learning rate of a stage over that of the next: one for all, or one per boundary, the last first."""
 
-def stage_rates(head_lr: float, ratio: float, depth: int) -> list[float]:
-    """Return the rate of each of `depth` stages, earliest first: head_lr * ratio ** distance."""
-    if not 0 < ratio <= 1:
-        raise TrainingError(f"ratio {ratio} is not in (0, 1]: an earlier stage may not learn faster")
-    return [head_lr * ratio**distance for distance in range(depth, 0, -1)]
+
+def stage_rates(head_lr: float, ratio: Ratio, depth: int) -> list[float]:
+    """Return the rate of each of `depth` stages, earliest first: head_lr times the ratios above it.
+
+    Raises:
+        TrainingError: A ratio is not in (0, 1], or their number is not `depth`.
+    """
+    given = [ratio] if isinstance(ratio, int | float) else ratio
+    for value in given:
+        if not 0 < value <= 1:
+            raise TrainingError(f"ratio {value} is not in (0, 1]: an earlier stage may not learn faster")
+    ratios = given * depth if isinstance(ratio, int | float) else given
+    if len(ratios) != depth:
+        raise TrainingError(f"{len(ratios)} ratios for {depth} trained stages: one is needed for each")
+    return list(accumulate(ratios, mul, initial=head_lr))[:0:-1]
 
 
 def parameter_groups(
-    network: Network, boundary: int, head_lr: float, ratio: float, weight_decay: float
+    network: Network, boundary: int, head_lr: float, ratio: Ratio, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Return optimiser groups, earliest stage first and the head last.
 

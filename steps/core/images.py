@@ -65,14 +65,19 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
-def read_image(data: bytes) -> Tensor:
+def read_image(data: bytes, least_side: int | None = None) -> Tensor:
     """Decode to upright RGB: uint8 (3, height, width).
+
+    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, many times faster, as long as its shorter
+    side keeps `least_side` pixels; None decodes everything.
 
     Raises:
         DataError: The image is truncated or otherwise cannot be decoded.
     """
     image = open_image(data)
     try:
+        if least_side:
+            image.draft(None, (least_side, least_side))  # does nothing to other formats
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("I", "F"):
             raise DataError(f"pixels of mode {upright.mode} have no known range: save 8 or 16 bits a channel")

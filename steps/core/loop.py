@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,12 @@ class Epoch:
     """Mean cross-entropy on validation, in nats, whatever the task."""
     val_accuracy: float
     head_lr: float
+    val_logits: Tensor = field(repr=False, compare=False)
+    """Shape (validation samples, classes), in the order of the index."""
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the figures as plain json types."""
+        return {name: value for name, value in vars(self).items() if name != "val_logits"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Trained:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the curve as plain json types."""
-        return [asdict(epoch) for epoch in self.history]
+        return [epoch.numbers() for epoch in self.history]
 
 
 def fit(
@@ -55,7 +61,8 @@ def fit(
         Diverged: A loss is not finite; says which rate to lower.
     """
     accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(groups)
+    # fused: one kernel a tensor instead of a dozen; on a CPU a tenth of a small step
+    optimizer = torch.optim.AdamW(groups, fused=True)
     schedule = make_schedule(optimizer, recipe, batches.steps())
     model, optimizer = accelerator.prepare(network, optimizer)
     start = batches.source.start
@@ -85,6 +92,7 @@ def fit(
             val_loss,
             float((logits.argmax(dim=1) == labels).float().mean()),
             float(optimizer.param_groups[-1]["lr"]),
+            logits,
         )
 
 

@@ -2,54 +2,40 @@
 
 A ratio of at most 1 is monotone by construction: an earlier stage never learns faster than a later
 one. Beside the search runs its control, the same loop with the ratio held at 1 (one rate for all).
+
+Several workers may share one storage. Every trial has a slot, its place in the row, and draws from a
+sampler that is seeded by the slot: a trial that is repeated after a kill proposes the same rates.
 """
 
-import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import torch
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
-from steps.core.batches import Batches
-from steps.core.config import Recipe
-from steps.core.errors import Diverged, TrainingError
-from steps.core.groups import parameter_groups
-from steps.core.loop import Epoch, fit
-from steps.core.network import Network
+from steps.core.errors import Diverged
 from steps.core.space import Space
 from steps.core.storage import file_sha256
-from steps.core.tasks import Classify
+from steps.core.trials import Rates, Trials
 
+DISCRIMINATIVE, UNIFORM, HEAD = "discriminative", "uniform", "head"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Trials:
-    """Trains with given rates, each time from the same warmed-up network."""
-
-    network: Network
-    boundary: int
-    batches: Batches
-    recipe: Recipe
-    epochs: int
-
-    def __call__(self, head_lr: float, ratio: float) -> Iterator[Epoch]:
-        """Yield the epochs of one trial."""
-        network = copy.deepcopy(self.network)
-        network.freeze(self.boundary)
-        recipe = self.recipe.model_copy(update={"epochs": self.epochs})
-        groups = parameter_groups(network, self.boundary, head_lr, ratio, recipe.weight_decay)
-        return fit(network, Classify(recipe), self.batches, recipe, groups)
+OWNER, SEEN, SLOT = "owner", "seen", "slot"
+POLL = 0.5  # seconds between looks at the trials of other workers
 
 
 @dataclass(frozen=True)
@@ -60,54 +46,81 @@ class Search:
     name: str
     space: Space
     seed: int
-    tunes_ratio: bool
-    on_trial: Callable[[FrozenTrial], None]
+    depth: int
+    """Stages that train; their ratios are searched unless this is 0."""
+    weight_decay: float
+    on_trial: Callable[[str, FrozenTrial], None]
+
+    @property
+    def short(self) -> str:
+        """The name without what makes it unique."""
+        return self.name.rpartition("/")[2]
 
     def run(self, objective: Trials, budget: int) -> list[dict[str, Any]]:
-        """Run until `budget` trials are finished; return them in order."""
+        """Run until `budget` trials are finished, here or elsewhere; return them in order."""
         study = self.study()
-        progress = tqdm(total=budget, desc=self.name, unit="trial", disable=None)
-        while (done := len(finished(study))) < budget:
-            # A sampler of its own per place in the row: what it proposes depends on the finished
-            # trials alone, so a restarted search goes on as if it had never stopped.
-            study.sampler = TPESampler(
-                seed=derive(self.seed, f"{self.name}/{done}"),
-                n_startup_trials=self.space.startup_trials,
-            )
-            trial = study.ask()
+        progress = tqdm(total=budget, desc=self.short, unit="trial", disable=None)
+        while len(done := finished(study)) < budget:
+            progress.update(len(done) - progress.n)
+            self.release_dead(study)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if len(done) + len(running) >= budget:
+                time.sleep(POLL)
+                continue
+            trial = self.begin(study)
             self.one(study, trial, objective)
-            self.on_trial(study.trials[trial.number])
-            progress.update(len(finished(study)) - progress.n)
+            self.on_trial(self.short, study.trials[trial.number])
+        progress.update(budget - progress.n)
         progress.close()
-        return [record(trial) for trial in finished(study)[:budget]]
+        return [self.record(trial) for trial in finished(study)[:budget]]
 
     def study(self) -> optuna.Study:
-        """Open or create the study; trials that a kill left running are marked as failed."""
+        """Open or create the study."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=self.storage,
+        # sqlite waits for another worker's lock instead of giving up
+        wait = {"connect_args": {"timeout": 60}} if self.storage.startswith("sqlite") else {}
+        return optuna.create_study(
+            storage=RDBStorage(self.storage, engine_kwargs=wait),
             study_name=self.name,
             direction="minimize",
             load_if_exists=True,
-            pruner=MedianPruner(n_startup_trials=self.space.startup_trials),
+            pruner=MedianPruner(
+                n_startup_trials=self.space.startup_trials, n_warmup_steps=self.space.prune_after - 1
+            ),
         )
+
+    def release_dead(self, study: optuna.Study) -> None:
+        """Mark as failed what a killed worker left running; another trial takes its slot."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
-        return study
+            if not alive(trial, self.space.worker_timeout):
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def begin(self, study: optuna.Study) -> Trial:
+        """Open a trial in the first free slot, with a sampler of the slot's own."""
+        # Enqueued with its owner, a trial is never seen without one, whenever the kill comes.
+        study.enqueue_trial({}, user_attrs={OWNER: owner(), SEEN: time.time()})
+        trial = study.ask()
+        trial.set_user_attr(OWNER, owner())
+        live = [t for t in study.get_trials(deepcopy=False) if t.state in (*FINISHED, TrialState.RUNNING)]
+        taken = {t.user_attrs[SLOT] for t in live if SLOT in t.user_attrs}
+        ahead = sum(SLOT not in t.user_attrs and t.number < trial.number for t in live)
+        free = [slot for slot in range(len(live) + 1) if slot not in taken]
+        trial.set_user_attr(SLOT, free[ahead])
+        study.sampler = TPESampler(
+            seed=derive(self.seed, f"{self.short}/{free[ahead]}"),
+            n_startup_trials=self.space.startup_trials,
+        )
+        return trial
 
     def one(self, study: optuna.Study, trial: Trial, objective: Trials) -> None:
         """Train one trial to its end, or until its median rivals were better."""
-        space = self.space
-        head_lr = trial.suggest_float("head_lr", space.head_lr_low, space.head_lr_high, log=True)
-        ratio = 1.0
-        if self.tunes_ratio:
-            ratio = trial.suggest_float("ratio", space.ratio_low, space.ratio_high, log=True)
         best = float("inf")
         try:
-            for epoch in objective(head_lr, ratio):
+            for epoch in objective(self.propose(trial)):
                 best = min(best, epoch.val_loss)
-                trial.report(epoch.val_loss, epoch.epoch)
-                if trial.should_prune():
+                trial.report(epoch.val_loss, epoch.epoch - 1)
+                trial.set_user_attr(SEEN, time.time())
+                if epoch.epoch < objective.epochs and trial.should_prune():
                     study.tell(trial, state=TrialState.PRUNED)
                     return
         except Diverged:  # a rate that is too high is an answer, not an accident
@@ -115,47 +128,98 @@ class Search:
             return
         study.tell(trial, best)
 
+    def propose(self, trial: Trial) -> Rates:
+        """Ask the sampler for rates."""
+        space = self.space
+        trial.suggest_float("head_lr", space.head_lr_low, space.head_lr_high, log=True)
+        names = [f"ratio_{i + 1}" for i in range(self.depth)] if space.per_boundary else ["ratio"]
+        for name in names if self.depth else []:
+            trial.suggest_float(name, space.ratio_low, space.ratio_high, log=True)
+        if space.weight_decay:
+            trial.suggest_float("weight_decay", *space.weight_decay, log=True)
+        return rates_of(trial.params, self.weight_decay)
+
+    def record(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Return a trial as plain json types, without clock times."""
+        rates = rates_of(trial.params, self.weight_decay)
+        return {
+            "head_lr": rates.head_lr,
+            "ratio": rates.ratio,
+            "weight_decay": rates.weight_decay,
+            "val_loss": min(trial.intermediate_values.values(), default=None),
+            "epochs": len(trial.intermediate_values),
+            "pruned": trial.state == TrialState.PRUNED,
+        }
+
+
+@dataclass(frozen=True)
+class Studies:
+    """The search and its control; where no stage trains there is no ratio and no control."""
+
+    storage: str
+    key: str
+    """What distinguishes these studies from all others in the storage."""
+    space: Space
+    seed: int
+    on_trial: Callable[[str, FrozenTrial], None]
+
+    def run(self, trials: Trials) -> dict[str, list[dict[str, Any]]]:
+        """Return the finished trials by study."""
+        depth = len(trials.network.stages) - trials.boundary
+        plan = {HEAD: (0, self.space.trials)}
+        if depth:
+            plan = {
+                DISCRIMINATIVE: (depth, self.space.trials),
+                UNIFORM: (0, self.space.uniform_trials),
+            }
+        found = {}
+        for name, (searched, budget) in plan.items():
+            decay = trials.recipe.weight_decay
+            search = Search(
+                self.storage, f"{self.key}/{name}", self.space, self.seed, searched, decay, self.on_trial
+            )
+            found[name] = search.run(trials, budget)
+        return found
+
+
+def rates_of(params: Mapping[str, float], weight_decay: float) -> Rates:
+    """Return what a trial's params mean; without any ratio it is 1, one rate for all."""
+    ratios = [params[name] for name in sorted(params) if name.startswith("ratio_")]
+    return Rates(
+        params["head_lr"],
+        ratios or params.get("ratio", 1.0),
+        params.get("weight_decay", weight_decay),
+    )
+
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count against the budget, in the order in which they were begun."""
-    return study.get_trials(deepcopy=False, states=FINISHED)
+    """Return the trials that count against the budget, by slot."""
+    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    return sorted(trials, key=lambda trial: (trial.user_attrs[SLOT], trial.number))
 
 
-def record(trial: FrozenTrial) -> dict[str, Any]:
-    """Return a trial as plain json types, without clock times."""
-    return {
-        "head_lr": trial.params["head_lr"],
-        "ratio": trial.params.get("ratio", 1.0),
-        "val_loss": min(trial.intermediate_values.values(), default=None),
-        "epochs": len(trial.intermediate_values),
-        "pruned": trial.state == TrialState.PRUNED,
-    }
+def completed(rows: Sequence[Mapping[str, Any]]) -> list[Rates]:
+    """Return the rates of the trials that came to their end with a number, the best first."""
+    ended = [row for row in rows if not row["pruned"] and math.isfinite(row["val_loss"])]
+    ended.sort(key=lambda row: row["val_loss"])
+    return [Rates(row["head_lr"], row["ratio"], row["weight_decay"]) for row in ended]
 
 
-def choose(found: Mapping[str, list[dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the trial with the least validation loss of all, and the figures of the comparison.
-
-    Raises:
-        TrainingError: No trial came to its end.
-    """
-    best: dict[str, dict[str, Any]] = {}
-    for name, trials in found.items():
-        if ended := [trial for trial in trials if trial_counts(trial)]:
-            best[name] = min(ended, key=lambda trial: trial["val_loss"])
-    if not best:
-        raise TrainingError("every trial was pruned or diverged: lower search_lr_ratio.head_lr_high")
-    winner = min(best.values(), key=lambda trial: trial["val_loss"])
-    trials = [trial for rows in found.values() for trial in rows]
-    return winner, {
-        "trials": len(trials),
-        "pruned": sum(trial["pruned"] for trial in trials),
-        **{f"{name}_val_loss": trial["val_loss"] for name, trial in best.items()},
-    }
+def owner() -> str:
+    """Name this process so that it can be told from any other: host, number, start."""
+    me = psutil.Process()
+    return f"{socket.gethostname()} {os.getpid()} {me.create_time()}"
 
 
-def trial_counts(trial: Mapping[str, Any]) -> bool:
-    """Say whether a trial came to its end with a loss that is a number."""
-    return not trial["pruned"] and math.isfinite(trial["val_loss"])
+def alive(trial: FrozenTrial, timeout: float) -> bool:
+    """Say whether somebody still works on a running trial; elsewhere only silence can tell."""
+    host, number, start = trial.user_attrs[OWNER].split(" ")
+    if host != socket.gethostname():
+        return bool(time.time() - trial.user_attrs[SEEN] < timeout)
+    try:
+        return str(psutil.Process(int(number)).create_time()) == start and int(number) != os.getpid()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def study_name(*depends: str) -> str:
@@ -164,7 +228,7 @@ def study_name(*depends: str) -> str:
     return hashlib.sha256(json.dumps([*depends, code, torch.__version__]).encode()).hexdigest()[:32]
 
 
-CODE = ("batches", "groups", "loop", "network", "search", "stages", "tasks")
+CODE = ("batches", "groups", "loop", "network", "search", "stages", "tasks", "trials")
 
 
 def derive(seed: int, name: str) -> int:

@@ -53,6 +53,8 @@ class Stage(nn.Module):
 
     def train(self, mode: bool = True) -> "Stage":
         """Enter training mode, unless frozen."""
+        if self.frozen and not self.training:
+            return self  # nothing to walk through: an epoch of a head takes a few milliseconds in all
         return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
