@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: install demo run repro test test-all lint format clean
+.PHONY: install demo run repro bench test test-all lint format clean
 
 install: .venv/.installed
 
@@ -43,6 +43,10 @@ test: install lint
 
 test-all: install lint
 	$(BIN)/pytest -m ''
+
+bench: install  ## what the README claims, measured; tables, and rows in artifacts/bench
+	$(BIN)/python -m tests.bench.speed photographs
+	$(BIN)/python -m tests.bench.speed digits
 
 clean:  ## what can be made again; the registry and the reports stay
 	rm -rf .headstart artifacts .pytest_cache .mypy_cache .ruff_cache

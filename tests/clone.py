@@ -78,8 +78,8 @@ class Clone:
         yaml.dump(params, path)
 
 
-def make_clone(folder: Path) -> Clone:
-    """Copy the project, make 90 small images of three kinds, and turn every number down."""
+def copy_project(folder: Path) -> Clone:
+    """Copy what the engines need."""
     folder.mkdir(parents=True)
     for name in COPIED:
         source = ROOT / name
@@ -87,7 +87,12 @@ def make_clone(folder: Path) -> Clone:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
-    clone = Clone(folder)
+    return Clone(folder)
+
+
+def make_clone(folder: Path) -> Clone:
+    """Copy the project, make 90 small images of three kinds, and turn every number down."""
+    clone = copy_project(folder)
     write_images(folder / "images")
     write_weights(folder / "weights.safetensors")
     short = {"epochs": 2, "patience": 2, "batch_size": 16}

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,7 +115,7 @@ class Extractor:
     def sizes(self) -> tuple[int, int]:
         """Return the bytes that are kept of every view, and of every sample beside its views."""
         side = self.views.look.side
-        found = self.forward(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+        found = self.forward(torch.zeros(1, 3, side, side, dtype=torch.uint8), [True])
         per_sample = sum(x.nbytes for name, x in found.items() if name.startswith("stage"))
         return sum(x.nbytes for x in found.values()) - per_sample, per_sample
 
@@ -146,26 +146,29 @@ class Extractor:
             return self.views.of(self.views.read(data.read(sample.path)), sample, count)
 
         pixels = (view for views in prefetched(look, samples, 16) for view in views)
-        outputs = [self.forward(torch.stack(batch)) for batch in batched(pixels, self.micro_batch)]
+        plain = cycle([True, *[False] * count])
+        outputs = [
+            self.forward(torch.stack(batch), [next(plain) for _ in batch])
+            for batch in batched(pixels, self.micro_batch)
+        ]
         tensors = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
-        shaped = {name: x.view(len(samples), 1 + count, *x.shape[1:]) for name, x in tensors.items()}
-        return {
-            name: x[:, 0].clone() if name.startswith("stage") else x.contiguous()
-            for name, x in shaped.items()
-        }
+        per_view = {name: x for name, x in tensors.items() if not name.startswith("stage")}
+        shaped = {name: x.view(len(samples), 1 + count, *x.shape[1:]) for name, x in per_view.items()}
+        return {**tensors, **shaped}
 
     @torch.inference_mode()
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return z, h and the pooled stages of uint8 views (n <= micro_batch, 3, side, side)."""
+    def forward(self, pixels: Tensor, plain: list[bool]) -> dict[str, Tensor]:
+        """Return z and h of uint8 views (n <= micro_batch, 3, side, side), stages of the plain ones."""
         found = {}
         x = prefix(self.network, 0, pixels, self.views.look, self.micro_batch)
+        rows = [row for row, is_plain in enumerate(plain) if is_plain]
         for number, stage in enumerate(self.network.stages):
             x = stage(x)
-            found[f"stage{number}"] = pool(x, self.network.channels_last)
+            found[f"stage{number}"] = pool(x[rows], self.network.channels_last)
             if number + 1 == self.boundary < len(self.network.stages):
-                found["h"] = x
-        found["z"] = found[f"stage{number}"]
-        return {name: self.narrow(x[: len(pixels)]) for name, x in found.items()}
+                found["h"] = x[: len(pixels)]
+        found["z"] = pool(x, self.network.channels_last)[: len(pixels)]
+        return {name: self.narrow(x) for name, x in found.items()}
 
     def narrow(self, x: Tensor) -> Tensor:
         """Convert to the kept precision.

@@ -37,26 +37,29 @@ class Model(nn.Module):
         return logits
 
 
-def loaders(data: Path, side: int, name: str, train: str, val: str) -> tuple[DataLoader, DataLoader]:
-    """Return the training and the validation batches; `data` holds a folder per split, then per class."""
+def loaders(data: Path, side: int, name: str, flips: bool) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """Return the batches of train, val and test; `data` holds a folder per split, then per class."""
     pretrained = timm.get_pretrained_cfg(name)
     finish = [transforms.ToTensor(), transforms.Normalize(pretrained.mean, pretrained.std)]
-    lively = [
-        transforms.RandomResizedCrop(side, scale=(0.7, 1.0)),
-        transforms.RandomHorizontalFlip(),
-        transforms.RandomVerticalFlip(),
-        transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.1),
-    ]
-    plain = [transforms.Resize(round(side * 256 / 224)), transforms.CenterCrop(side)]
-    sets = (
-        datasets.ImageFolder(str(data / train), transforms.Compose([*lively, *finish])),
-        datasets.ImageFolder(str(data / val), transforms.Compose([*plain, *finish])),
+    turned = [transforms.RandomHorizontalFlip(), transforms.RandomVerticalFlip()]
+    lively = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(side, scale=(0.7, 1.0)),
+            *(turned if flips else []),
+            transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.1),
+            *finish,
+        ]
     )
-    first, second = sets
-    return (
-        DataLoader(first, BATCH, shuffle=True, num_workers=WORKERS),
-        DataLoader(second, BATCH, shuffle=False, num_workers=WORKERS),
+    plain = transforms.Compose(
+        [transforms.Resize(round(side * 256 / 224)), transforms.CenterCrop(side), *finish]
     )
+    train, val, test = (
+        DataLoader(
+            datasets.ImageFolder(str(data / split), view), BATCH, shuffle=shuffled, num_workers=WORKERS
+        )
+        for split, view, shuffled in (("train", lively, True), ("val", plain, False), ("test", plain, False))
+    )
+    return train, val, test
 
 
 @dataclass

@@ -1,3 +1,4 @@
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from steps.core.cache import build_cache, freeze_boundary, plan_shards
 from steps.core.config import BackboneConfig, CacheSettings
-from steps.core.errors import BackboneError, DataError
+from steps.core.errors import BackboneError, DataError, DiskError
 from steps.core.layouts import SPLITS
 from steps.core.network import Network
 from steps.core.storage import file_sha256
@@ -27,6 +28,7 @@ def settings(weights_of: Callable[[str], Path]) -> CacheSettings:
     return CacheSettings(
         views=2,
         augmentation=LIVELY,
+        oversampling=None,
         dtype="float32",
         shard_samples=5,
         micro_batch=4,
@@ -141,3 +143,26 @@ def test_a_plan_covers_every_row_once_in_shards_of_one_split(
         assert 1 <= len(part) <= size
         assert seeded == (views if split == "train" else 0)
     assert len(plan) == sum(-(-splits.count(split) // size) for split in SPLITS)
+
+
+def test_a_disk_that_is_too_small_is_refused_with_the_size_before_anything_is_computed(
+    pictures: Pictures, settings: CacheSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
+    with pytest.raises(DiskError, match=r"needs .* GB, .* kB for every view.*lower cache_features\.views"):
+        laid_out(pictures, settings, tmp_path)
+    assert not list((tmp_path / "features").iterdir())
+    monkeypatch.undo()
+    laid_out(pictures, settings, tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
+    laid_out(pictures, settings, tmp_path)  # all shards are there: nothing is needed
+
+
+def test_the_bytes_of_a_view_are_those_in_the_shards(
+    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+) -> None:
+    _, shards, meta = laid_out(pictures, settings, tmp_path)
+    tensors = load_file(shards["train-00000.safetensors"])
+    views = tensors["z"].shape[0] * tensors["z"].shape[1]
+    assert meta["bytes_per_view"] * views == tensors["z"].nbytes + tensors["h"].nbytes

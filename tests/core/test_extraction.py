@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,7 +16,19 @@ from steps.core.extraction import Sample, Views, batched, prefix
 from steps.core.images import plain_view, read_image, seeded_view, view_seed
 from steps.core.network import Network
 
-from .toys import LIVELY, LOOK, MICRO_BATCH, STILL, Pictures, build, draw_pictures, extractor, samples_of
+from .toys import (
+    LIVELY,
+    LOOK,
+    MICRO_BATCH,
+    STILL,
+    Pictures,
+    build,
+    draw_pictures,
+    encode,
+    extractor,
+    picture,
+    samples_of,
+)
 
 NAMES = ["test_efficientnet", "test_convnext", "vit_tiny_patch16_224"]
 
@@ -81,7 +94,9 @@ def test_more_views_leave_the_first_ones_as_they_were(
 def test_at_the_top_and_at_the_bottom_only_z_is_kept(network: Network, own: Pictures, tmp_path: Path) -> None:
     samples = samples_of(own.table)
     kept = [extractor(network, b, tmp_path).compute(own.folder(), samples, 1) for b in (0, 1, 5, 6)]
-    assert [set(tensors) for tensors in kept] == [{"z"}, {"z", "h"}, {"z", "h"}, {"z"}]
+    stages = {f"stage{number}" for number in range(6)}
+    assert [set(tensors) - stages for tensors in kept] == [{"z"}, {"z", "h"}, {"z", "h"}, {"z"}]
+    assert all(stages < set(tensors) for tensors in kept)
 
 
 def test_z_is_the_same_whatever_the_boundary(network: Network, own: Pictures, tmp_path: Path) -> None:
@@ -210,3 +225,26 @@ def test_view_zero_is_the_plain_one(own: Pictures, first: Callable[[Views, Tenso
     sample = samples_of(own.table)[0]
     image = read_image(own.folder().read(sample.path))
     assert torch.equal(first(Views(LOOK, LIVELY, 0), image, sample), plain_view(image, LOOK))
+
+
+def photograph(width: int, height: int, kind: str = "JPEG") -> bytes:
+    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3))
+    pixels = np.clip(picture(0, height, width) + noise, 0, 255).astype(np.uint8)
+    return encode(pixels, kind, **({"quality": 90} if kind == "JPEG" else {}))
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("JPEG", 1e-6, 0.5), ("PNG", 0.0, 0.0)])
+def test_a_large_jpeg_is_decoded_smaller_and_its_views_hardly_change(
+    kind: str, least: float, most: float
+) -> None:
+    data = photograph(2400, 1800, kind)
+    sample = Sample("a", "0" * 64)
+    whole, part = Views(LOOK, LIVELY, 0), Views(LOOK, LIVELY, 0, 4.0)
+    assert part.read(data).shape[1:] == ((450, 600) if kind == "JPEG" else (1800, 2400))
+    views = [v.of(v.read(data), sample, 3).float() for v in (whole, part)]
+    assert least <= float((views[0] - views[1]).abs().mean()) <= most
+
+
+def test_an_image_that_is_not_many_times_the_view_is_decoded_whole() -> None:
+    data = photograph(300, 200)
+    assert torch.equal(Views(LOOK, LIVELY, 0).read(data), Views(LOOK, LIVELY, 0, 4.0).read(data))

@@ -98,3 +98,13 @@ def test_a_frozen_parameter_in_a_group_is_refused() -> None:
     layer.bias.requires_grad_(False)
     with pytest.raises(TrainingError):
         assert_covered(layer, [{"params": [layer.weight, layer.bias]}])
+
+
+@given(RATES, st.lists(st.floats(0.01, 1), max_size=8))
+def test_a_ratio_for_every_boundary_falls_from_the_head_down(head_lr: float, ratios: list[float]) -> None:
+    rates = [*stage_rates(head_lr, ratios, len(ratios)), head_lr]
+    for place, (earlier, later) in enumerate(pairwise(rates)):
+        assert earlier == pytest.approx(later * ratios[len(ratios) - 1 - place])
+        assert earlier <= later
+    with pytest.raises(TrainingError, match="one is needed for each"):
+        stage_rates(head_lr, ratios, len(ratios) + 1)

@@ -1,18 +1,26 @@
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from steps.core.batches import Batches
-from steps.core.errors import Diverged, TrainingError
+from steps.core.errors import Diverged
 from steps.core.loop import Epoch
 from steps.core.network import Network
-from steps.core.search import Search, Trials, choose, derive, finished, study_name
+from steps.core.search import OWNER, SEEN, Search, Studies, completed, derive, finished, owner, study_name
 from steps.core.space import Space
+from steps.core.trials import Rates, Trials
 
 from .toys import RECIPE, Pictures, batches, build, cached, same_state
 
@@ -24,7 +32,16 @@ SPACE = Space(
     head_lr_high=3e-2,
     ratio_low=0.1,
     ratio_high=1.0,
+    per_boundary=False,
+    weight_decay=None,
+    prune_after=1,
+    finalists=2,
+    repeats=2,
+    bootstrap=100,
+    probe_samples=100,
+    worker_timeout=60.0,
 )
+DECAY = 0.01
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +56,19 @@ def found(pictures: Pictures, network: Network, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
-def trials(network: Network, found: Batches) -> Trials:
-    return Trials(network, 4, found, RECIPE, 3)
+def trials(network: Network, found: Batches, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return Trials(network, 4, found, RECIPE, 3, tmp_path_factory.mktemp("runs"))
 
 
 def search(
     folder: Path,
     name: str = "discriminative",
     seed: int = 0,
-    tunes_ratio: bool = True,
-    told: Callable[[FrozenTrial], None] = lambda trial: None,
+    depth: int = 1,
+    told: Callable[[str, FrozenTrial], None] = lambda study, trial: None,
+    space: Space = SPACE,
 ) -> Search:
-    return Search(f"sqlite:///{folder / 'study.db'}", name, SPACE, seed, tunes_ratio, told)
+    return Search(f"sqlite:///{folder / 'study.db'}", name, space, seed, depth, DECAY, told)
 
 
 def all_trials(of: Search) -> list[FrozenTrial]:
@@ -63,22 +81,37 @@ class Killed:
 
     trials: Trials
     epochs_to_live: int
-    seen: list[tuple[float, float]] = field(default_factory=list)
+    seen: list[Rates] = field(default_factory=list)
 
-    def __call__(self, head_lr: float, ratio: float) -> Iterator[Epoch]:
-        self.seen.append((head_lr, ratio))
-        for epoch in self.trials(head_lr, ratio):
+    @property
+    def epochs(self) -> int:
+        return self.trials.epochs
+
+    def __call__(self, rates: Rates) -> Iterator[Epoch]:
+        self.seen.append(rates)
+        for epoch in self.trials(rates):
             if self.epochs_to_live == 0:
                 raise KeyboardInterrupt
             self.epochs_to_live -= 1
             yield epoch
 
 
+@dataclass
+class Objective:
+    """A made-up training."""
+
+    train: Callable[[Rates], Iterator[Epoch]]
+    epochs: int = 3
+
+    def __call__(self, rates: Rates) -> Iterator[Epoch]:
+        return self.train(rates)
+
+
 def test_a_search_gives_as_many_trials_as_its_budget_and_tells_each_of_them(
     trials: Trials, tmp_path: Path
 ) -> None:
     told: list[FrozenTrial] = []
-    rows = search(tmp_path, told=told.append).run(trials, 4)
+    rows = search(tmp_path, told=lambda study, trial: told.append(trial)).run(trials, 4)
     assert len(rows) == len(told) == 4
     assert [trial.params["head_lr"] for trial in told] == [row["head_lr"] for row in rows]
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in told)
@@ -91,7 +124,7 @@ def test_the_budget_is_counted_over_restarts(trials: Trials, tmp_path: Path) -> 
     assert later[:3] == first
     assert len(all_trials(search(tmp_path))) == 5
     told: list[FrozenTrial] = []
-    assert search(tmp_path, told=told.append).run(trials, 5) == later
+    assert search(tmp_path, told=lambda study, trial: told.append(trial)).run(trials, 5) == later
     assert not told
 
 
@@ -126,7 +159,7 @@ def test_a_trial_that_was_left_running_is_failed_and_replaced(trials: Trials, tm
     assert not any(trial.state == TrialState.RUNNING for trial in after)
     assert len(after) == 4
     assert len(rows) == 3
-    assert (rows[1]["head_lr"], rows[1]["ratio"]) == dying.seen[1]
+    assert (rows[1]["head_lr"], rows[1]["ratio"]) == (dying.seen[1].head_lr, dying.seen[1].ratio)
 
 
 def test_no_rate_leaves_its_range_and_no_ratio_is_above_one(trials: Trials, tmp_path: Path) -> None:
@@ -137,7 +170,7 @@ def test_no_rate_leaves_its_range_and_no_ratio_is_above_one(trials: Trials, tmp_
 
 
 def test_the_control_holds_the_ratio_at_one(trials: Trials, tmp_path: Path) -> None:
-    rows = search(tmp_path, "uniform", tunes_ratio=False).run(trials, 3)
+    rows = search(tmp_path, "uniform", depth=0).run(trials, 3)
     assert [row["ratio"] for row in rows] == [1.0] * 3
     assert len({row["head_lr"] for row in rows}) == 3
 
@@ -153,78 +186,155 @@ def test_every_trial_starts_from_the_same_network_and_leaves_it_alone(
     trials: Trials, network: Network
 ) -> None:
     before = network.state()
-    runs = [list(trials(1e-2, 0.5)) for _ in range(2)]
+    runs = [list(trials(Rates(1e-2, 0.5, DECAY))) for _ in range(2)]
     assert runs[0] == runs[1]
-    assert list(trials(1e-2, 0.1)) != runs[0]
+    assert list(trials(Rates(1e-2, 0.1, DECAY))) != runs[0]
     assert same_state(network.state(), before)
     assert len(runs[0]) == 3
 
 
 def test_a_trial_s_loss_is_that_of_its_best_epoch(trials: Trials, tmp_path: Path) -> None:
     (row,) = search(tmp_path).run(trials, 1)
-    epochs = list(trials(row["head_lr"], row["ratio"]))
+    epochs = list(trials(Rates(row["head_lr"], row["ratio"], DECAY)))
     assert row["val_loss"] == min(epoch.val_loss for epoch in epochs)
     assert row["epochs"] == 3
     assert row["pruned"] is False
 
 
 def test_a_trial_that_diverges_counts_and_is_marked_as_pruned(trials: Trials, tmp_path: Path) -> None:
-    def diverging(head_lr: float, ratio: float) -> Iterator[Epoch]:
-        yield next(iter(trials(head_lr, ratio)))
+    def diverging(rates: Rates) -> Iterator[Epoch]:
+        yield next(iter(trials(rates)))
         raise Diverged("the loss is not finite")
 
-    rows = search(tmp_path).run(diverging, 2)  # type: ignore[arg-type]
+    rows = search(tmp_path).run(Objective(diverging), 2)  # type: ignore[arg-type]
     assert [row["pruned"] for row in rows] == [True, True]
     assert len(all_trials(search(tmp_path))) == 2
 
 
-def test_a_hopeless_trial_is_pruned_before_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prune_after", [1, 2, 3])
+def test_a_hopeless_trial_is_pruned_before_its_end_but_not_too_early(
+    tmp_path: Path, prune_after: int
+) -> None:
     calls = 0
 
-    def worse(head_lr: float, ratio: float) -> Iterator[Epoch]:
+    def worse(rates: Rates) -> Iterator[Epoch]:
         nonlocal calls
         calls += 1
         for epoch in (1, 2, 3):
-            yield Epoch(epoch, 1.0, float(calls), 0.5, head_lr)
+            yield Epoch(epoch, 1.0, float(calls), 0.5, rates.head_lr, torch.zeros(1))
 
-    rows = search(tmp_path).run(worse, 5)  # type: ignore[arg-type]
-    assert [row["pruned"] for row in rows] == [False, False, True, True, True]
-    assert all(row["epochs"] == 1 for row in rows[2:])
+    space = SPACE.model_copy(update={"prune_after": prune_after})
+    rows = search(tmp_path, space=space).run(Objective(worse), 5)  # type: ignore[arg-type]
+    assert [row["pruned"] for row in rows] == [False, False, *[prune_after < 3] * 3]
+    assert all(row["epochs"] == prune_after for row in rows[2:])
 
 
 def row(loss: float | None, pruned: bool = False, **others: Any) -> dict[str, Any]:
-    return {"head_lr": 1e-3, "ratio": 1.0, "val_loss": loss, "epochs": 3, "pruned": pruned, **others}
+    facts = {"head_lr": 1e-3, "ratio": 1.0, "weight_decay": DECAY, "val_loss": loss, "pruned": pruned}
+    return {**facts, **others}
 
 
-def test_the_choice_falls_on_the_least_loss_of_all_that_came_to_their_end() -> None:
-    best = row(0.3, ratio=0.5)
-    found = {"discriminative": [row(0.1, pruned=True), row(0.4), best], "uniform": [row(0.35)]}
-    winner, summary = choose(found)
-    assert winner is best
-    assert summary == {
-        "trials": 4,
-        "pruned": 1,
-        "discriminative_val_loss": 0.3,
-        "uniform_val_loss": 0.35,
-    }
+def test_completed_trials_come_the_best_first_and_neither_pruned_nor_without_a_number() -> None:
+    nan = float("nan")
+    rows = [row(0.4, ratio=0.4), row(0.1, pruned=True), row(0.3, ratio=0.5), row(nan), row(None, pruned=True)]
+    assert completed(rows) == [Rates(1e-3, 0.5, DECAY), Rates(1e-3, 0.4, DECAY)]
 
 
-def test_the_control_wins_where_it_is_better() -> None:
-    winner, _ = choose({"discriminative": [row(0.4, ratio=0.5)], "uniform": [row(0.3)]})
-    assert winner["ratio"] == 1.0
+def test_a_ratio_of_its_own_for_every_boundary_and_a_weight_decay_are_searched(
+    network: Network, pictures: Pictures, tmp_path: Path
+) -> None:
+    source = cached(pictures, network, 3, tmp_path / "features")
+    objective = Trials(network, 3, batches(source, source.index, 6), RECIPE, 1, tmp_path / "runs")
+    space = SPACE.model_copy(update={"per_boundary": True, "weight_decay": [1e-4, 1e-1]})
+    rows = search(tmp_path, depth=2, space=space).run(objective, 3)
+    ratios = [row["ratio"] for row in rows]
+    assert all(len(ratio) == 2 and ratio[0] != ratio[1] for ratio in ratios)
+    assert all(0.1 <= value <= 1 for ratio in ratios for value in ratio)
+    decays = {row["weight_decay"] for row in rows}
+    assert len(decays) == 3
+    assert all(1e-4 <= decay <= 1e-1 for decay in decays)
 
 
-def test_a_pruned_trial_is_never_chosen_and_without_any_other_there_is_no_choice() -> None:
-    winner, summary = choose({"discriminative": [row(0.1, pruned=True)], "uniform": [row(0.9)]})
-    assert winner["val_loss"] == 0.9
-    assert "discriminative_val_loss" not in summary
-    with pytest.raises(TrainingError, match=r"every trial was pruned.*lower search_lr_ratio\.head_lr_high"):
-        choose({"discriminative": [row(0.1, pruned=True), row(None, pruned=True)], "uniform": []})
+def leave_running(of: Search, name: str, seen: float) -> None:
+    """What a worker leaves behind that has just begun a trial, and is called `name`."""
+    of.begin(of.study()).set_user_attr(OWNER, name)
+    trial = of.study().get_trials(deepcopy=False)[-1]
+    study = of.study()
+    study._storage.set_trial_user_attr(trial._trial_id, SEEN, seen)
 
 
-def test_a_loss_that_is_not_a_number_never_wins() -> None:
-    winner, _ = choose({"discriminative": [row(float("nan")), row(0.4)], "uniform": [row(0.5)]})
-    assert winner["val_loss"] == 0.4
+@pytest.mark.parametrize(
+    ("name", "silent", "dead"),
+    [
+        ("elsewhere 1 1.0", 0.0, False),
+        ("elsewhere 1 1.0", 120.0, True),
+        (f"{socket.gethostname()} 1 0.5", 0.0, True),  # another process has the number now
+        (f"{socket.gethostname()} 99999999 1.0", 0.0, True),
+    ],
+)
+def test_a_dead_worker_s_trial_is_released_and_a_living_one_s_is_left_alone(
+    tmp_path: Path, name: str, silent: float, dead: bool
+) -> None:
+    of = search(tmp_path)
+    leave_running(of, name, time.time() - silent)
+    of.release_dead(of.study())
+    (trial,) = all_trials(of)
+    assert trial.state == (TrialState.FAIL if dead else TrialState.RUNNING)
+
+
+def test_another_process_that_lives_on_this_machine_keeps_its_trial(tmp_path: Path) -> None:
+    of = search(tmp_path)
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        started = psutil.Process(other.pid).create_time()
+        leave_running(of, f"{socket.gethostname()} {other.pid} {started}", 0.0)
+        of.release_dead(of.study())
+        assert [trial.state for trial in all_trials(of)] == [TrialState.RUNNING]
+    finally:
+        other.kill()
+        other.wait()
+    of.release_dead(of.study())
+    assert [trial.state for trial in all_trials(of)] == [TrialState.FAIL]
+    assert owner().split()[1] == str(os.getpid())
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from steps.core.loop import Epoch
+from tests.core.test_search import Objective, search
+import time, torch
+def slow(rates):
+    for epoch in (1, 2, 3):
+        time.sleep(0.05)
+        yield Epoch(epoch, 1.0, rates.head_lr, 0.5, rates.head_lr, torch.zeros(1))
+of = search(Path(sys.argv[1]), told=lambda study, trial: print("told", trial.number, flush=True))
+print(of.run(Objective(slow), 8))
+"""
+
+
+def test_two_workers_on_one_storage_share_the_budget_and_see_the_same_trials(tmp_path: Path) -> None:
+    search(tmp_path).study()
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [worker.communicate(timeout=120)[0].splitlines() for worker in workers]
+    assert said[0][-1] == said[1][-1]
+    assert all(len(lines) > 1 for lines in said)  # both worked
+    assert 8 <= sum(len(lines) - 1 for lines in said) <= 9  # two may begin the last one at once
+    rates = [trial.params["head_lr"] for trial in all_trials(search(tmp_path))]
+    assert len(set(rates)) == len(rates)
+
+
+def test_the_control_is_left_out_where_no_stage_trains(
+    network: Network, pictures: Pictures, tmp_path: Path
+) -> None:
+    source = cached(pictures, network, 5, tmp_path / "features")
+    objective = Trials(network, 5, batches(source, source.index, 6), RECIPE, 1, tmp_path / "runs")
+    studies = Studies(f"sqlite:///{tmp_path}/study.db", "key", SPACE, 0, lambda study, trial: None)
+    found = studies.run(objective)
+    assert {name: len(rows) for name, rows in found.items()} == {"head": 5}
 
 
 def test_a_study_s_name_changes_with_everything_that_it_is_made_from() -> None:

@@ -1,0 +1,76 @@
+"""Labels that look wrong: out-of-fold probabilities of a probe, judged by confident learning.
+
+Northcutt, Jiang and Chuang 2021, "Confident learning"; the judgement is cleanlab's.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+FOLDS = 5
+
+
+def out_of_fold(z: NDArray[np.float32], y: Ints, seed: int) -> Floats:
+    """Return class probabilities (samples, classes) by probes that never saw the sample."""
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200, tol=1e-3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found: Floats = cross_val_predict(probe, z, y, cv=folds, method="predict_proba")
+    return found
+
+
+def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int) -> pd.DataFrame:
+    """Return the samples whose label is doubted, the most doubtful first.
+
+    Columns: path, label, suggested, self_confidence. Classes with fewer samples than folds are not
+    judged.
+    """
+    from cleanlab.filter import find_label_issues
+
+    counts = table["label"].value_counts()
+    rows = np.flatnonzero(table["label"].map(counts) >= FOLDS)
+    labels = sorted(table["label"].iloc[rows].unique())
+    if len(labels) < 2:
+        return pd.DataFrame(columns=["path", "label", "suggested", "self_confidence"])
+    y = table["label"].iloc[rows].map(labels.index).to_numpy(dtype=np.int64)
+    probabilities = out_of_fold(z[rows], y, seed)
+    issues: Any = find_label_issues(y, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    part = table.iloc[rows[issues]]
+    suggested = [labels[k] for k in probabilities[issues].argmax(axis=1)]
+    confidence = probabilities[issues, y[issues]].round(4)
+    found = pd.DataFrame({"path": part["path"], "label": part["label"]})
+    found = found.assign(suggested=suggested, self_confidence=confidence)
+    return found.reset_index(drop=True)
+
+
+def drift(
+    z: NDArray[np.float32], first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int
+) -> dict[str, float]:
+    """Ask a classifier which of two groups a sample is from (Lopez-Paz and Oquab 2017, "C2ST").
+
+    Returns:
+        auc: 0.5 where they cannot be told apart.
+        low, high: Its 95 % interval, by the variance of the Mann-Whitney statistic (Hanley and McNeil 1982).
+    """
+    from sklearn.metrics import roc_auc_score
+
+    rows = np.flatnonzero(first | second)
+    y = second[rows].astype(np.int64)
+    scores = out_of_fold(z[rows], y, seed)[:, 1]
+    auc = float(roc_auc_score(y, scores))
+    positive, negative = int(y.sum()), int(len(y) - y.sum())
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (positive - 1) * (q1 - auc**2) + (negative - 1) * (q2 - auc**2)
+    half = 1.96 * float(np.sqrt(max(variance, 0.0) / (positive * negative)))
+    return {"auc": auc, "low": max(0.0, auc - half), "high": min(1.0, auc + half)}
