@@ -87,7 +87,7 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
         "dataset": {"artifact.json", "manifest.parquet", "root.json", "findings.json", "suite.json"},
         "stats": {"artifact.json", "stats.json"},
         "warm_head": model,
-        "learning_rates": {"artifact.json", "learning_rates.json"},
+        "learning_rates": {"artifact.json", "learning_rates.json", "search.html"},
         "finetuned": model,
         "student": model,
         "report": {"artifact.json", "metrics.json", "predictions.parquet", "report.html"},

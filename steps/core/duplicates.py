@@ -44,7 +44,7 @@ def near_copies(
     if not pairs:
         return np.zeros((0, 2), np.int64), np.zeros(0)
     rows = torch.tensor(pairs)
-    found = torch.cat([aligned(grey[part[:, 0]], grey[part[:, 1]]) for part in rows.split(64)])
+    found = torch.cat([aligned(grey[part[:, 0]], grey[part[:, 1]]) for part in torch.split(rows, 64)])
     kept = found >= threshold
     return rows[kept].numpy(), found[kept].double().numpy()
 

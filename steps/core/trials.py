@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from steps.core.batches import Batches
@@ -26,7 +26,7 @@ from steps.core.network import Network, public_name
 from steps.core.storage import write_file
 from steps.core.tasks import Classify
 
-LOGITS = "val_logits"
+LOGITS, LOSSES = "val_logits", "val_losses"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Trials:
             if epoch.val_loss == min(losses):
                 best = {**self.trained_state(network), LOGITS: epoch.val_logits}
             yield epoch
-        write_file(self.path(rates, seed, unfreeze), save(best, {"val_losses": json.dumps(losses)}))
+        kept = {**best, LOSSES: torch.tensor(losses, dtype=torch.float64)}
+        write_file(self.path(rates, seed, unfreeze), save(kept))
 
     def trained_state(self, network: Network) -> dict[str, Tensor]:
         """Copy what lies above the cache's boundary."""
@@ -115,13 +116,13 @@ class Trials:
             except Diverged:
                 return Run(rates, [], {}, Tensor())
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no mapping
-                losses = json.loads(file.metadata()["val_losses"])
-        except SafetensorError:  # written by another program: train again
+            # Read, not mapped: another worker may replace the file.
+            tensors = load(path.read_bytes())
+        except SafetensorError:  # broken by something else than this program: train again
             path.unlink()
             return self.run(rates, seed, unfreeze)
-        return Run(rates, losses, tensors, tensors.pop(LOGITS))
+        losses, logits = tensors.pop(LOSSES), tensors.pop(LOGITS)
+        return Run(rates, losses.tolist(), tensors, logits)
 
     def path(self, rates: Rates, seed: int | None, unfreeze: int | None) -> Path:
         """Return the file of one run."""
@@ -133,8 +134,3 @@ class Trials:
         network = deepcopy(self.network)
         network.load_state({**network.state(), **state})
         return network
-
-
-def describe_run(run: Run, **facts: Any) -> dict[str, Any]:
-    """Return a run as plain json types."""
-    return {**facts, **asdict(run.rates), "val_loss": run.val_loss if run.val_losses else None}

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def features(pictures: Pictures, folder: Path) -> Features:
     folder.mkdir(parents=True)
     save_file({"z": torch.arange(6.0).view(3, 2, 1)}, folder / "key-of-the-shard.safetensors")
     table = pictures.index().head(3).assign(shard="train-00000.safetensors", row=range(3))
-    meta = {"views": 1, "boundary": 3, "stages": 5, "weights_sha256": "ab"}
+    meta = {"views": 1, "boundary": 3, "stages": 5, "weights_sha256": "ab", "bytes_per_view": 4}
     return Features(table, {"train-00000.safetensors": folder / "key-of-the-shard.safetensors"}, meta)
 
 
@@ -77,7 +77,20 @@ def classifier(pictures: Pictures, folder: Path) -> Classifier:
 
 def learning_rates(pictures: Pictures, folder: Path) -> LearningRates:
     trials = [{"study": "uniform", "head_lr": 1e-3, "ratio": 1.0, "val_loss": None, "pruned": True}]
-    return LearningRates(1e-3 / 3, 0.7, trials, {"trials": 1, "pruned": 1})
+    summary = {
+        "trials": 1,
+        "pruned": 1,
+        "finalists": [{"val_loss": 0.25}],
+        "comparison": None,
+        "probe": {"suggested_unfreeze": 2},
+    }
+    return LearningRates(1e-3 / 3, 0.7, 0.01, trials, summary, "<html>\n</html>")
+
+
+def learning_rates_with_a_soup(pictures: Pictures, folder: Path) -> LearningRates:
+    plain = learning_rates(pictures, folder)
+    summary = {**plain.summary, "comparison": {"verdict": "better"}}
+    return replace(plain, ratio=[0.5, 1 / 3], summary=summary, soup={"head.weight": torch.ones(2, 3) / 3})
 
 
 def report(pictures: Pictures, folder: Path) -> Report:
@@ -99,6 +112,7 @@ KINDS: list[Callable[[Pictures, Path], Artifact]] = [
     features,
     classifier,
     learning_rates,
+    learning_rates_with_a_soup,
     report,
     decision,
 ]

@@ -167,6 +167,7 @@ def artifact(pictures: Pictures, tmp_path: Path) -> Artifact:
         "preprocessing": LOOK.to_dict(),
         "augmentation": LIVELY.model_dump(),
         "micro_batch": MICRO_BATCH,
+        "oversampling": None,
         "labels": LABELS,
     }
     return Artifact(source.index, source.shards, meta)

@@ -90,6 +90,7 @@ def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> Non
     fields = {
         "views": 1, "augmentation": LIVELY, "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
         "backbone": BackboneConfig(name="a", weights="hub", image_size=32), "seed": 0, "unfreeze": unfreeze,
+        "oversampling": None,
     }  # fmt: skip
     if good:
         assert CacheSettings(**fields).unfreeze == unfreeze

@@ -44,6 +44,7 @@ def cache(pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> Artif
         "preprocessing": LOOK.to_dict(),
         "augmentation": LIVELY.model_dump(),
         "micro_batch": MICRO_BATCH,
+        "oversampling": None,
     }
     return Artifact(source.index, source.shards, meta)
 

@@ -133,7 +133,7 @@ def test_the_loop_is_nothing_but_adamw_on_the_batches_in_their_order(network: Ne
     assert learnt.best is learnt.history[-1]
     head = copy.deepcopy(network.head).train()
     groups = [{"params": [head.weight]}, {"params": [head.bias], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=recipe.weight_decay, fused=True)
     for epoch in (1, 2):
         for batch in top.train(epoch):
             optimizer.zero_grad()

@@ -8,6 +8,8 @@ from steps.core.space import Space
 GOOD: dict[str, Any] = {
     "trials": 5, "uniform_trials": 2, "startup_trials": 2,
     "head_lr_low": 1e-4, "head_lr_high": 1e-2, "ratio_low": 0.1, "ratio_high": 1.0,
+    "per_boundary": False, "weight_decay": None, "prune_after": 1, "finalists": 2, "repeats": 2,
+    "bootstrap": 100, "probe_samples": 100, "worker_timeout": 60.0,
 }  # fmt: skip
 
 
@@ -19,6 +21,9 @@ GOOD: dict[str, Any] = {
         ({"ratio_low": 0.0}, "greater than 0"),
         ({"head_lr_low": 1e-2}, "head_lr_low below head_lr_high"),
         ({"head_lr_high": 1e-5}, "head_lr_low below head_lr_high"),
+        ({"weight_decay": [0.1, 0.1]}, "weight_decay low below high"),
+        ({"weight_decay": [0.0, 0.1]}, "greater than 0"),
+        ({"prune_after": 0}, "greater than or equal to 1"),
         ({"trials": 0}, "greater than or equal to 1"),
         ({"pruner": "median"}, "not permitted"),
     ],
