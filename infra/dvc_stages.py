@@ -14,6 +14,7 @@ HEADER = "# Written by `python -m infra.dvc_stages` from the signatures in steps
 def stage(phase: Phase) -> dict[str, Any]:
     """Return one phase as a DVC stage."""
     data = [] if phase.inputs else ["${ingest_data.path}"]
+    data += [f"${{{key}}}" for key in phase.watched]
     return {
         "cmd": f"python -m steps.{phase.name}",
         "params": phase.params,

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from zenml import get_step_context, step
@@ -14,7 +15,7 @@ from steps import PHASES
 from steps.config import load_params, params_path
 from steps.core.errors import DataError, HeadstartError
 from steps.core.files import HUB, list_samples
-from steps.core.storage import Artifact
+from steps.core.storage import Artifact, file_sha256
 from steps.phase import Phase, load_phase
 from steps.run import execute
 from steps.scratch import scratch
@@ -40,17 +41,38 @@ def entrypoint(phase: Phase) -> Callable[..., Artifact]:
     return run
 
 
-def data_fingerprint() -> str:
-    """Hash names, sizes and times of the data set's files: what ZenML compares before ingesting."""
+def data_fingerprint() -> list[str]:
+    """Return names, sizes and times of the data set's files: what is compared before ingesting."""
     path = str(load_params(params_path()).get("ingest_data", {}).get("path"))
     if path.startswith(HUB):
-        return path  # a data set of the hub is fetched once
+        return [path]  # a data set of the hub is fetched once
     try:
         folder, names = list_samples(path, scratch())
     except DataError as error:
-        return f"{path}: {error}"  # the phase itself says so better
-    stamps = (f"{name} {folder.stamp(name)}" for name in names)
-    return hashlib.sha256("\n".join([path, *stamps]).encode()).hexdigest()
+        return [f"{path}: {error}"]  # the phase itself says so better
+    return [path, *(f"{name} {folder.stamp(name)}" for name in names)]
+
+
+def file_fingerprint(key: str) -> str:
+    """Return the digest of the file that a key of params.yaml names, or its name if there is none."""
+    section, _, field = key.partition(".")
+    name = str(load_params(params_path()).get(section, {}).get(field))
+    return file_sha256(Path(name)) if Path(name).is_file() else name
+
+
+def fingerprint(phase: Phase) -> Callable[[], str] | None:
+    """Make the function by which ZenML sees what a phase reads beside its inputs; None for nothing."""
+    if phase.inputs and not phase.watched:
+        return None
+
+    def look() -> str:
+        facts = [*map(file_fingerprint, phase.watched), *([] if phase.inputs else data_fingerprint())]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    name = f"fingerprint_of_{phase.name}"  # ZenML finds it again by this name
+    look.__name__ = look.__qualname__ = name
+    globals()[name] = look
+    return look
 
 
 def as_step(phase: Phase) -> BaseStep:
@@ -58,7 +80,7 @@ def as_step(phase: Phase) -> BaseStep:
     policy = CachePolicy(
         include_artifact_ids=False,
         file_dependencies=phase.code,
-        cache_func=None if phase.inputs else data_fingerprint,
+        cache_func=fingerprint(phase),
     )
     decorate = step(name=phase.name, cache_policy=policy, output_materializers=ArtifactMaterializer)
     return decorate(entrypoint(phase))

@@ -38,14 +38,17 @@ class Manifest(Artifact):
 
     table: "pd.DataFrame"
     root: str
+    overlooked: dict[str, list[str]]
+    """What lies in the folder and was not taken: by the reason, paths."""
 
     def files(self) -> Mapping[str, Blob]:
-        return {"manifest.parquet": table_bytes(self.table), "root.json": to_json({"root": self.root})}
+        facts = {"root": self.root, "overlooked": self.overlooked}
+        return {"manifest.parquet": table_bytes(self.table), "root.json": to_json(facts)}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        (root,) = read_json(folder, "root")
-        return cls(read_table(folder / "manifest.parquet"), root["root"])
+        (facts,) = read_json(folder, "root")
+        return cls(read_table(folder / "manifest.parquet"), facts["root"], facts["overlooked"])
 
     def headline(self) -> Headline:
         counts = self.table["split"].value_counts()
@@ -66,23 +69,35 @@ class Dataset(Manifest):
 
     findings: list[dict[str, Any]]
     suite: dict[str, Any]
+    html: str = field(default="", repr=False)
+    suspects: str = field(default="", repr=False)
+    """Labels that look wrong, as .csv: path, label, suggested, self_confidence."""
 
     def files(self) -> Mapping[str, Blob]:
         return {
             **super().files(),
             "findings.json": to_json(self.findings),
             "suite.json": to_json(self.suite),
+            "audit.html": self.html.encode(),
+            "suspects.csv": self.suspects.encode(),
         }
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         base = Manifest.read(folder)
-        return cls(base.table, base.root, *read_json(folder, "findings", "suite"))
+        texts = ((folder / name).read_bytes().decode() for name in ("audit.html", "suspects.csv"))
+        return cls(base.table, base.root, base.overlooked, *read_json(folder, "findings", "suite"), *texts)
 
     def headline(self) -> Headline:
         verdicts = [finding["verdict"] for finding in self.findings]
         removed = sum(len(finding["quarantined"]) for finding in self.findings)
-        return {**super().headline(), "quarantined": removed, "warnings": verdicts.count("warn")}
+        counts = {"quarantined": removed, "warnings": verdicts.count("warn")}
+        return {**super().headline(), **counts, "verdict": self.verdict}
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of all findings: pass, warn or fail."""
+        return max((f["verdict"] for f in self.findings), key=("pass", "warn", "fail").index, default="pass")
 
     def lineage(self) -> dict[str, str]:
         return {"data_digest": self.digest}
@@ -102,12 +117,15 @@ class Stats(Record):
     choice: str
     pixels: int
     preprocessing: dict[str, Any]
+    trial: dict[str, Any]
+    """How well a probe does with each way to normalise; empty where the params choose."""
 
     file: ClassVar[str] = "stats.json"
 
     def headline(self) -> Headline:
         mean, std = (" ".join(f"{v:.3f}" for v in self.dataset[key]) for key in ("mean", "std"))
-        return {"mean": mean, "std": std, "choice": self.choice}
+        gains = {name: way["gain"]["value"] for name, way in self.trial.get("ways", {}).items()}
+        return {"mean": mean, "std": std, "choice": self.choice, **{f"gain_{k}": v for k, v in gains.items()}}
 
     def look(self) -> "Preprocessing":
         """Return the preprocessing with the chosen statistics."""

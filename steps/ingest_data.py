@@ -1,12 +1,13 @@
 """A folder, a manifest file or a hub data set in; a table with a row per sample out."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import model_validator
 
 from steps.artifacts import Manifest
 from steps.config import From
-from steps.core.config import Config, Fraction
+from steps.core.config import Config, Fraction, WatchedFile
 from steps.run import main
 from steps.scratch import scratch
 
@@ -30,20 +31,24 @@ class IngestData(Config):
     """See params.yaml."""
 
     path: str
+    corrections: WatchedFile
+    """A .csv with columns path and label: labels that a person has corrected."""
     splits: Splits
     seed: Annotated[int, From("seed")]
 
 
 def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     """List the data set, hash every file, read every image's header, and give each row a split."""
-    from steps.core.ingest import describe_files, local_copy
-    from steps.core.layouts import assign_splits, read_layout
+    from steps.core.ingest import correct_labels, describe_files, local_copy
+    from steps.core.layouts import assign_splits, overlooked, read_layout
 
-    folder, table = read_layout(local_copy(cfg.path, scratch()), scratch())
-    table = describe_files(folder, table)
+    path = local_copy(cfg.path, scratch())
+    folder, table = read_layout(path, scratch())
+    left = overlooked(folder) if folder.url == path else {}  # beside a manifest anything may lie
+    table = describe_files(folder, correct_labels(table, Path(cfg.corrections)))
     table["split"] = assign_splits(table, cfg.splits.model_dump(), cfg.seed)
     table = table.sort_values(["sha256", "path"], ignore_index=True)
-    return Manifest(table, folder.url)
+    return Manifest(table, folder.url, left)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Per-channel mean and standard deviation of the train split, and which statistics are used."""
+"""Per-channel mean and standard deviation of the train split, and what images are normalised with."""
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from steps.artifacts import Dataset, Stats
 from steps.config import From
-from steps.core.config import BackboneConfig, Config
+from steps.core.config import BackboneConfig, Config, Count
 from steps.run import main
 from steps.scratch import scratch
 
@@ -12,23 +14,32 @@ from steps.scratch import scratch
 class MeasureStats(Config):
     """See params.yaml."""
 
-    choice: Literal["pretrained", "dataset"]
+    choice: Literal["trial", "pretrained", "dataset", "image"]
+    trial_samples: Count
+    bootstrap: Annotated[int, Field(ge=100)]
     backbone: Annotated[BackboneConfig, From("backbone")]
+    seed: Annotated[int, From("seed")]
 
 
 def measure_stats(dataset: Dataset, cfg: MeasureStats) -> Annotated[Stats, "stats"]:
-    """Stream the train split once, through the deterministic view that the network will see."""
+    """Stream the train split once, and choose: as the params say, or by what a probe does best with."""
     from steps.core.files import Folder
     from steps.core.moments import pretrained_preprocessing, stream_moments
+    from steps.core.normalisation import hold_trial, ways
 
     pretrained = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
     paths = list(dataset.part("train")["path"])
-    moments = stream_moments(Folder(dataset.root, scratch()), paths, pretrained)
+    folder = Folder(dataset.root, scratch())
+    moments = stream_moments(folder, paths, pretrained)
     measured = {"mean": moments.mean(), "std": moments.std()}
     published = {"mean": list(pretrained.mean), "std": list(pretrained.std)}
-    chosen = measured if cfg.choice == "dataset" else published
-    look = {**pretrained.to_dict(), **chosen}
-    return Stats(measured, published, cfg.choice, moments.pixels, look)
+    looks = ways(pretrained, moments.mean(), moments.std())
+    trial = {}
+    if cfg.choice == "trial":
+        about = (cfg.trial_samples, cfg.bootstrap, cfg.seed, scratch())
+        trial = hold_trial(looks, dataset.table, folder, cfg.backbone, *about)
+    choice = trial["choice"] if trial else cfg.choice
+    return Stats(measured, published, choice, moments.pixels, looks[choice].to_dict(), trial)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from steps import PHASES
 from steps.config import params_path, read_configs, shared
-from steps.core.config import Config
+from steps.core.config import Config, Watched
 from steps.core.storage import Artifact
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +38,13 @@ class Phase:
     def params(self) -> list[str]:
         """The keys of params.yaml that this phase's result depends on."""
         return sorted([self.name, *shared(self.config).values()])
+
+    @cached_property
+    def watched(self) -> list[str]:
+        """The keys of params.yaml that name files which this phase's result depends on."""
+        fields = self.config.model_fields.items()
+        marked = (name for name, field in fields if any(isinstance(m, Watched) for m in field.metadata))
+        return [f"{self.name}.{name}" for name in marked]
 
 
 @cache

@@ -1,11 +1,14 @@
-"""The gate: every image is decoded, the manifest is checked, and a bad data set stops the pipeline."""
+"""The gate: every image is decoded, the data set is audited, and a bad one stops the pipeline."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from steps.artifacts import Dataset, Manifest
 from steps.config import From
+from steps.core.config import BackboneConfig
 from steps.core.errors import DataRejected
 from steps.core.limits import Limits
+from steps.core.storage import write_file
 from steps.ingest_data import Splits
 from steps.run import main
 from steps.scratch import scratch
@@ -15,36 +18,58 @@ class ValidateData(Limits):
     """See params.yaml."""
 
     splits: Annotated[Splits, From("ingest_data.splits")]
+    backbone: Annotated[BackboneConfig, From("backbone")]
+    seed: Annotated[int, From("seed")]
 
 
 def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "dataset"]:
-    """Quarantine what cannot be decoded, check the rest, and return what is fit to train on.
+    """Quarantine what cannot be decoded, audit the rest, and return what is fit to train on.
 
     Raises:
         DataRejected: A critical check failed; lists them all, with files and remedies.
     """
+    from steps.core.audit import audit, leftovers
+    from steps.core.audit_page import render_audit
+    from steps.core.embedding import embed
     from steps.core.files import Folder
-    from steps.core.quality import check, declare, decode_all, quarantine
+    from steps.core.findings import settled
+    from steps.core.moments import pretrained_preprocessing
+    from steps.core.quality import check, corrected, declare, quarantine
+    from steps.core.survey import survey
 
+    suites = declare(Path(cfg.suite), cfg, cfg.splits.model_dump())
     folder = Folder(manifest.root, scratch())
-    table = decode_all(folder, manifest.table)
-    suites = declare(cfg, cfg.splits.model_dump())
-    findings = [quarantine(table), *check(table, suites)]
+    seen = survey(folder, manifest.table)
+    table = manifest.table.assign(error=seen.facts["error"].to_numpy(dtype=object))
+    findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked), *check(table, suites)]
+    stop(findings, "")
+    whole = table["error"].isna().to_numpy()
+    clean = table[whole].reset_index(drop=True)
+    look = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
+    z = embed(folder, clean, cfg.backbone, look, scratch())
+    found = audit(clean, seen.only(whole.nonzero()[0]), z, cfg, cfg.seed)
+    kept = found.repaired if cfg.repair else clean
+    judged = settled(found.findings) if cfg.repair else found.findings
+    after = [row for row in check(kept, suites) if row["verdict"] == "fail"] if len(kept) < len(clean) else []
+    findings += [*judged, *after]
+    html = render_audit(findings, found, folder, clean, len(kept))
+    write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the gate then stops
+    stop(findings, f"pictures: {scratch()}/audit/audit.html")
+    suspects = found.suspects.to_csv(index=False)
+    return Dataset(kept, manifest.root, manifest.overlooked, findings, suites, html, suspects)
+
+
+def stop(findings: list[dict[str, Any]], hint: str) -> None:
+    """Raise DataRejected if a finding is critical."""
     failed = [finding for finding in findings if finding["verdict"] == "fail"]
-    if failed:
-        raise DataRejected(explain(failed))
-    clean = table[table["error"].isna()].reset_index(drop=True)
-    return Dataset(clean, manifest.root, findings, suites)
-
-
-def explain(failed: list[dict[str, object]]) -> str:
-    """Write the failed checks as a list for a person."""
+    if not failed:
+        return
     lines = [f"{len(failed)} critical check(s) failed; nothing was trained."]
     for finding in failed:
-        files = ", ".join(str(name) for name in list(finding["files"])[:5])  # type: ignore[call-overload]
+        files = ", ".join(str(name) for name in finding["files"][:5])
         lines.append(f"  not true: {finding['check']} ({finding['observed']}): {files}")
         lines.append(f"    remedy: {finding['remedy']}")
-    return "\n".join(lines)
+    raise DataRejected("\n".join([*lines, *([hint] if hint else [])]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,17 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("steps", "pipelines", "infra", "finetune_pipeline.py", "params.yaml", "dvc.yaml", "README.md")
+COPIED = (
+    "steps",
+    "pipelines",
+    "infra",
+    "finetune_pipeline.py",
+    "params.yaml",
+    "dvc.yaml",
+    "README.md",
+    "corrections.csv",
+    "expectations.json",
+)
 BACKBONE = "test_efficientnet"
 CLASSES = ("blue", "green", "red")
 
@@ -99,6 +109,8 @@ def make_clone(folder: Path) -> Clone:
     clone.set_params(
         backbone={"name": BACKBONE, "weights": "weights.safetensors", "image_size": 32},
         ingest_data={"path": "images"},
+        validate_data={"permutations": 19},
+        measure_stats={"bootstrap": 100},
         cache_features={"views": 2, "shard_samples": 20},
         warm_up_head={**short, "epochs": 5},
         search_lr_ratio={

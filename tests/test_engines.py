@@ -119,6 +119,13 @@ def test_mlflow_has_one_run_per_pipeline_run_with_ten_nested(
     evaluated = next(run for run in children if run.info.run_name == "evaluate")
     files = {file.path for file in client.list_artifacts(evaluated.info.run_id)}
     assert "report.html" in files
+    searched = next(run for run in children if run.info.run_name == "search_lr_ratio")
+    trials = [r for r in nested if r.data.tags["mlflow.parentRunId"] == searched.info.run_id]
+    assert sorted(run.info.run_name for run in trials) == [
+        "discriminative-0", "discriminative-1", "uniform-0",
+    ]  # fmt: skip
+    assert all({"head_lr"} <= set(run.data.params) and "val_loss" in run.data.metrics for run in trials)
+    assert "search.html" in {file.path for file in client.list_artifacts(searched.info.run_id)}
 
 
 def recorded(folder: Path) -> tuple[list[Run], list[Run]]:

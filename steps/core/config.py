@@ -11,6 +11,13 @@ Unfreeze = Annotated[int, Field(ge=0)] | Literal["all"]
 """How many of the last stages train: 0, 1, 2, ... or all."""
 
 
+class Watched:
+    """Marks a field that names a file beside params.yaml: what is in it counts, not its name alone."""
+
+
+WatchedFile = Annotated[str, Watched()]
+
+
 class Config(BaseModel):
     """Base of every config: frozen, no unknown keys, no silent conversion, no defaults."""
 

@@ -1,36 +1,36 @@
-"""Copies and near copies: the same bytes, or the same picture recompressed, resized, flipped, cropped.
+"""Near copies: the same picture recompressed, resized, flipped, cropped, or made lighter.
 
 Candidates are the nearest neighbours of a grey fingerprint (plain and mirrored) and of the embedding.
-Each candidate is then aligned, over small crops and shifts, and judged by the normalised
-cross-correlation of the two fingerprints: 1 is the same picture up to brightness and contrast.
+Each is aligned over flips and small crops, first coarsely, then finely where that is promising, and
+judged by the normalised cross-correlation of its detail: 1 is the same picture up to brightness and
+contrast. Detail is what a blur takes away; without it two leaves on black are one silhouette.
+
+What correlation makes a copy depends on the pictures: two eights of a data set of digits agree better
+than two photographs of one leaf. So a copy must also be far closer than neighbours usually are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn import functional as F
 
 BLOCK = 1024  # rows of the similarity matrix that are in memory at once
+PAIRS = 128  # pairs that are aligned at once
 NEIGHBOURS = 8  # candidates of one image by each measure
-COARSE = 16  # side of the fingerprints that candidates are found by
+COARSE = 16  # side of the fingerprints that candidates are found, and first aligned, by
 PROMISING = 0.75  # correlation before alignment, or cosine of embeddings, that is worth aligning
-SCALES, SHIFTS = (1.0, 0.975, 0.95, 0.925, 0.9), (-1.0, -0.5, 0.0, 0.5, 1.0)
-
-
-def exact_copies(digests: "pd.Series[str]") -> NDArray[np.int64]:
-    """Return a group number per row; rows with equal content share it."""
-    numbers: NDArray[np.int64] = digests.factorize()[0].astype(np.int64)
-    return numbers
+SLACK = {"few": 6.0, "all": 3.0}  # a coarse alignment may be so many times further from 1 than a fine one
+SCALES, SHIFTS = (0.975, 0.95, 0.925, 0.9), (-1.0, -0.5, 0.0, 0.5, 1.0)
+BLUR = 5  # pixels of half a fingerprint
+STEPS = (0.0125, 0.006, 0.003)  # of the fine alignment, of the picture's side
 
 
 def near_copies(
-    prints: NDArray[np.uint8], z: NDArray[np.float32], threshold: float
+    prints: NDArray[np.uint8], z: NDArray[np.float32], threshold: float, clearance: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return pairs of rows (pairs, 2), first below second, and the correlation of each after alignment.
 
@@ -38,28 +38,39 @@ def near_copies(
         prints: Grey fingerprints (samples, side, side).
         z: Embeddings (samples, features).
         threshold: The least correlation of a near copy.
+        clearance: How far from 1 it may be, as a share of what is usual between neighbours.
     """
-    grey = torch.from_numpy(prints.astype(np.float32) / 255)
-    pairs = sorted(candidates(grey, torch.from_numpy(np.ascontiguousarray(z))))
-    if not pairs:
+    if len(prints) < 2:
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    rows = torch.tensor(pairs)
-    found = torch.cat([aligned(grey[part[:, 0]], grey[part[:, 1]]) for part in torch.split(rows, 64)])
-    kept = found >= threshold
-    return rows[kept].numpy(), found[kept].double().numpy()
-
-
-def candidates(grey: Tensor, z: Tensor) -> set[tuple[int, int]]:
-    """Return pairs that are worth a closer look."""
+    grey = torch.from_numpy(prints.astype(np.float32) / 255)
     coarse = F.adaptive_avg_pool2d(grey[:, None], COARSE)[:, 0]
+    pairs, usual = candidates(coarse, torch.from_numpy(np.ascontiguousarray(z)))
+    least = max(threshold, 1 - clearance * (1 - usual))
+    for effort, slack in SLACK.items():
+        found = [align(coarse[part[:, 0]], coarse[part[:, 1]], effort) for part in in_parts(pairs)]
+        alignments = torch.cat([*found, torch.zeros(0, 6)])
+        promising = alignments[:, 0] >= 1 - slack * (1 - least)
+        pairs, alignments = pairs[promising], alignments[promising]
+    parts = zip(in_parts(pairs), in_parts(alignments), strict=True)
+    likeness = torch.cat([torch.zeros(0), *(refine(grey, part, start) for part, start in parts)])
+    kept = likeness >= least
+    return pairs[kept].numpy(), likeness[kept].double().numpy()
+
+
+def in_parts(rows: Tensor) -> Sequence[Tensor]:
+    """Split rows into parts that are aligned at once; no rows are no part, for torch an empty one."""
+    return torch.split(rows, PAIRS) if len(rows) else ()
+
+
+def candidates(coarse: Tensor, z: Tensor) -> tuple[Tensor, float]:
+    """Return pairs (pairs, 2) that are worth a closer look, and the usual likeness of neighbours."""
     flat = standardised(coarse)
-    pairs = set()
-    for view in mirrored(coarse):
-        pairs |= set(nearest(standardised(view), flat))
+    plain, usual = nearest(flat, flat)
+    found = [plain, *(nearest(standardised(view), flat)[0] for view in mirrored(coarse)[1:])]
     if z.shape[1]:
         unit = F.normalize(z.float(), dim=1)
-        pairs |= set(nearest(unit, unit))
-    return pairs
+        found.append(nearest(unit, unit)[0])
+    return torch.unique(torch.cat(found), dim=0), usual
 
 
 def mirrored(x: Tensor) -> list[Tensor]:
@@ -73,51 +84,90 @@ def standardised(x: Tensor) -> Tensor:
     return F.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1, eps=1e-4)
 
 
-def nearest(queries: Tensor, keys: Tensor) -> Iterator[tuple[int, int]]:
-    """Yield the promising pairs among each row's nearest neighbours."""
+def nearest(queries: Tensor, keys: Tensor) -> tuple[Tensor, float]:
+    """Return the promising pairs among each row's nearest neighbours, and the last ones' median."""
+    pairs, last = [], []
+    count = min(NEIGHBOURS, len(keys) - 1)
     for first in range(0, len(queries), BLOCK):
         scores = queries[first : first + BLOCK] @ keys.T
         rows = torch.arange(len(scores))
-        scores[rows, rows + first] = -1.0  # not with itself
-        best = scores.topk(min(NEIGHBOURS, len(keys)), dim=1)
-        for row, column in (best.values >= PROMISING).nonzero().tolist():
-            one, other = first + row, int(best.indices[row, column])
-            yield min(one, other), max(one, other)
+        scores[rows, rows + first] = -2.0  # not with itself
+        best = scores.topk(count, dim=1)
+        last.append(best.values[:, -1])
+        row, rank = (best.values >= PROMISING).nonzero(as_tuple=True)
+        pairs.append(torch.stack([row + first, best.indices[row, rank]], dim=1).sort(dim=1).values)
+    return torch.cat(pairs), float(torch.cat(last).median())
 
 
-def aligned(a: Tensor, b: Tensor) -> Tensor:
-    """Return the best correlation (n,) of pairs of images (n, side, side) over flips and crops."""
-    whole = torch.stack([correlation(a, view) for view in mirrored(b)])  # (4, n)
-    views = torch.stack(mirrored(b))
-    best = whole.max(dim=0).values
-    # Flips are told apart without alignment; the two best are aligned.
-    for rank in whole.topk(2, dim=0).indices:
-        turned = views[rank, torch.arange(len(b))]
-        for fixed, moving in ((a, turned), (turned, a)):
-            for crop in crops(moving):
-                best = torch.maximum(best, correlation(fixed, crop))
+@cache
+def windows(effort: str) -> Tensor:
+    """Return the crops that alignment tries: scale, shift right, shift down (crops, 3), the whole first."""
+    scales, shifts = (SCALES, SHIFTS) if effort == "all" else (SCALES[1:2], SHIFTS[::2])
+    crops = [(s, right * (1 - s), down * (1 - s)) for s in scales for down in shifts for right in shifts]
+    return torch.tensor([(1.0, 0.0, 0.0), *crops])
+
+
+@cache
+def resampling(effort: str) -> Tensor:
+    """Return the linear map (COARSE^2, crops x COARSE^2) from a coarse picture to all its crops."""
+    count = COARSE * COARSE
+    basis = torch.eye(count).view(count, COARSE, COARSE)
+    every = [crop(basis, window.expand(count, 3)).flatten(1) for window in windows(effort)]
+    return torch.cat(every, dim=1)
+
+
+def crop(x: Tensor, window: Tensor) -> Tensor:
+    """Cut windows (n, 3) out of images (n, side, side) and bring them back to their size."""
+    scale, right, down = window.T
+    none = torch.zeros_like(scale)
+    theta = torch.stack([scale, none, right, none, scale, down], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, [len(x), 1, *x.shape[1:]], align_corners=False)
+    return F.grid_sample(x[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def align(a: Tensor, b: Tensor, effort: str) -> Tensor:
+    """Align coarse pictures (n, side, side), either of which may be a crop of the other, flipped.
+
+    Returns:
+        Correlation, which one is cropped (0 or 1), the flip's number, and the crop (n, 6).
+    """
+    best = torch.full((len(a), 6), -1.0)
+    for second, (whole, cropped) in enumerate(((b, a), (a, b))):
+        bank = (cropped.flatten(1) @ resampling(effort)).view(len(a), len(windows(effort)), COARSE * COARSE)
+        bank = F.normalize(bank - bank.mean(dim=2, keepdim=True), dim=2, eps=1e-4)
+        for flip, view in enumerate(mirrored(whole)):
+            score, which = torch.einsum("nkp,np->nk", bank, standardised(view)).max(dim=1)
+            facts = torch.tensor([[second, flip]]).expand(len(a), 2)
+            row = torch.cat([score[:, None], facts, windows(effort)[which]], dim=1)
+            best = torch.where(score[:, None] > best[:, :1], row, best)
     return best
 
 
-def crops(x: Tensor) -> Iterator[Tensor]:
-    """Yield crops of images (n, side, side), brought back to their size."""
-    for scale in SCALES[1:]:
-        for down in SHIFTS:
-            for right in SHIFTS:
-                theta = torch.tensor(
-                    [[scale, 0.0, right * (1 - scale)], [0.0, scale, down * (1 - scale)]]
-                ).expand(len(x), 2, 3)
-                grid = F.affine_grid(theta, [len(x), 1, *x.shape[1:]], align_corners=False)
-                yield F.grid_sample(x[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+def refine(grey: Tensor, pairs: Tensor, start: Tensor) -> Tensor:
+    """Return the correlation (n,) of the detail of fingerprints after a finer search around an alignment."""
+    first_is_cropped = start[:, 1] == 0
+    cropped = grey[torch.where(first_is_cropped, pairs[:, 0], pairs[:, 1])]
+    whole = grey[torch.where(first_is_cropped, pairs[:, 1], pairs[:, 0])]
+    views = torch.stack(mirrored(whole))[start[:, 2].long(), torch.arange(len(pairs))]
+    window, target = start[:, 3:].clone(), standardised(views)
+
+    def likeness(tried: Tensor) -> Tensor:
+        return (standardised(crop(cropped, tried)) * target).sum(dim=1)
+
+    best = likeness(window)
+    offsets = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 3)
+    for step in STEPS:
+        centre = window.clone()
+        for offset in offsets:
+            tried = centre + step * offset
+            score = likeness(tried)
+            window = torch.where((score > best)[:, None], tried, window)
+            best = torch.maximum(best, score)
+    return (detail(crop(cropped, window)) * detail(views)).sum(dim=1)
 
 
-def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return the normalised cross-correlation (n,) of images (n, side, side)."""
-    return (standardised(a) * standardised(b)).sum(dim=1)
-
-
-def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a group number per row: rows that are linked, directly or by others, share it."""
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    numbers: NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
-    return numbers
+def detail(grey: Tensor) -> Tensor:
+    """Return what a blur takes away from fingerprints (n, side, side) at half their size, standardised."""
+    half = F.avg_pool2d(grey[:, None], 2)
+    blurred = F.avg_pool2d(half, BLUR, stride=1, padding=BLUR // 2, count_include_pad=False)
+    return standardised(half - blurred)

@@ -36,6 +36,8 @@ class Preprocessing:
     std: tuple[float, ...]
     squash: bool = False
     """Whether an image is made square by changing its proportions instead of by a crop."""
+    per_image: bool = False
+    """Whether every view is normalised by its own mean and std instead."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain json types."""
@@ -66,7 +68,13 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def read_image(data: bytes, least_side: int | None = None) -> Tensor:
-    """Decode to upright RGB: uint8 (3, height, width).
+    """Decode to upright RGB: uint8 (3, height, width); see `decode`."""
+    pixels: Tensor = F.pil_to_tensor(decode(open_image(data), least_side))
+    return pixels
+
+
+def decode(image: Image.Image, least_side: int | None = None) -> Image.Image:
+    """Decode what `open_image` has opened to an upright RGB image.
 
     A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, many times faster, as long as its shorter
     side keeps `least_side` pixels; None decodes everything.
@@ -74,7 +82,6 @@ def read_image(data: bytes, least_side: int | None = None) -> Tensor:
     Raises:
         DataError: The image is truncated or otherwise cannot be decoded.
     """
-    image = open_image(data)
     try:
         if least_side:
             image.draft(None, (least_side, least_side))  # does nothing to other formats
@@ -85,11 +92,9 @@ def read_image(data: bytes, least_side: int | None = None) -> Tensor:
             upright = scale_to_8_bits(upright)
         if "transparency" in upright.info:
             upright = upright.convert("RGBA")
-        rgb = upright.convert("RGB")
+        return upright.convert("RGB")
     except UNREADABLE as error:
         raise DataError(f"cannot be decoded: {error}") from None
-    pixels: Tensor = F.pil_to_tensor(rgb)
-    return pixels
 
 
 def scale_to_8_bits(image: Image.Image) -> Image.Image:
@@ -158,7 +163,11 @@ def draw_crop(shape: Sequence[int], ranges: Augmentation, draw: Any) -> tuple[in
 
 def normalise(views: Tensor, look: Preprocessing) -> Tensor:
     """Turn uint8 views (n, 3, side, side) into a network's input, float32, channels last."""
-    mean = torch.tensor(look.mean, device=views.device).mul(255).view(-1, 1, 1)
-    std = torch.tensor(look.std, device=views.device).mul(255).view(-1, 1, 1)
-    x = (views.float() - mean) / std
-    return x.contiguous(memory_format=torch.channels_last)
+    x = views.float()
+    if look.per_image:
+        std, mean = torch.std_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        std = std.clamp(min=1.0)  # of 255: a view without contrast becomes zeros
+    else:
+        mean = torch.tensor(look.mean, device=views.device).mul(255).view(-1, 1, 1)
+        std = torch.tensor(look.std, device=views.device).mul(255).view(-1, 1, 1)
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -14,7 +14,8 @@ from steps.core.files import HUB, Folder, prefetched
 from steps.core.images import open_image
 
 COLUMNS = (
-    "path", "label", "split", "group", "sha256", "bytes", "format", "mode", "width", "height", "error",
+    "path", "label", "corrected_from", "split", "group", "sha256", "bytes", "format", "mode", "width",
+    "height", "error",
 )  # fmt: skip
 
 
@@ -24,7 +25,28 @@ def describe_files(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
     facts = prefetched(lambda path: describe_file(folder, path), paths, 64)
     progress = tqdm(facts, "hashing", len(paths), unit="file", disable=None)
     described = pd.concat([table.reset_index(drop=True), pd.DataFrame(list(progress))], axis=1)
-    return described[list(COLUMNS)].astype({"error": object})
+    return described.reindex(columns=list(COLUMNS)).astype({"error": object, "corrected_from": object})
+
+
+def correct_labels(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Apply labels that a person has corrected; `corrected_from` keeps what they were.
+
+    Raises:
+        DataError: The file cannot be read, or names a path that the data set does not have.
+    """
+    try:
+        rows = pd.read_csv(file, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"ingest_data.corrections: {file} cannot be read: {error}") from None
+    if not {"path", "label"} <= set(rows.columns):
+        raise DataError(f"ingest_data.corrections: {file} needs the columns path and label")
+    strange = sorted(set(rows["path"]) - set(table["path"]))
+    if strange:
+        raise DataError(f"ingest_data.corrections: {file} names files that are not there: {strange[:5]}")
+    new = table["path"].map(dict(zip(rows["path"], rows["label"], strict=True)))
+    changed = new.notna() & (new != table["label"])
+    old = table["label"].astype(object).where(changed, None)
+    return table.assign(label=table["label"].where(~changed, new), corrected_from=old)
 
 
 def describe_file(folder: Folder, path: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and, if wanted, split and group.
 
 import hashlib
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -58,6 +59,31 @@ def read_layout(root: str, cache: Path) -> tuple[Folder, pd.DataFrame]:
         table["label"] = [parts[0] for parts in table["parts"]]
     table["group"] = None
     return folder, table[["path", "label", "split", "group"]]
+
+
+def overlooked(folder: Folder) -> dict[str, list[str]]:
+    """Return what lies in a folder of pictures and is not taken: by the reason, paths.
+
+    Behind a URL only files are seen, no empty folders and no links.
+    """
+    found: dict[str, list[str]] = {"hidden": [], "no picture": [], "empty folder": [], "link out": []}
+    if not folder.local:
+        return found
+    for place, folders, files in os.walk(folder.root):
+        inside = os.path.relpath(place, folder.root)
+        for name in [*folders, *files]:
+            path = os.path.normpath(f"{inside}/{name}")
+            full = os.path.realpath(f"{folder.root}/{path}")
+            if name.startswith("."):
+                found["hidden"].append(path)
+            elif not full.startswith(folder.root + os.sep):
+                found["link out"].append(path)
+            elif name in files and not path.lower().endswith(IMAGE_ENDINGS):
+                found["no picture"].append(path)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if not folders and not any(name.lower().endswith(IMAGE_ENDINGS) for name in files):
+            found["empty folder"].append(inside)
+    return {reason: sorted(paths) for reason, paths in found.items()}
 
 
 def path_row(path: str) -> dict[str, object]:

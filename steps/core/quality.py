@@ -1,20 +1,19 @@
-"""The declarative checks of a manifest, as Great Expectations suites built from the params.
+"""The declarative checks of a manifest: Great Expectations suites in a file beside the params.
 
 Four tables are checked: `samples` (a row per sample), `images` (those that can be read), `cells` (a row
 per class) and `splits` (one row). A check that fails is a warning, or stops the pipeline.
 """
 
+import json
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
-from steps.core.errors import DataError
-from steps.core.files import Folder, prefetched
-from steps.core.images import read_image
+from steps.core.errors import ParamsError
 from steps.core.layouts import SPLITS
 from steps.core.limits import Limits
 
@@ -24,129 +23,86 @@ import great_expectations as gx
 
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
-COLUMNS = ("path", "label", "split", "group", "sha256", "bytes", "format", "mode", "width", "height")
+TABLES = ("samples", "images", "cells", "splits")
+VERDICTS = ("pass", "warn", "fail")
 SHOWN = 20
 
 
-IN_SET, BETWEEN = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeBetween"
-UNIQUE = "ExpectColumnValuesToBeUnique"
+def declare(file: Path, limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
+    """Read the suites: per table a list of expectation, arguments, and what it amounts to.
+
+    A text that begins with $ stands for a limit of that name; an expectation of which an argument is
+    null, or the verdict `pass`, is left out.
+
+    Raises:
+        ParamsError: The file is no such suite; names the entry.
+    """
+    values = known_values(limits, fractions)
+    try:
+        suites = json.loads(file.read_text(encoding="utf-8-sig"))
+        entries = [(table, entry) for table in TABLES for entry in suites.pop(table, [])]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ParamsError(f"validate_data.suite: {file} cannot be read: {error}") from None
+    if suites:
+        raise ParamsError(f"validate_data.suite: {file} has {sorted(suites)}, expected {list(TABLES)}")
+    found: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
+    for table, entry in entries:
+        row = filled(entry, values, f"validate_data.suite: {file}, {table}")
+        if row is not None:
+            found[table].append(row)
+    return found
 
 
-def declare(limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
-    """Return the suites as plain json: per table a list of expectation, arguments, meaning."""
+def known_values(limits: Limits, fractions: Mapping[str, float]) -> dict[str, Any]:
+    """Return what a $name in the suites may stand for."""
+    slack = limits.split_tolerance
     return {
-        "samples": declare_samples(limits),
-        "images": declare_images(limits),
-        "cells": [
-            expect(
-                BETWEEN,
-                "fail" if split == "train" else "warn",
-                f"every class has samples in {split}",
-                "add samples of these classes, or lower validate_data.min_per_class",
-                column=split,
-                min_value=limits.min_per_class,
-            )
-            for split in SPLITS
-        ],
-        "splits": declare_splits(limits, fractions),
+        **limits.model_dump(),
+        "min_readable": 1 - limits.max_unreadable,
+        **{f"least_{split}": max(0.0, fractions[split] - slack) for split in SPLITS},
+        **{f"most_{split}": min(1.0, fractions[split] + slack) for split in SPLITS},
     }
 
 
-def expect(kind: str, verdict: str, says: str, remedy: str, **kwargs: Any) -> dict[str, Any]:
-    """Return one expectation: what it amounts to when it is not met, in words, and what to do then."""
-    meta = {"verdict": verdict, "says": says, "remedy": remedy}
+def filled(entry: Any, values: Mapping[str, Any], place: str) -> dict[str, Any] | None:
+    """Return one entry with its $names filled in; None if it does not apply.
+
+    Raises:
+        ParamsError: A part is missing, or a name or an expectation unknown.
+    """
+    try:
+        meta = {name: str(entry["meta"][name]) for name in ("verdict", "says", "remedy")}
+        kind, kwargs = str(entry["type"]), dict(entry["kwargs"])
+        kwargs = {name: fill(value, values) for name, value in kwargs.items()}
+        meta["verdict"] = fill(meta["verdict"], values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ParamsError(f"{place}: {str(entry)[:200]}: {error!r} is missing or unknown") from None
+    if meta["verdict"] not in VERDICTS or not isinstance(getattr(gx.expectations, kind, None), type):
+        raise ParamsError(f"{place}: {kind} is no expectation, or {meta['verdict']!r} none of {VERDICTS}")
+    if meta["verdict"] == "pass" or None in kwargs.values():
+        return None
     return {"type": kind, "kwargs": kwargs, "meta": meta}
 
 
-def declare_samples(limits: Limits) -> list[dict[str, Any]]:
-    """Return what is expected of every row of the manifest."""
-    rows = [
-        expect("ExpectColumnToExist", "fail", f"column {c} exists", "run ingest_data again", column=c)
-        for c in COLUMNS
-    ]
-    rows += [
-        expect(
-            "ExpectColumnValuesToBeNull", "fail", "images can be read",
-            "repair the files, or raise validate_data.max_unreadable",
-            column="error", mostly=1 - limits.max_unreadable,
-        ),
-        expect(
-            UNIQUE, "fail", "every path occurs once",
-            "remove the repeated lines from the manifest", column="path",
-        ),
-        expect(
-            IN_SET, "fail", "splits are known", "use train, val and test",
-            column="split", value_set=list(SPLITS),
-        ),
-    ]  # fmt: skip
-    if limits.labels is not None:
-        remedy = "correct the labels, or validate_data.labels"
-        rows.append(
-            expect(IN_SET, "fail", "labels are in the list", remedy, column="label", value_set=limits.labels)
-        )
-    if limits.duplicates != "pass":
-        remedy = "keep one file of each pair"
-        rows.append(expect(UNIQUE, limits.duplicates, "every content occurs once", remedy, column="sha256"))
-    return rows
+def fill(value: Any, values: Mapping[str, Any]) -> Any:
+    """Replace a $name by its value."""
+    return values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
 
 
-def declare_images(limits: Limits) -> list[dict[str, Any]]:
-    """Return what is expected of every image that can be read."""
-    sides = {"min_value": limits.min_side, "max_value": limits.max_side}
-    look = "look at these files; they are used as they are"
-    return [
-        expect(
-            IN_SET, "fail", "file formats are allowed ones",
-            "convert the files, or add the format to validate_data.formats",
-            column="format", value_set=limits.formats,
-        ),
-        expect(BETWEEN, "warn", "width lies between the limits", look, column="width", **sides),
-        expect(BETWEEN, "warn", "height lies between the limits", look, column="height", **sides),
-    ]  # fmt: skip
-
-
-def declare_splits(limits: Limits, fractions: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return what is expected of the data set as a whole."""
-    slack = limits.split_tolerance
-    shares = [
-        expect(
-            BETWEEN, "warn", f"the share of {split} is near the one asked for",
-            "nothing, if the data set brings its own splits",
-            column=split, min_value=max(0.0, fractions[split] - slack),
-            max_value=min(1.0, fractions[split] + slack),
-        )
-        for split in SPLITS
-    ]  # fmt: skip
-    least = {
-        "classes": ("classes", 2),
-        "train_samples": ("training samples", 2),
-        "val_samples": ("validation samples", 1),
-        "test_samples": ("test samples", 1),
+def corrected(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the finding that records the labels which a person has corrected."""
+    rows = table[table["corrected_from"].notna()]
+    delta = [f"{old} -> {new}" for old, new in zip(rows["corrected_from"], rows["label"], strict=True)]
+    return {
+        "check": "labels corrected by hand are applied",
+        "verdict": "pass",
+        "observed": f"{len(rows)} of {len(table)}",
+        "files": list(rows["path"][:SHOWN]),
+        "values": delta[:SHOWN],
+        "accused": len(rows),
+        "remedy": "",
+        "quarantined": [],
     }
-    remedy = "add data, or change ingest_data.splits"
-    return shares + [
-        expect(BETWEEN, "fail", f"there are {what} enough", remedy, column=column, min_value=count)
-        for column, (what, count) in least.items()
-    ]
-
-
-def decode_all(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
-    """Decode every image once; return the table with `error` set where that failed."""
-
-    def attempt(row: tuple[str, str | None]) -> str | None:
-        path, error = row
-        if error is not None:
-            return error
-        try:
-            read_image(folder.read(path))
-        except DataError as problem:
-            return str(problem)
-        return None
-
-    known = [error if isinstance(error, str) else None for error in table["error"]]
-    rows = list(zip(table["path"], known, strict=True))
-    errors = tqdm(prefetched(attempt, rows, 32), "decoding", len(rows), unit="file", disable=None)
-    return table.assign(error=pd.Series(list(errors), index=table.index, dtype=object))
 
 
 def quarantine(table: pd.DataFrame) -> dict[str, Any]:
@@ -194,22 +150,29 @@ def check(samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]]) -> 
     for name, table in tables_of(samples).items():
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
-        expectations = [getattr(gx.expectations, row["type"])(**row["kwargs"]) for row in suites[name]]
+        expectations = [build(row, number) for number, row in enumerate(suites[name])]
         suite = gx.ExpectationSuite(name, expectations=expectations)
         results = batch.validate(suite, result_format={
             "result_format": "COMPLETE", "unexpected_index_column_names": ["name"],
         })  # fmt: skip
-        configured = ((r.expectation_config, r) for r in results.results)
-        by_key = {signature(config.type, config.kwargs): r for config, r in configured}
-        for row, expectation in zip(suites[name], expectations, strict=True):
-            result = by_key[signature(expectation.expectation_type, row["kwargs"])]
+        by_number = {r.expectation_config.meta["number"]: r for r in results.results}
+        for number, row in enumerate(suites[name]):  # the results come in an order of their own
+            result = by_number[number]
             findings.append(finding(row, bool(result.success), result.result, result.exception_info))
     return findings
 
 
-def signature(kind: str, kwargs: Mapping[str, Any]) -> tuple[str, str]:
-    """Identify an expectation within a suite; the results come in an order of their own."""
-    return kind, str(kwargs.get("column"))
+def build(row: Mapping[str, Any], number: int) -> Any:
+    """Make an expectation; its number finds the result again.
+
+    Raises:
+        ParamsError: The arguments do not fit.
+    """
+    try:
+        return getattr(gx.expectations, row["type"])(**row["kwargs"], meta={"number": number})
+    except ValueError as error:
+        says = row["meta"]["says"]
+        raise ParamsError(f"validate_data.suite: {says!r}: {row['type']} refuses: {error}") from None
 
 
 def finding(row: Mapping[str, Any], success: bool, result: Mapping[str, Any], trouble: Any) -> dict[str, Any]:

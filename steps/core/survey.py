@@ -1,28 +1,28 @@
 """One look at every file: whether it decodes, what is odd about it, a fingerprint, its border.
 
-Each file is read and decoded once, in threads; per image a few kilobytes are kept, whatever its size.
+Each file is read and decoded once, in threads; what is kept of an image does not grow with its size.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from steps.core.errors import DataError
 from steps.core.files import Folder, prefetched
-from steps.core.images import open_image, read_image
+from steps.core.images import decode, open_image
 
 SIDE = 48  # pixels of a fingerprint's side
-BORDER = 0.06  # of a side: the strip that the border canary sees
+LEAST = 72  # pixels of the shorter side that a JPEG is decoded to, at least
+BORDER = 3  # pixels of it: the strip that the border canary sees
+BLOCK = 256  # pictures that are described at once
 ENDINGS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
     "PNG": {".png"},
@@ -40,11 +40,11 @@ class Survey:
     """What was seen, a row per row of the manifest; rows with an error are zero elsewhere."""
 
     facts: pd.DataFrame
-    """error, oddities (words, joined by a comma), level, spread, quantisation, exif."""
+    """error, oddities (words, joined by a comma), spread of luminance, quantisation, exif (tags)."""
     prints: NDArray[np.uint8]
     """Grey fingerprints (samples, SIDE, SIDE)."""
     borders: NDArray[np.float32]
-    """Mean and standard deviation of each channel along each side (samples, 24), 0 to 1."""
+    """What each picture's border looks like (samples, 36); see `borders_of`."""
 
     def only(self, rows: NDArray[np.int64]) -> "Survey":
         """Return some of the rows."""
@@ -53,70 +53,69 @@ class Survey:
 
 
 def survey(folder: Folder, table: pd.DataFrame) -> Survey:
-    """Look at every file of a manifest."""
+    """Look at every file of a manifest; 2.5 kB are kept of each."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
-    seen = prefetched(lambda job: look_at(folder, *job), jobs, 32)
+    seen = iter(
+        tqdm(prefetched(lambda job: look_at(folder, *job), jobs, 64), "decoding", len(jobs), disable=None)
+    )
+    facts: list[dict[str, Any]] = []
     prints = np.zeros((len(jobs), SIDE, SIDE), np.uint8)
-    borders = np.zeros((len(jobs), 24), np.float32)
-    facts = []
-    for row, (fact, image) in enumerate(tqdm(seen, "decoding", len(jobs), unit="file", disable=None)):
-        facts.append(fact)
-        if image is not None:
-            prints[row], borders[row] = image
-    return Survey(pd.DataFrame(facts, columns=list(NOTHING)), prints, borders)
+    borders = np.zeros((len(jobs), 36), np.float32)
+    spreads = np.zeros(len(jobs))
+    for first in range(0, len(jobs), BLOCK):
+        rows = slice(first, min(first + BLOCK, len(jobs)))
+        looks = list(islice(seen, BLOCK))
+        facts += [fact for fact, _ in looks]
+        small = np.stack([picture for _, picture in looks])
+        grey = small @ np.array([0.299, 0.587, 0.114])
+        prints[rows], borders[rows], spreads[rows] = (
+            grey.round(),
+            borders_of(small),
+            grey.std(axis=(1, 2)) / 255,
+        )
+    return Survey(pd.DataFrame(facts, columns=list(NOTHING)).assign(spread=spreads), prints, borders)
 
 
-NOTHING: dict[str, Any] = {
-    "error": None, "oddities": "", "level": 0.0, "spread": 0.0, "quantisation": 0.0, "exif": 0.0,
-}  # fmt: skip
+NOTHING: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "exif": 0.0}
+BLANK = np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
-def look_at(
-    folder: Folder, path: str, error: str | None
-) -> tuple[dict[str, Any], tuple[NDArray[np.uint8], NDArray[np.float32]] | None]:
-    """Return the facts of one file, and the fingerprint and border of its picture."""
+def look_at(folder: Folder, path: str, error: str | None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Return the facts of one file, and its picture at SIDE x SIDE.
+
+    A JPEG is decoded smaller, which is faster and still reads every byte of it.
+    """
     if error is not None:
-        return {**NOTHING, "error": error}, None
+        return {**NOTHING, "error": error}, BLANK
     try:
-        data = folder.read(path)
-        header = open_image(data)
-        image = read_image(data)
+        header = open_image(folder.read(path))
+        image = decode(header, LEAST)
     except DataError as problem:
-        return {**NOTHING, "error": str(problem)}, None
-    grey = greyscale(image)
+        return {**NOTHING, "error": str(problem)}, BLANK
     facts = {
         "oddities": ",".join(oddities(header, path)),
-        "level": float(grey.mean()),
-        "spread": float(grey.std(correction=0)),
         "quantisation": quantisation(header),
         "exif": float(len(header.getexif())),
     }
-    return {**NOTHING, **facts}, (fingerprint(grey), border_of(image))
+    small = image.reduce(max(1, min(image.size) // LEAST))
+    return {**NOTHING, **facts}, np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def greyscale(image: Tensor) -> Tensor:
-    """Return luminance (height, width), 0 to 1; a large image is thinned out first."""
-    step = max(1, min(image.shape[1:]) // (4 * SIDE))
-    weights = torch.tensor([0.299, 0.587, 0.114]) / 255
-    return torch.einsum("chw,c->hw", image[:, ::step, ::step].float(), weights)
+def borders_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Describe the borders of pictures (samples, side, side, 3): 36 numbers each, 0 to 1.
 
-
-def fingerprint(grey: Tensor) -> NDArray[np.uint8]:
-    """Average a grey image (height, width) to SIDE x SIDE."""
-    pooled = F.adaptive_avg_pool2d(grey[None], SIDE)[0]
-    small: NDArray[np.uint8] = (pooled * 255).round().to(torch.uint8).numpy()
-    return small
-
-
-def border_of(image: Tensor) -> NDArray[np.float32]:
-    """Return mean and standard deviation of each channel along top, bottom, left and right."""
-    height, width = (max(1, round(BORDER * n)) for n in image.shape[1:])
-    strips = (image[:, :height], image[:, -height:], image[:, :, :width], image[:, :, -width:])
-    flat = [strip.flatten(1).float() / 255 for strip in strips]
-    moments = [part for strip in flat for part in (strip.mean(dim=1), strip.std(dim=1, correction=0))]
-    found: NDArray[np.float32] = torch.cat(moments).numpy()
-    return found
+    Along top, bottom, left and right: each channel's mean and standard deviation, and how far the mean
+    is from that of the strip beside it, which gives even a faint frame away.
+    """
+    x = pictures.astype(np.float32) / 255
+    across = x.swapaxes(1, 2)
+    found = []
+    for turned in (x, x[:, ::-1], across, across[:, ::-1]):
+        strip, beside = turned[:, :BORDER], turned[:, BORDER : 2 * BORDER]
+        mean = strip.mean(axis=(1, 2))
+        found += [mean, strip.std(axis=(1, 2)), mean - beside.mean(axis=(1, 2))]
+    return np.concatenate(found, axis=1).astype(np.float32)
 
 
 def oddities(header: Image.Image, path: str) -> Iterator[str]:
@@ -130,7 +129,7 @@ def oddities(header: Image.Image, path: str) -> Iterator[str]:
         yield "CMYK"
     elif header.mode.startswith(("I", "F")):
         yield "16-bit"
-    elif header.mode == "P":
+    elif header.mode == "P" and header.format != "GIF":
         yield "palette"
     elif header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info:
         yield "alpha"

@@ -43,23 +43,26 @@ def described(pictures: Pictures) -> pd.DataFrame:
 
 
 def manifest(pictures: Pictures, folder: Path) -> Manifest:
-    return Manifest(described(pictures), "some/whäre")
+    return Manifest(described(pictures), "some/whäre", {"hidden": [".DS_Störe"]})
 
 
 def manifest_with_a_broken_file(pictures: Pictures, folder: Path) -> Manifest:
     broken = draw_pictures(folder / "broken", {"train": 1})
     (broken.root / "train/red/0.png").write_bytes(b"no image")
     table = broken.table[["path", "label", "split"]].assign(group=None)
-    return Manifest(describe_files(broken.folder(), table), "some/where")
+    return Manifest(describe_files(broken.folder(), table), "some/where", {})
 
 
 def dataset(pictures: Pictures, folder: Path) -> Dataset:
-    return Dataset(described(pictures), "data", [FINDING], {"samples": [{"type": "x"}]})
+    suite = {"samples": [{"type": "x"}]}
+    return Dataset(described(pictures), "data", {}, [FINDING], suite, "<p>ü</p>", "path,label\n")
 
 
 def stats(pictures: Pictures, folder: Path) -> Stats:
     moments = {"mean": [0.1, 0.2, 1 / 3], "std": [0.3, 0.4, 2 / 3]}
-    return Stats(moments, moments, "dataset", 12345, LOOK.to_dict())
+    return Stats(
+        moments, moments, "dataset", 12345, LOOK.to_dict(), {"ways": {"image": {"gain": {"value": 0.1}}}}
+    )
 
 
 def features(pictures: Pictures, folder: Path) -> Features:

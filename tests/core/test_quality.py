@@ -1,38 +1,42 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from steps.core.errors import ParamsError
 from steps.core.files import Folder
 from steps.core.ingest import describe_files
 from steps.core.limits import Limits
-from steps.core.quality import check, declare, decode_all, quarantine, tables_of
+from steps.core.quality import check, corrected, declare, quarantine, tables_of
+from steps.core.survey import survey
 
+from ..clone import ROOT
+from .test_limits import GOOD
 from .toys import LABELS, Pictures, draw_pictures, encode, picture
 
 FRACTIONS = {"train": 12 / 27, "val": 9 / 27, "test": 6 / 27}
-LIMITS = Limits(
-    formats=["PNG"],
-    labels=LABELS,
-    min_side=8,
-    max_side=1000,
-    min_per_class=2,
-    max_unreadable=0.0,
-    split_tolerance=0.1,
-    duplicates="warn",
-)
+CHANGES = {"labels": LABELS, "max_side": 1000, "min_per_class": 2, "max_unreadable": 0.0}
+LIMITS = Limits(**{**GOOD, **CHANGES})
+SUITE = ROOT / "expectations.json"
 
 
 def described(pictures: Pictures) -> pd.DataFrame:
     """The table as it comes from the listing and the decoding."""
     table = pictures.table[["path", "label", "split"]].assign(group=None)
-    return decode_all(pictures.folder(), describe_files(pictures.folder(), table))
+    return decoded(pictures, describe_files(pictures.folder(), table.assign(corrected_from=None)))
+
+
+def decoded(pictures: Pictures, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what decoding found."""
+    facts = survey(pictures.folder(), table).facts
+    return table.assign(error=facts["error"].to_numpy(dtype=object))
 
 
 def judged(table: pd.DataFrame, limits: Limits = LIMITS) -> dict[str, dict[str, Any]]:
     """The findings by what they are about."""
-    findings = [quarantine(table), *check(table, declare(limits, FRACTIONS))]
+    findings = [quarantine(table), *check(table, declare(SUITE, limits, FRACTIONS))]
     assert len({finding["check"] for finding in findings}) == len(findings)
     return {finding["check"]: finding for finding in findings}
 
@@ -53,7 +57,7 @@ def put(own: Pictures, path: str, data: bytes) -> None:
 def test_a_clean_table_gives_only_passes(pictures: Pictures) -> None:
     findings = judged(described(pictures))
     assert failures(findings) == {}
-    assert len(findings) == 1 + 10 + 8 + 3 + 3 + 4
+    assert len(findings) == 1 + 9 + 3 + 3 + 3 + 4
     assert all(found["remedy"] == "" and found["files"] == [] for found in findings.values())
 
 
@@ -94,12 +98,12 @@ def test_unreadable_files_up_to_the_limit_are_left_out_and_the_run_goes_on(own: 
 def test_a_file_that_has_gone_is_quarantined_too(own: Pictures) -> None:
     table = pictures_table(own)
     (own.root / "val/blue/2.png").unlink()
-    found = quarantine(decode_all(own.folder(), table))
+    found = quarantine(decoded(own, table))
     assert [row["path"] for row in found["quarantined"]] == ["val/blue/2.png"]
 
 
 def pictures_table(own: Pictures) -> pd.DataFrame:
-    table = own.table[["path", "label", "split"]].assign(group=None)
+    table = own.table[["path", "label", "split"]].assign(group=None, corrected_from=None)
     return describe_files(own.folder(), table)
 
 
@@ -191,18 +195,18 @@ def test_a_tiny_image_and_a_gigantic_one_are_warned_of(own: Pictures) -> None:
 
 def test_a_split_far_from_its_share_is_warned_of(own: Pictures) -> None:
     table = described(own)
-    findings = check(table, declare(LIMITS, {"train": 0.8, "val": 0.1, "test": 0.1}))
+    findings = check(table, declare(SUITE, LIMITS, {"train": 0.8, "val": 0.1, "test": 0.1}))
     warned = {found["check"] for found in findings if found["verdict"] == "warn"}
     assert warned == {f"the share of {split} is near the one asked for" for split in ("train", "val", "test")}
 
 
-def test_a_path_that_occurs_twice_an_unknown_split_and_a_lost_column_fail(own: Pictures) -> None:
+def test_a_path_that_occurs_twice_and_an_unknown_split_fail(own: Pictures) -> None:
     table = described(own)
     table = pd.concat([table, table.tail(1)], ignore_index=True)
     table.loc[0, "split"] = "holdout"
-    findings = judged(table.drop(columns="mode"))
+    findings = judged(table)
     fails = [name for name, verdict in failures(findings).items() if verdict == "fail"]
-    assert set(fails) == {"every path occurs once", "splits are known", "column mode exists"}
+    assert set(fails) == {"every path occurs once", "splits are known"}
     assert findings["splits are known"]["values"] == ["holdout"]
 
 
@@ -215,7 +219,7 @@ def test_a_finding_shows_some_files_and_counts_all(tmp_path: Path) -> None:
 
 
 def test_the_suites_are_plain_json_types_and_say_what_to_do() -> None:
-    suites = declare(LIMITS, FRACTIONS)
+    suites = declare(SUITE, LIMITS, FRACTIONS)
     assert set(suites) == {"samples", "images", "cells", "splits"}
     for row in [row for rows in suites.values() for row in rows]:
         assert set(row) == {"type", "kwargs", "meta"}
@@ -226,7 +230,7 @@ def test_the_suites_are_plain_json_types_and_say_what_to_do() -> None:
 def test_decoding_keeps_an_error_that_was_known_before(own: Pictures) -> None:
     table = pictures_table(own)
     table.loc[3, "error"] = "known before"
-    found = decode_all(own.folder(), table)
+    found = decoded(own, table)
     assert found["error"].dropna().to_dict() == {3: "known before"}
     assert table["error"].notna().sum() == 1
 
@@ -241,6 +245,83 @@ def test_the_tables_count_readable_samples_by_class_and_split(own: Pictures) -> 
     whole = tables["splits"].iloc[0]
     assert whole["train"] + whole["val"] + whole["test"] == pytest.approx(1)
     assert (whole["classes"], whole["val_samples"]) == (3, 8)
+
+
+def test_a_lost_column_fails(own: Pictures) -> None:
+    suites = declare(SUITE, LIMITS, FRACTIONS)
+    exists = {"samples": [row for row in suites["samples"] if row["type"] == "ExpectColumnToExist"]}
+    findings = check(described(own).drop(columns="group"), {**suites, **exists})
+    assert {found["verdict"] for found in findings} == {"pass"}
+    row = {**exists["samples"][0], "kwargs": {"column": "weight"}}
+    findings = check(described(own), {**suites, "samples": [row]})
+    assert next(found["verdict"] for found in findings) == "fail"
+
+
+def suite(folder: Path, **tables: Any) -> Path:
+    """A suite file of one's own."""
+    (folder / "own.json").write_text(json.dumps(tables), encoding="utf-8")
+    return folder / "own.json"
+
+
+LIGHT = {
+    "type": "ExpectColumnValuesToBeBetween",
+    "kwargs": {"column": "bytes", "max_value": 500},
+    "meta": {"verdict": "warn", "says": "files are light", "remedy": "compress them"},
+}
+
+
+def test_a_person_adds_an_expectation_without_a_line_of_code(own: Pictures, tmp_path: Path) -> None:
+    heavy = {
+        **LIGHT,
+        "kwargs": {"column": "bytes", "min_value": 1},
+        "meta": {**LIGHT["meta"], "says": "some"},
+    }
+    findings = check(described(own), declare(suite(tmp_path, images=[LIGHT, heavy]), LIMITS, FRACTIONS))
+    assert {found["check"]: found["verdict"] for found in findings} == {
+        "files are light": "warn",
+        "some": "pass",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ({"image": [LIGHT]}, "has ['image'], expected"),
+        ({"images": [{**LIGHT, "type": "ExpectMagic"}]}, "ExpectMagic is no expectation"),
+        ({"images": [{**LIGHT, "kwargs": {"column": "$nothing"}}]}, "'nothing'"),
+        ({"images": [{"type": "ExpectColumnToExist"}]}, "'meta'"),
+        ({"images": ["light"]}, "light"),
+    ],
+)
+def test_a_suite_with_a_mistake_is_refused_by_its_place(tmp_path: Path, tables: Any, says: str) -> None:
+    with pytest.raises(ParamsError, match=r"validate_data\.suite") as caught:
+        declare(suite(tmp_path, **tables), LIMITS, FRACTIONS)
+    assert says in str(caught.value)
+
+
+def test_arguments_that_an_expectation_refuses_are_named(own: Pictures, tmp_path: Path) -> None:
+    odd = {**LIGHT, "kwargs": {"column": "bytes", "most": 3}}
+    with pytest.raises(ParamsError, match="'files are light': ExpectColumnValuesToBeBetween refuses"):
+        check(described(own), declare(suite(tmp_path, images=[odd]), LIMITS, FRACTIONS))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_a_suite_that_is_no_table_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "own.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"own\.json cannot be read"):
+        declare(tmp_path / "own.json", LIMITS, FRACTIONS)
+
+
+def test_labels_that_a_person_has_corrected_are_recorded(own: Pictures) -> None:
+    table = described(own)
+    assert corrected(table)["accused"] == 0
+    table.loc[table["path"] == "val/red/0.png", ["label", "corrected_from"]] = ["green", "red"]
+    found = corrected(table)
+    assert (found["files"], found["values"], found["verdict"]) == (
+        ["val/red/0.png"],
+        ["red -> green"],
+        "pass",
+    )
 
 
 def test_a_folder_elsewhere_is_not_touched_by_the_checks(own: Pictures) -> None:

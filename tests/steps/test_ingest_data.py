@@ -10,13 +10,13 @@ from steps.core.errors import DataError
 from steps.core.files import Folder
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.scratch import scratch
-from tests.clone import CLASSES, write_images
+from tests.clone import CLASSES, ROOT, write_images
 
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 
 
 def config(path: object) -> IngestData:
-    return IngestData(path=str(path), splits=SPLITS, seed=0)
+    return IngestData(path=str(path), corrections=str(ROOT / "corrections.csv"), splits=SPLITS, seed=0)
 
 
 @pytest.fixture(scope="module")

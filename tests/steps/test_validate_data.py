@@ -5,27 +5,32 @@ from pathlib import Path
 import pytest
 
 from steps.artifacts import Dataset
-from steps.core.errors import DataRejected
+from steps.core.config import BackboneConfig
+from steps.core.errors import DataError, DataRejected
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.validate_data import ValidateData, validate_data
-from tests.clone import write_images
+from tests.clone import BACKBONE, ROOT, write_images, write_weights
+
+from ..core.test_limits import GOOD
 
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 
 
-def gate(folder: Path, **changes: object) -> Dataset:
+def gate(folder: Path, corrections: Path = ROOT / "corrections.csv", **changes: object) -> Dataset:
     limits = {
-        "formats": ["PNG"],
-        "labels": None,
-        "min_side": 8,
+        **GOOD,
+        "suite": str(ROOT / "expectations.json"),
         "max_side": 1000,
         "min_per_class": 2,
-        "max_unreadable": 0.1,
         "split_tolerance": 0.2,
-        "duplicates": "warn",
         "splits": SPLITS,
+        "backbone": BackboneConfig(
+            name=BACKBONE, weights=str(folder.parent / "w.safetensors"), image_size=32
+        ),
+        "seed": 0,
     }
-    manifest = ingest_data(IngestData(path=str(folder), splits=SPLITS, seed=0))
+    write_weights(folder.parent / "w.safetensors")
+    manifest = ingest_data(IngestData(path=str(folder), corrections=str(corrections), splits=SPLITS, seed=0))
     return validate_data(manifest, ValidateData.model_validate({**limits, **changes}))
 
 
@@ -39,6 +44,9 @@ def test_good_data_passes_every_check_and_comes_out_whole(images: Path) -> None:
     dataset = gate(images)
     assert len(dataset.table) == 60
     assert {finding["verdict"] for finding in dataset.findings} == {"pass"}
+    assert dataset.verdict == "pass"
+    assert dataset.suspects.splitlines() == ["path,label,suggested,self_confidence"]
+    assert "http" not in dataset.html.replace("http://www.w3.org", ""), "the page opens offline"
 
 
 def test_broken_files_are_left_out_with_a_reason_and_the_run_goes_on(images: Path) -> None:
@@ -102,3 +110,95 @@ def test_one_class_is_not_enough(images: Path) -> None:
     (images / "list.csv").write_text("path,label\n" + "\n".join(f"red/{i:03d}.png,red" for i in range(20)))
     with pytest.raises(DataRejected, match="there are classes enough"):
         gate(images / "list.csv")
+
+
+def leaky(images: Path) -> Path:
+    """Put copies of three training pictures into the test split of a manifest, recompressed or not."""
+    rows = []
+    for path in sorted(images.glob("*/*.png")):
+        number = int(path.stem)
+        split = "train" if number < 12 else "val" if number < 15 else "test"
+        rows.append((f"{path.parent.name}/{path.name}", path.parent.name, split))
+    for number in range(3):
+        (images / f"red/9{number}.png").write_bytes((images / f"red/{number:03d}.png").read_bytes())
+        rows.append((f"red/9{number}.png", "red", "test"))
+    text = "\n".join(",".join(row) for row in rows)
+    (images / "list.csv").write_text(f"path,label,split\n{text}")
+    return images / "list.csv"
+
+
+def test_copies_across_splits_stop_the_pipeline_with_files_and_remedy(images: Path) -> None:
+    with pytest.raises(DataRejected) as caught:
+        gate(leaky(images))
+    text = str(caught.value)
+    assert "no exact copy lies in two splits (3 of 27): red/90.png, red/91.png, red/92.png" in text
+    assert "set validate_data.repair to true" in text
+    page = Path(text.rpartition("pictures: ")[2])
+    assert "red/90.png | red/000.png" in page.read_text()
+
+
+def test_a_repair_leaves_out_the_twins_in_train_and_the_rest_is_clean(images: Path) -> None:
+    manifest = leaky(images)
+    before = {path: path.read_bytes() for path in images.rglob("*") if path.is_file()}
+    dataset = gate(manifest, repair=True)
+    assert {path: path.read_bytes() for path in images.rglob("*") if path.is_file()} == before
+    gone = {f"red/{number:03d}.png" for number in range(3)}
+    assert len(dataset.table) == 60
+    assert not gone & set(dataset.table["path"])
+    found = next(f for f in dataset.findings if f["check"] == "no exact copy lies in two splits")
+    assert {row["path"] for row in found["repair"]} == gone
+    assert (found["verdict"], found["remedy"]) == ("warn", "done: the files are left out")
+    assert "the leak is worth" in dataset.html
+    assert not dataset.table["sha256"].duplicated().any()
+
+
+def test_one_picture_under_two_labels_stops_the_pipeline_and_a_repair_drops_both(images: Path) -> None:
+    (images / "green/twin.png").write_bytes((images / "red/000.png").read_bytes())
+    with pytest.raises(
+        DataRejected, match=r"no exact copy has another label .*: green/twin.png, red/000.png"
+    ):
+        gate(images)
+    kept = set(gate(images, repair=True).table["path"])
+    assert not kept & {"green/twin.png", "red/000.png"}
+
+
+def test_a_corrected_label_is_applied_and_recorded(images: Path, tmp_path: Path) -> None:
+    (images / "green/twin.png").write_bytes((images / "red/000.png").read_bytes())
+    (tmp_path / "mine.csv").write_text("path,label\ngreen/twin.png,red\n")
+    dataset = gate(images, corrections=tmp_path / "mine.csv")
+    row = dataset.table.set_index("path").loc["green/twin.png"]
+    assert (row["label"], row["corrected_from"]) == ("red", "green")
+    found = next(f for f in dataset.findings if f["check"] == "labels corrected by hand are applied")
+    assert found["values"] == ["green -> red"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("path,label\nred/nowhere.png,red\n", r"names files that are not there: \['red/nowhere.png'\]"),
+        ("file,label\nred/000.png,red\n", "needs the columns path and label"),
+        (None, "cannot be read"),
+    ],
+)
+def test_corrections_that_fit_nothing_are_refused(
+    images: Path, tmp_path: Path, content: str | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "mine.csv").write_text(content)
+    with pytest.raises(DataError, match=f"(?s)ingest_data.corrections.*{says}"):
+        gate(images, corrections=tmp_path / "mine.csv")
+
+
+def test_what_lies_aside_in_the_folder_is_named(images: Path, tmp_path: Path) -> None:
+    (images / ".DS_Store").write_bytes(b"x")
+    (images / "red/notes.txt").write_text("x")
+    (images / "violet").mkdir()
+    (tmp_path / "elsewhere.png").write_bytes((images / "red/000.png").read_bytes()[:-20])
+    (images / "blue/link.png").symlink_to(tmp_path / "elsewhere.png")
+    findings = {f["check"]: f for f in gate(images).findings}
+    named = {name.removeprefix("nothing is left aside: "): f["files"] for name, f in findings.items()}
+    assert named["hidden"] == [".DS_Store"]
+    assert named["no picture"] == ["red/notes.txt"]
+    assert named["empty folder"] == ["violet"]
+    assert named["link out"] == ["blue/link.png"]
+    assert findings["no sample had to be left out"]["files"] == ["blue/link.png"]

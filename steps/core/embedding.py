@@ -1,0 +1,46 @@
+"""The pooled vector of every image, by the pretrained backbone: what the audit and the trials look at."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from steps.core.config import Augmentation, BackboneConfig
+from steps.core.extraction import Extractor, Sample, Views
+from steps.core.files import Folder
+from steps.core.images import Preprocessing
+from steps.core.network import Network
+from steps.core.storage import file_sha256
+from steps.core.weights import find_weights
+
+SHARD, MICRO_BATCH, OVERSAMPLING = 256, 8, 4.0
+STILL = Augmentation(
+    crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], horizontal_flip=0.0, vertical_flip=0.0, rotation=0.0,
+    translation=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
+)  # fmt: skip
+
+
+def embed(
+    folder: Folder, table: pd.DataFrame, backbone: BackboneConfig, look: Preprocessing, scratch: Path
+) -> NDArray[np.float32]:
+    """Return z (samples, features) of the deterministic view of every image.
+
+    The extractor is the one that fills the cache, and keeps its shards beside that: what has been
+    embedded once is read the next time.
+    """
+    weights = find_weights(backbone.name, backbone.weights, scratch)
+    network = Network.build(backbone.name, 2, look.side, str(weights))
+    views = Views(look, STILL, 0, OVERSAMPLING)
+    digest, kept = file_sha256(weights), scratch / "features"
+    worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)
+    samples = [Sample(p, s) for p, s in zip(table["path"], table["sha256"], strict=True)]
+    parts = []
+    for first in range(0, len(samples), SHARD):
+        shard = worker.shard(folder, samples[first : first + SHARD], 0)
+        with safe_open(shard, framework="pt") as file:
+            parts.append(file.get_tensor("z")[:, 0].float())
+    z: NDArray[np.float32] = torch.cat(parts).numpy()
+    return z

@@ -1,0 +1,266 @@
+"""`python -m tests.bench.court`: recall and false alarms of every detector on planted trouble."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from infra.demo import write_digits
+from steps.artifacts import Manifest
+from steps.core.audit import audit, leftovers
+from steps.core.canaries import canary, file_features
+from steps.core.config import BackboneConfig
+from steps.core.embedding import embed
+from steps.core.files import Folder, prefetched
+from steps.core.images import decode, open_image
+from steps.core.leaks import find_copies
+from steps.core.limits import Limits
+from steps.core.moments import pretrained_preprocessing
+from steps.core.quality import check, declare
+from steps.core.survey import Survey, borders_of, look_at, survey
+from steps.core.suspects import label_suspects
+from steps.ingest_data import IngestData, Splits, ingest_data
+from steps.phase import all_configs
+from steps.scratch import scratch
+
+from . import torture
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = Path("artifacts/bench/court.json").absolute()
+LITE = BackboneConfig(name="tf_efficientnet_lite0", weights="packaged", image_size=96)
+SPLITS = Splits(train=0.6, val=0.2, test=0.2)
+Paths = Iterable[str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one detector did: what was planted, and what was accused."""
+
+    detector: str
+    planted: int
+    found: int
+    false_alarms: int
+    recall: float
+    false_alarm_rate: float
+
+
+def scored(detector: str, planted: Paths, accused: Paths, innocent: int) -> Row:
+    """Compare; the rate of false alarms is of all that was not planted."""
+    wanted, named = set(planted), set(accused)
+    hit, wrong = len(wanted & named), len(named - wanted)
+    return Row(detector, len(wanted), hit, wrong, hit / max(1, len(wanted)), wrong / max(1, innocent))
+
+
+def limits(**changes: Any) -> Limits:
+    """Return the limits of params.yaml, with changes."""
+    known = all_configs(ROOT / "params.yaml")["validate_data"].model_dump()
+    kept = {name: value for name, value in known.items() if name in Limits.model_fields}
+    return Limits(**{**kept, **changes})
+
+
+def ingest(folder: Path) -> Manifest:
+    """Read a folder as the first phase does."""
+    return ingest_data(
+        IngestData(path=str(folder), corrections=str(ROOT / "corrections.csv"), splits=SPLITS, seed=0)
+    )
+
+
+def look(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.DataFrame, Survey, np.ndarray]:  # type: ignore[type-arg]
+    """Decode and embed what can be read."""
+    folder = Folder(manifest.root, scratch())
+    seen = survey(folder, manifest.table)
+    whole = seen.facts["error"].isna().to_numpy()
+    table = manifest.table[whole].reset_index(drop=True)
+    view = pretrained_preprocessing(backbone.name, backbone.image_size)
+    z = embed(folder, table, backbone, view, scratch())
+    return table, seen.only(whole.nonzero()[0]), z
+
+
+def oddities(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
+    """Plant what is wrong with single files and names."""
+    folder = work / "torture"
+    shown = torture.pictures(count)
+    extra = [image for _, image in torture.pictures(30, first=count)]
+    clean = torture.plant_clean(folder, shown)
+    broken = torture.plant_broken(folder, extra[:2])
+    planted = torture.plant_oddities(folder, extra[2:12])
+    planted |= torture.plant_names(folder, extra[12:])
+    said = limits(min_side=8, max_side=2000, permutations=19)
+    manifest = ingest(folder)
+    table, seen, z = look(manifest, backbone)
+    findings = [
+        *leftovers(manifest.overlooked),
+        *check(manifest.table, declare(ROOT / "expectations.json", said, SPLITS.model_dump())),
+        *audit(table, seen, z, said, 0).findings,
+    ]
+    named = {finding["check"]: finding["files"] for finding in findings}
+    unread = sorted(set(manifest.table["path"]) - set(table["path"]))
+    broken.append("train/disc/link.jpg")
+    rows = [scored("cannot be read", broken, unread, len(clean))]
+    return [*rows, *(scored(check, paths, named[check], len(clean)) for check, paths in planted.items())]
+
+
+def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
+    """Plant exact and near copies of every kind; the innocent are the pictures themselves."""
+    folder = work / "copies"
+    shown = torture.pictures(count, first=500)
+    torture.plant_clean(folder, shown)
+    made: dict[str, set[frozenset[str]]] = {name: set() for name in ("exact copy", *torture.NEAR)}
+    for number, (name, image) in enumerate(shown):
+        own = f"{torture.SPLITS[number % 5]}/{name}/p{number:04d}.jpg"
+        kinds = list(made)
+        kind = kinds[number % (len(kinds) + 3)] if number % (len(kinds) + 3) < len(kinds) else None
+        if kind is None:
+            continue  # without a copy
+        data = (folder / own).read_bytes()
+        if kind != "exact copy":
+            data = torture.jpeg(torture.NEAR[kind](image), 75)
+        path = torture.write(folder, f"{torture.SPLITS[(number + 3) % 5]}/{name}/q{number:04d}.jpg", data)
+        made[kind].add(frozenset((own, path)))
+    table, seen, z = look(ingest(folder), backbone)
+    said = limits()
+    accused = {
+        frozenset((str(table["path"][a]), str(table["path"][b])))
+        for kind in find_copies(table, seen.prints, z, said.near_copy, said.clearance)
+        for a, b in kind.rows.tolist()
+    }
+    wrong = accused - set().union(*made.values())
+    rows = [
+        Row(name, len(pairs), len(pairs & accused), 0, len(pairs & accused) / max(1, len(pairs)), 0.0)
+        for name, pairs in made.items()
+    ]
+    every = sum(row.planted for row in rows), sum(row.found for row in rows)
+    rate = len(wrong) / len(table)
+    return [*rows, Row("copies in all", *every, len(wrong), every[1] / every[0], rate)]
+
+
+def borders(work: Path, count: int, seeds: int) -> list[Row]:
+    """Draw a faint frame around one class's pictures, or save them otherwise; or do nothing."""
+    folder = work / "borders"
+    torture.plant_clean(folder, torture.pictures(count, first=2000))
+    manifest = ingest(folder)
+    opened = Folder(manifest.root, scratch())
+    seen = survey(opened, manifest.table)
+    images = np.stack([look_at(opened, path, None)[1] for path in manifest.table["path"]])
+    said = limits(permutations=99)
+    facts = file_features(manifest.table, seen)
+    singing: dict[str, list[str]] = {
+        "border planted": [],
+        "border clean": [],
+        "file planted": [],
+        "file clean": [],
+    }
+    for seed in range(seeds):
+        y = np.random.default_rng(seed).integers(0, 2, len(images))
+        framed = images.copy()
+        framed[y == 1] = torture.framed(images[y == 1], 8)
+        lighter = manifest.table.assign(bytes=manifest.table["bytes"] * np.where(y == 1, 0.8, 1.0))
+        cases = {
+            "border planted": borders_of(framed).astype(np.float64),
+            "border clean": seen.borders.astype(np.float64),
+            "file planted": file_features(lighter, seen),
+            "file clean": facts,
+        }
+        for name, x in cases.items():
+            if canary(x, y, said.permutations, seed)["p"] <= said.canary_level:
+                singing[name].append(str(seed))
+    every = [str(seed) for seed in range(seeds)]
+    rows = []
+    for kind in ("border", "file"):
+        found, wrong = len(singing[f"{kind} planted"]), len(singing[f"{kind} clean"])
+        rows.append(Row(f"{kind} canary", len(every), found, wrong, found / seeds, wrong / seeds))
+    return rows
+
+
+def labels(work: Path, share: float = 0.05) -> Row:
+    """Change the labels of some scanned digits."""
+    folder = work / "digits"
+    write_digits(folder)
+    table, _, z = look(ingest(folder), LITE)
+    draw = np.random.default_rng(0)
+    rows = draw.choice(len(table), round(share * len(table)), replace=False)
+    names = sorted(table["label"].unique())
+    wrong = table["label"].copy()
+    wrong.iloc[rows] = [names[(names.index(table["label"][k]) + draw.integers(1, 10)) % 10] for k in rows]
+    found = label_suspects(table.assign(label=wrong), z, 0)
+    return scored("label suspects", table["path"].iloc[rows], found["path"], len(table) - len(rows))
+
+
+def throughput(work: Path, count: int) -> dict[str, float]:
+    """Return images per second of the survey, and of threads that read and decode and nothing else."""
+    folder = work / "many"
+    for number, (name, image) in enumerate(torture.pictures(40, first=3000)):
+        for repeat in range(count // 40):
+            big = image.resize((500, 376))
+            torture.write(
+                folder, f"{name}/{number:03d}-{repeat:03d}.jpg", torture.jpeg(big, 80 + repeat % 10)
+            )
+    table = ingest(folder).table
+    opened = Folder(str(folder), scratch())
+    figures: dict[str, list[float]] = {"survey": [], "bare": []}
+    for _ in range(5):  # in turn, so that both meet the same weather
+        begun = time.perf_counter()
+        for image in prefetched(lambda path: decode(open_image(opened.read(path))), list(table["path"]), 32):
+            image.load()
+        figures["bare"].append(len(table) / (time.perf_counter() - begun))
+        begun = time.perf_counter()
+        survey(opened, table)
+        figures["survey"].append(len(table) / (time.perf_counter() - begun))
+    medians = {name: float(np.median(values)) for name, values in figures.items()}
+    ratios = [a / b for a, b in zip(figures["survey"], figures["bare"], strict=True)]
+    return {**medians, "ratio": float(np.median(ratios))}
+
+
+def many_rows(count: int = 50_000) -> float:
+    """Return the seconds that the declarative checks take on a generated manifest."""
+    draw = np.random.default_rng(0)
+    names = [f"class{k}" for k in range(20)]
+    table = pd.DataFrame(
+        {
+            "path": [f"{n:06d}.jpg" for n in range(count)],
+            "label": draw.choice(names, count),
+            "split": draw.choice(["train", "val", "test"], count, p=[0.55, 0.15, 0.3]),
+            "group": None,
+            "sha256": [f"{n:064x}" for n in range(count)],
+            "bytes": draw.integers(1e4, 1e6, count),
+            "format": "JPEG",
+            "mode": "RGB",
+            "width": draw.integers(100, 1000, count),
+            "height": draw.integers(100, 1000, count),
+            "error": None,
+        }
+    )
+    begun = time.perf_counter()
+    check(table, declare(ROOT / "expectations.json", limits(), SPLITS.model_dump()))
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    """Measure, print and write all rows."""
+    with tempfile.TemporaryDirectory(prefix="headstart-court-") as temporary:
+        work = Path(temporary)
+        os.environ["HEADSTART_SCRATCH"] = str(work / "scratch")
+        rows = [*oddities(work, 120, LITE), *copies(work, 240, LITE), *borders(work, 120, 20), labels(work)]
+        speed = throughput(work, 400)
+        seconds = many_rows()
+    table = Table("detector", "planted", "found", "false alarms", "recall", "false alarm rate")
+    for row in rows:
+        table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in asdict(row).values()))
+    Console(width=130).print(table)
+    print(f"50,000 rows: {seconds:.1f} s; survey {speed['survey']:.0f} images/s, bare {speed['bare']:.0f}")
+    print(f"survey / bare decode: {speed['ratio']:.2f}")
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
