@@ -47,6 +47,7 @@ test-all: install lint
 bench: install  ## what the README claims, measured; tables, and rows in artifacts/bench
 	$(BIN)/python -m tests.bench.speed photographs
 	$(BIN)/python -m tests.bench.speed digits
+	$(BIN)/python -m tests.bench.court
 
 clean:  ## what can be made again; the registry and the reports stay
 	rm -rf .headstart artifacts .pytest_cache .mypy_cache .ruff_cache

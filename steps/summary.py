@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from steps.artifacts import Dataset, Decision, LearningRates, Report
+from steps.artifacts import Dataset, Decision, LearningRates, Report, Stats
 from steps.core.storage import to_json, write_file
 
 
@@ -29,6 +29,7 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     places = {row.output: row.folder for row in rows}
     report = Report.load(places["report"])
     dataset = Dataset.load(places["dataset"])
+    stats = Stats.load(places["stats"])
     decision = Decision.load(places["decision"])
     search = LearningRates.load(places["learning_rates"])
     content = {
@@ -48,14 +49,16 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
         "per_class": report.metrics["per_class"],
         "search": {"summary": search.summary, "trials": search.trials},
         "findings": dataset.findings,
+        "normalisation": stats.trial,
         "decision": {
             "verdict": decision.verdict,
             "gates": decision.gates,
             "registered": decision.registered,
         },
     }
-    evaluation, search_page = body(report.html), body(search.html)
-    page = render("run.html", **content, evaluation=evaluation, search_page=search_page, numbers=numbers)
+    pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
+    bodies = {name: body(html) for name, html in pages.items()}
+    page = render("run.html", **content, **bodies, numbers=numbers)
     write_file(folder / "report.json", to_json(content))
     write_file(folder / "report.html", page.encode())
     return folder

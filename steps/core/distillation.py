@@ -1,6 +1,7 @@
 """A student that is the first stages of its teacher: it needs no weights but the ones at hand."""
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from steps.core.groups import parameter_groups
 from steps.core.loop import Epoch, Trained, train
 from steps.core.network import Network, pool
 from steps.core.tasks import Distil
+
+log = logging.getLogger("headstart")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ def grow_students(
     """
     boundary = cache.meta["boundary"]
     start = boundary if boundary < cfg.keep_stages else 0
+    if boundary and not start:
+        say = (
+            "distill.keep_stages %d is not above the freeze boundary %d, so the student starts from pixels: "
+        )
+        log.warning(
+            say + "%d would read the cache, many times faster", cfg.keep_stages, boundary, boundary + 1
+        )
     batches = open_batches(cache, start, cfg.batch_size, seed, scratch)
     teacher.freeze(len(teacher.stages))
     student = shorten(teacher, cfg.keep_stages, batches)

@@ -42,7 +42,7 @@ from .rows import Row, measured, publish
 OUT = Path("artifacts/bench").absolute()
 PHOTOGRAPHS = 600
 HEAD_EPOCHS, TUNE_EPOCHS = 5, 20  # of the recipe
-TRIALS, TRIAL_EPOCHS, UNFREEZE = 20, 5, 2
+TRIALS, TRIAL_EPOCHS, UNFREEZE, KEEP = 20, 3, 2, 7  # the student is cut above the freeze boundary
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "photographs": {"side": 160, "flips": True},
     "digits": {"side": 96, "flips": False},
@@ -111,6 +111,7 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
         cache_features={"augmentation": augmentation},
         search_lr_ratio={"trials": TRIALS, "epochs": TRIAL_EPOCHS},
         fine_tune={"unfreeze": UNFREEZE},
+        distill={"keep_stages": KEEP},
     )
 
 

@@ -97,9 +97,10 @@ def test_what_the_student_reads_from_the_cache_is_not_trained(cache: Artifact, t
 
 
 def test_a_student_cut_below_the_boundary_trains_on_pixels_from_the_first_stage(
-    cache: Artifact, tmp_path: Path
+    cache: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     grown, teacher = grow(cache, tmp_path, keep_stages=2, epochs=1)
+    assert "distill.keep_stages 2 is not above the freeze boundary 3" in caplog.text
     assert len(grown.student.network.stages) == 2
     assert frozen_digest(grown.student.network, 1) != frozen_digest(teacher, 1)
 

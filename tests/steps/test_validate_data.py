@@ -139,6 +139,7 @@ def test_copies_across_splits_stop_the_pipeline_with_files_and_remedy(images: Pa
 
 def test_a_repair_leaves_out_the_twins_in_train_and_the_rest_is_clean(images: Path) -> None:
     manifest = leaky(images)
+    write_weights(images / "w.safetensors")
     before = {path: path.read_bytes() for path in images.rglob("*") if path.is_file()}
     dataset = gate(manifest, repair=True)
     assert {path: path.read_bytes() for path in images.rglob("*") if path.is_file()} == before
