@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: install demo run repro bench test test-all lint format clean
+.PHONY: install demo run repro bench rollback test test-all lint format clean
 
 install: .venv/.installed
 
@@ -48,6 +48,9 @@ bench: install  ## what the README claims, measured; tables, and rows in artifac
 	$(BIN)/python -m tests.bench.speed photographs
 	$(BIN)/python -m tests.bench.speed digits
 	$(BIN)/python -m tests.bench.court
+
+rollback: install  ## the previous champion again; MODEL=name WHY="reason"
+	$(BIN)/python -m infra.rollback "$(MODEL)" --why "$(WHY)"
 
 clean:  ## what can be made again; the registry and the reports stay
 	rm -rf .headstart artifacts .pytest_cache .mypy_cache .ruff_cache

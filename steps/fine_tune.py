@@ -7,7 +7,7 @@ from steps.artifacts import Classifier, Features, LearningRates
 from steps.config import From
 from steps.core.config import Recipe, Unfreeze
 from steps.run import main
-from steps.scratch import scratch
+from steps.scratch import scratch, training_file
 
 
 class FineTuneSection(Recipe):
@@ -41,7 +41,9 @@ def fine_tune(
     batches = open_batches(features, boundary, cfg.batch_size, cfg.seed, scratch())
     rates = (learning_rates.head_lr, learning_rates.ratio, learning_rates.weight_decay)
     groups = parameter_groups(network, boundary, *rates)
-    trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch)
+    inputs = (features.digest, warm_head.digest, learning_rates.digest)
+    file = training_file("fine_tune", *inputs, cfg.model_dump_json())
+    trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     trained, souped = serve_soup(trained, learning_rates.soup, batches)
     temperature, metrics = calibrate(trained, batches)
     metrics["souped"] = float(souped)

@@ -9,7 +9,7 @@ from steps import tracking
 from steps.artifacts import Classifier, Dataset, Decision, Report
 from steps.config import From
 from steps.core.config import Config, Fraction
-from steps.registry import Registry
+from steps.registry import Registry, Ruling
 from steps.run import main
 from steps.scratch import scratch
 
@@ -23,6 +23,11 @@ class Promote(Config):
     min_macro_f1: Fraction
     max_ece: Fraction
     champion_margin: Annotated[float, Field(ge=-1, le=1)]
+    """Accuracy that the challenger must have gained beyond doubt."""
+    class_margin: Fraction
+    """Recall that a class may have lost beyond doubt."""
+    calibration_margin: Fraction
+    """Calibration error by which the challenger may be worse beyond doubt."""
     bootstrap: Annotated[int, Field(ge=100)]
     data: Annotated[str, From("ingest_data.path")]
     seed: Annotated[int, From("seed")]
@@ -37,18 +42,22 @@ def promote(
     dataset: Dataset, finetuned: Classifier, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
     """Judge the fine-tuned model by its report and against the champion, on the same test images."""
-    registry = Registry(cfg.model(), tracking.connect())
-    if known := registry.decided(finetuned.digest, report.digest):
-        return known
+    from steps.core.card import render_card
     from steps.core.court import hold_gates, meet_champion
 
-    gates = hold_gates(report.metrics["models"]["finetuned"], cfg.model_dump())
-    champion = registry.champion(scratch())
-    if champion:
-        gates.append(meet_champion(champion, finetuned, dataset, cfg.model_dump(), scratch()))
-    passed = all(gate["passed"] for gate in gates)
-    verdict = Decision.promoted if passed else "kept" if champion else "rejected"
-    return registry.register(finetuned, report, verdict, gates)
+    registry = Registry(cfg.model(), tracking.connect())
+    with registry.alone(scratch()):
+        if known := registry.decided(finetuned.digest, report.digest):
+            return known
+        judged = registry.aliases().get("champion")
+        gates = hold_gates(report.metrics["models"]["finetuned"], cfg.model_dump(), dataset.verdict)
+        champion = registry.champion(scratch())
+        if champion:
+            gates += meet_champion(champion, finetuned, dataset, cfg.model_dump(), scratch())
+        passed = all(gate["passed"] for gate in gates)
+        verdict = Decision.promoted if passed else "kept" if champion else "rejected"
+        card = render_card(cfg.model(), dataset, finetuned, report, verdict, gates)
+        return registry.register(finetuned, report, Ruling(verdict, gates, judged), card)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,15 @@
-"""The model registry: versions, the aliases champion, challenger and previous, and the decisions."""
+"""The model registry: versions, the aliases champion, challenger and previous, and the decisions.
 
+Whatever a version is to be is written with it, in the one call that makes it; the aliases follow from
+that, each move can be made twice, and `champion` is moved once and last. So a kill between any two calls
+leaves exactly one champion, and running again finishes the job.
+"""
+
+import fcntl
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +24,18 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CLASSIFIER = "artifacts/classifier"  # where an MLflow model keeps ours
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+NOBODY = "nobody"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the gates came to, and against which champion."""
+
+    verdict: str
+    gates: list[dict[str, Any]]
+    champion: str | None
+    """The version that was met; None where there was none."""
 
 
 @dataclass(frozen=True)
@@ -25,62 +45,116 @@ class Registry:
     name: str
     client: "MlflowClient"
 
+    @contextmanager
+    def alone(self, scratch: Path) -> Iterator[None]:
+        """Let one promotion at a time judge and move aliases on this machine; the others wait."""
+        with (make(scratch) / "registry.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def aliases(self) -> dict[str, str]:
         """Return alias to version; empty where nothing is registered yet."""
         found = self.client.search_registered_models(f"name = '{self.name}'")
-        return dict(found[0].aliases) if found else {}
+        return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
 
     def decided(self, model: str, report: str) -> Decision | None:
-        """Return the decision on this very model and report, if there is one already."""
+        """Return the decision on this very model and report, if any; a half-made move is finished."""
         for version in self.client.search_model_versions(f"name = '{self.name}'"):
             tags = version.tags
-            same = (tags.get("model_digest"), tags.get("report_digest")) == (model, report)
-            if same and "decision" in tags:
-                return Decision(**json.loads(tags["decision"]))
+            if (tags.get("model_digest"), tags.get("report_digest")) == (model, report):
+                return self.settle(version)
         return None
 
     def champion(self, scratch: Path) -> Classifier | None:
         """Load the present champion."""
-        version = self.aliases().get("champion")
+        version = self.aliases().get(CHAMPION)
         if version is None:
             return None
         source = self.client.get_model_version_download_uri(self.name, version)
         with tempfile.TemporaryDirectory(dir=make(scratch)) as folder:
             return Classifier.load(Path(tracking.download(f"{source}/{CLASSIFIER}", folder)))
 
-    def register(
-        self, model: Classifier, report: Report, verdict: str, gates: list[dict[str, Any]]
-    ) -> Decision:
-        """Make a version of the model, move the aliases as the verdict says, and record why."""
+    def register(self, model: Classifier, report: Report, ruling: Ruling, card: str) -> Decision:
+        """Make a version of the model with the ruling on it, and move the aliases as it says."""
         if not self.client.search_registered_models(f"name = '{self.name}'"):
             self.client.create_registered_model(self.name)
-        tags = {"model_digest": model.digest, "report_digest": report.digest, "verdict": verdict}
-        version = self.add_version(model, report, tags)
-        before = self.aliases().get("champion")
-        self.client.set_registered_model_alias(self.name, "challenger", version.version)
-        if verdict == Decision.promoted:
-            if before is not None:
-                self.client.set_registered_model_alias(self.name, "previous", before)
-            self.client.set_registered_model_alias(self.name, "champion", version.version)
-        registered = {"name": self.name, "version": str(version.version)}
-        decision = Decision(verdict, gates, registered)
-        content = decision.files()["decision.json"]
-        assert isinstance(content, bytes)
-        self.client.set_model_version_tag(self.name, version.version, "decision", content.decode())
-        return decision
+        tags = {
+            "model_digest": model.digest,
+            "report_digest": report.digest,
+            "verdict": ruling.verdict,
+            "met": ruling.champion or NOBODY,
+        }
+        return self.settle(self.add_version(model, report, ruling, card, tags))
 
-    def add_version(self, model: Classifier, report: Report, tags: dict[str, str]) -> "ModelVersion":
+    def add_version(
+        self, model: Classifier, report: Report, ruling: Ruling, card: str, tags: dict[str, str]
+    ) -> "ModelVersion":
         """Store the model as an MLflow model that answers image bytes, and register it."""
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             model.save(root / "classifier")
             tracking.save_served_model(root / "model", root / "classifier", model.meta)
             write_file(root / "model" / "report.json", to_json(report.metrics))
+            write_file(root / "model" / "gates.json", to_json(ruling.gates))
+            write_file(root / "model" / "card.md", card.encode())
             run = tracking.log_files(root / "model", "model")
         if run is None:
             raise RegistryError("a model is registered by the run that made it; there is no run")
         source = f"{self.client.get_run(run).info.artifact_uri}/model"
         return self.client.create_model_version(self.name, source, run, tags=tags)
+
+    def settle(self, version: "ModelVersion") -> Decision:
+        """Move the aliases as a version's tags say, unless that is done; return its decision.
+
+        A champion that another machine has made in the meantime was not met: it stays, and this version
+        says so.
+        """
+        number, tags = str(version.version), version.tags
+        if "settled" not in tags:
+            verdict, present = tags["verdict"], self.aliases().get(CHAMPION)
+            if verdict == Decision.promoted and present not in (number, version.tags["met"], None):
+                verdict = "outrun"
+                self.client.set_model_version_tag(self.name, number, "verdict", verdict)
+            self.client.set_registered_model_alias(self.name, CHALLENGER, number)
+            if verdict == Decision.promoted and present != number:
+                if present is not None:
+                    self.client.set_registered_model_alias(self.name, PREVIOUS, present)
+                self.client.set_registered_model_alias(self.name, CHAMPION, number)
+            self.client.set_model_version_tag(self.name, number, "settled", "yes")
+        return self.decision(number)
+
+    def decision(self, version: str) -> Decision:
+        """Read back what was decided on a version."""
+        verdict = self.client.get_model_version(self.name, version).tags["verdict"]
+        source = self.client.get_model_version_download_uri(self.name, version)
+        with tempfile.TemporaryDirectory() as folder:
+            gates = json.loads(Path(tracking.download(f"{source}/gates.json", folder)).read_bytes())
+        return Decision(verdict, gates, {"name": self.name, "version": version})
+
+    def rollback(self, who: str, why: str) -> tuple[str, str]:
+        """Swap champion and previous; return the version that is champion now, and the one that was.
+
+        Raises:
+            RegistryError: There is no previous champion.
+        """
+        aliases = self.aliases()
+        if CHAMPION not in aliases or PREVIOUS not in aliases:
+            raise RegistryError(f"{self.name} has {aliases or 'no versions'}: nothing to roll back to")
+        now, before = aliases[PREVIOUS], aliases[CHAMPION]
+        if now == before:  # a kill came between the two moves below
+            before = self.rolled_back_to(now)
+        reason = json.dumps({"who": who, "why": why, "to": now})
+        self.client.set_model_version_tag(self.name, before, "rolled_back", reason)
+        self.client.set_registered_model_alias(self.name, CHAMPION, now)
+        self.client.set_registered_model_alias(self.name, PREVIOUS, before)
+        return now, before
+
+    def rolled_back_to(self, version: str) -> str:
+        """Return the version that was champion before `version` was made so by a rollback."""
+        for other in self.client.search_model_versions(f"name = '{self.name}'"):
+            if json.loads(other.tags.get("rolled_back", "{}")).get("to") == version:
+                return str(other.version)
+        raise RegistryError(f"{self.name}: version {version} is champion and previous at once")
 
 
 def make(folder: Path) -> Path:

@@ -1,7 +1,11 @@
 """Where half-done work is kept between a kill and the next start; deleting it loses time only."""
 
+import hashlib
 import os
 from pathlib import Path
+
+from steps.core.storage import file_sha256
+from steps.phase import ROOT, load_phase
 
 SCRATCH = "HEADSTART_SCRATCH"
 
@@ -9,6 +13,18 @@ SCRATCH = "HEADSTART_SCRATCH"
 def scratch() -> Path:
     """Return the folder: $HEADSTART_SCRATCH, or .headstart here."""
     return Path(os.environ.get(SCRATCH) or ".headstart").absolute()
+
+
+def training_file(phase: str, *depends: str) -> Path:
+    """Return where a phase keeps its training between epochs; the name stands for all that goes in.
+
+    Args:
+        phase: Its code is part of the name.
+        depends: Digests of the inputs, and the config as text.
+    """
+    code = (file_sha256(ROOT / file) for file in load_phase(phase).code)
+    key = hashlib.sha256("\n".join([phase, *depends, *code]).encode()).hexdigest()
+    return scratch() / "training" / f"{key[:32]}.safetensors"
 
 
 def study_storage(folder: Path) -> str:

@@ -7,6 +7,7 @@ phase, `phase.<name>`: reused until the phase starts, then running, ran or faile
 import os
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -186,21 +187,24 @@ def download(uri: str, folder: str) -> str:
 
 def save_served_model(target: Path, classifier: Path, meta: Mapping[str, Any]) -> None:
     """Write an MLflow model that `mlflow models serve` can start: code and plain files, no pickle."""
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema
-
     root = Path(__file__).resolve().parent
     wanted = ("torch", "torchvision", "timm", "accelerate", "safetensors", "pandas", "pydantic")
-    mlflow.pyfunc.save_model(
-        str(target),
-        python_model=str(root.parent / "infra/served_model.py"),
-        artifacts={"classifier": str(classifier)},
-        code_paths=[str(root)],
-        signature=ModelSignature(inputs=Schema([ColSpec("string", "image")])),
-        pip_requirements=[f"{name}=={metadata.version(name)}" for name in wanted],
-        metadata={"labels": meta["labels"], "backbone": meta["backbone"]},
-    )
+    with warnings.catch_warnings():
+        # advice about type hints and examples: the signature says what goes in
+        warnings.simplefilter("ignore", UserWarning)
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types.schema import ColSpec, Schema
+
+        mlflow.pyfunc.save_model(
+            str(target),
+            python_model=str(root.parent / "infra/served_model.py"),
+            artifacts={"classifier": str(classifier)},
+            code_paths=[str(root)],
+            signature=ModelSignature(inputs=Schema([ColSpec("string", "image")])),
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in wanted],
+            metadata={"labels": meta["labels"], "backbone": meta["backbone"]},
+        )
 
 
 @cache

@@ -46,7 +46,7 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     whole = table["error"].isna().to_numpy()
     clean = table[whole].reset_index(drop=True)
     look = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
-    z = embed(folder, clean, cfg.backbone, look, scratch())
+    z = embed(folder, clean.head(cfg.audit_samples), cfg.backbone, look, scratch())
     found = audit(clean, seen.only(whole.nonzero()[0]), z, cfg, cfg.seed)
     kept = found.repaired if cfg.repair else clean
     judged = settled(found.findings) if cfg.repair else found.findings

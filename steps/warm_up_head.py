@@ -7,7 +7,7 @@ from steps.artifacts import Classifier, Features
 from steps.config import From
 from steps.core.config import BackboneConfig, Positive, Recipe
 from steps.run import main
-from steps.scratch import scratch
+from steps.scratch import scratch, training_file
 
 
 class WarmUpHead(Recipe):
@@ -37,7 +37,8 @@ def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "
     network.freeze(top)
     batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())
     groups = parameter_groups(network, top, cfg.head_lr, 1.0, cfg.weight_decay)
-    trained = train(network, top, Classify(cfg), batches, cfg, groups, tracking.log_epoch)
+    file = training_file("warm_up_head", features.digest, cfg.model_dump_json())
+    trained = train(network, top, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     temperature, metrics = calibrate(trained, batches)
     return Classifier(network.state(), describe(meta, top, temperature), trained.records(), metrics)
 

@@ -119,6 +119,7 @@ def make_clone(folder: Path) -> Clone:
             "startup_trials": 1,
             "epochs": 1,
             "prune_after": 1,
+            "keep": 0.5,
             "finalists": 1,
             "repeats": 1,
             "bootstrap": 100,

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from steps.core.batches import Batches
+from steps.core.checkpoint import Checkpoint, Snapshot, put, take, trainable_state
 from steps.core.config import Recipe
 from steps.core.errors import Diverged
 from steps.core.network import Network, assert_frozen, frozen_digest
@@ -53,9 +55,24 @@ class Trained:
 
 
 def fit(
-    network: Network, task: Task, batches: Batches, recipe: Recipe, groups: list[dict[str, Any]]
+    network: Network,
+    task: Task,
+    batches: Batches,
+    recipe: Recipe,
+    groups: list[dict[str, Any]],
+    begin: tuple[int, Snapshot] | None = None,
+    keep: Callable[[Snapshot], None] | None = None,
 ) -> Iterator[Epoch]:
     """Train in place, one epoch per item.
+
+    Args:
+        network: Frozen below the boundary at which the batches enter it.
+        task: The loss.
+        batches: What is seen.
+        recipe: Epochs, schedule and the like.
+        groups: Of the optimiser.
+        begin: Epochs that are done, and what they left; None starts anew.
+        keep: Told what an epoch has left, before the epoch is yielded.
 
     Raises:
         Diverged: A loss is not finite; says which rate to lower.
@@ -66,7 +83,13 @@ def fit(
     schedule = make_schedule(optimizer, recipe, batches.steps())
     model, optimizer = accelerator.prepare(network, optimizer)
     start = batches.source.start
-    for epoch in range(1, recipe.epochs + 1):
+    done = 0
+    if begin is not None:
+        done, snapshot = begin
+        put(snapshot, network, optimizer)
+        schedule.last_epoch = done * batches.steps()
+    for epoch in range(done + 1, recipe.epochs + 1):
+        torch.manual_seed(batches.seed * 104_729 + epoch)  # of dropout: an epoch depends on its number alone
         generator = torch.Generator().manual_seed(batches.seed * 7_919 + epoch)
         model.train()
         losses = []
@@ -86,6 +109,8 @@ def fit(
         val_loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(val_loss):
             raise Diverged(explain_divergence(epoch, len(losses), optimizer.param_groups))
+        if keep is not None:
+            keep(take(network, optimizer))
         yield Epoch(
             epoch,
             sum(losses) / len(losses),
@@ -104,30 +129,52 @@ def train(
     recipe: Recipe,
     groups: list[dict[str, Any]],
     on_epoch: Callable[[Epoch], None],
+    file: Path | None = None,
 ) -> Trained:
     """Run `fit`, stop after `patience` epochs without a better validation loss, keep the best.
+
+    With a `file`, whose name stands for all that goes in, a training that was killed goes on from there.
 
     Raises:
         FrozenDrift: Something below the boundary has changed.
         Diverged: See `fit`.
     """
     before = frozen_digest(network, boundary)
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    weights: dict[str, Tensor] = {}
-    epochs = fit(network, task, batches, recipe, groups)
-    for epoch in tqdm(epochs, "training", recipe.epochs, unit="epoch", disable=None):
+    checkpoint = Checkpoint(file) if file else None
+    begin, weights, history = resume(checkpoint)
+    for known in history:
+        on_epoch(known)
+    best = min(history, key=lambda epoch: epoch.val_loss, default=None)
+    left: list[Snapshot] = []
+    epochs = fit(network, task, batches, recipe, groups, begin, left.append if checkpoint else None)
+    bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=None)
+    while best is None or history[-1].epoch - best.epoch < recipe.patience:
+        if (epoch := next(epochs, None)) is None:
+            break
         history.append(epoch)
         on_epoch(epoch)
+        bar.update()
         if best is None or epoch.val_loss < best.val_loss:
-            best, weights = epoch, copy.deepcopy(network.state_dict())
-        if epoch.epoch - best.epoch >= recipe.patience:
-            break
+            best, weights = epoch, copy.deepcopy(trainable_state(network))
+        if checkpoint:
+            checkpoint.save(left.pop(), weights, [row.numbers() for row in history])
+    bar.close()
     if best is None:
         raise Diverged("no epoch was trained")
     assert_frozen(network, boundary, before)
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, strict=False)
     return Trained(network.eval(), history, best)
+
+
+def resume(
+    checkpoint: Checkpoint | None,
+) -> tuple[tuple[int, Snapshot] | None, dict[str, Tensor], list[Epoch]]:
+    """Return where to go on, the best weights so far, and the epochs that are done."""
+    if checkpoint is None or (found := checkpoint.load()) is None:
+        return None, {}, []
+    snapshot, weights, rows = found
+    history = [Epoch(**row, val_logits=torch.empty(0)) for row in rows]
+    return (len(history), snapshot), weights, history
 
 
 @torch.inference_mode()

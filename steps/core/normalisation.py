@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from steps.core.config import BackboneConfig
-from steps.core.embedding import embed
+from steps.core.embedding import SHARD, embed
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
-from steps.core.metrics import interval
+from steps.core.metrics import Floats, interval
 from steps.core.probe import linear_probe
 
 PRETRAINED, DATASET, IMAGE = "pretrained", "dataset", "image"
@@ -46,22 +46,29 @@ def hold_trial(
         `choice`, the best way if it beats the pretrained statistics beyond a paired 95 % interval, else
         these; `ways`, the accuracy of each with its interval, and what it gains on the pretrained one.
     """
-    part = table[table["split"] != "test"].head(samples)  # sorted by digest: the head is a random part
+    head = table.head(-(-samples // SHARD) * SHARD)  # whole shards, which the audit has embedded already
+    rows = np.flatnonzero(head["split"] != "test")  # sorted by digest: the head is a random part
+    part = head.iloc[rows]
     train, val = ((part["split"] == split).to_numpy() for split in ("train", "val"))
     y = part["label"].factorize(sort=True)[0].astype(np.int64)
     if not val.any() or len(set(y[train])) < 2:
         return {"choice": PRETRAINED, "ways": {}}
     right = {}
     for name, look in looks.items():
-        z = embed(folder, part, backbone, look, scratch).astype(np.float64)
-        right[name] = (linear_probe(z[train], y[train], z[val]) == y[val]).astype(float)
-    rows = np.random.default_rng(seed).integers(0, int(val.sum()), (draws, int(val.sum())))
+        z = (
+            embed(folder, head, backbone, look, scratch)[rows]
+            if name == PRETRAINED
+            else embed(folder, part, backbone, look, scratch)
+        )
+        x: Floats = z.astype(np.float64)
+        right[name] = (linear_probe(x[train], y[train], x[val]) == y[val]).astype(float)
+    drawn = np.random.default_rng(seed).integers(0, int(val.sum()), (draws, int(val.sum())))
     found = {}
     for name, hits in right.items():
         gain = hits - right[PRETRAINED]
         found[name] = {
-            "accuracy": interval(hits[rows].mean(axis=1), float(hits.mean()), 0.95),
-            "gain": interval(gain[rows].mean(axis=1), float(gain.mean()), 0.95),
+            "accuracy": interval(hits[drawn].mean(axis=1), float(hits.mean()), 0.95),
+            "gain": interval(gain[drawn].mean(axis=1), float(gain.mean()), 0.95),
         }
     better = [name for name, figures in found.items() if figures["gain"]["low"] > 0]
     choice = max(better, key=lambda name: right[name].mean(), default=PRETRAINED)

@@ -21,7 +21,7 @@ from typing import Any
 import optuna
 import psutil
 import torch
-from optuna.pruners import MedianPruner
+from optuna.pruners import PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -84,8 +84,10 @@ class Search:
             study_name=self.name,
             direction="minimize",
             load_if_exists=True,
-            pruner=MedianPruner(
-                n_startup_trials=self.space.startup_trials, n_warmup_steps=self.space.prune_after - 1
+            pruner=PercentilePruner(
+                100 * self.space.keep,
+                n_startup_trials=self.space.startup_trials,
+                n_warmup_steps=self.space.prune_after - 1,
             ),
         )
 
@@ -113,7 +115,7 @@ class Search:
         return trial
 
     def one(self, study: optuna.Study, trial: Trial, objective: Trials) -> None:
-        """Train one trial to its end, or until its median rivals were better."""
+        """Train one trial to its end, or until too many rivals were better."""
         best = float("inf")
         try:
             for epoch in objective(self.propose(trial)):

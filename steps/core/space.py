@@ -26,6 +26,8 @@ class Space(Config):
     """Least and greatest value that is tried; null: the recipe's, not searched."""
     prune_after: Count
     """Epochs of a trial before the pruner may stop it."""
+    keep: Annotated[float, Field(gt=0, le=1)]
+    """Fraction of the trials so far that one must be among, epoch for epoch, to go on."""
     finalists: Count
     """Best trials of the search that are repeated, beside the best of the control."""
     repeats: Count

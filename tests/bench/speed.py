@@ -259,6 +259,8 @@ def main(name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="headstart-bench-") as temporary:
         work = Path(temporary)
         bench = prepare(name, work)
+        seconds = ", ".join(f"{row['phase']} {row['seconds']:.1f}" for row in bench.report["phases"])
+        print(f"seconds: {seconds}", flush=True)
         heads, tunes, answers, recipe_seconds = run_recipe(bench, work)
         warm, tuned = warm_up_epochs(bench)[1:], fine_tune_epochs(bench)[1:]
         search, epochs = search_seconds(bench, work)

@@ -62,7 +62,8 @@ def test_another_way_wins_only_if_the_gain_is_shown(
         name = next(name for name, look in LOOKS.items() if look is given[3])
         draw = np.random.default_rng(1)
         signal = np.where(rows["label"].to_numpy() == "c0", 1.0, -1.0)[:, None]
-        return (signal + noise[name] * draw.normal(size=(len(rows), 4))).astype(np.float32)
+        z = (signal + noise[name] * draw.normal(size=(len(rows), 4))).astype(np.float32)
+        return z[given[1].index.to_numpy()]  # type: ignore[attr-defined]
 
     monkeypatch.setattr(normalisation, "embed", embedded)
     backbone = BackboneConfig(name=BACKBONE, weights="x", image_size=32)
@@ -81,6 +82,22 @@ def test_the_trial_reads_real_pictures_and_is_the_same_every_time(pictures: Pict
     )
     assert once == again
     assert len({way["accuracy"]["value"] for way in once["ways"].values()}) >= 1
+
+
+def test_the_pretrained_way_reads_what_the_audit_has_embedded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = pd.concat([table(), table().assign(split="test")], ignore_index=True)
+    asked: dict[int, int] = {}
+
+    def embedded(*given: object) -> object:
+        asked[id(given[3])] = len(given[1])  # type: ignore[arg-type]
+        return np.random.default_rng(0).normal(size=(len(given[1]), 2)).astype(np.float32)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(normalisation, "embed", embedded)
+    backbone = BackboneConfig(name=BACKBONE, weights="x", image_size=32)
+    hold_trial(LOOKS, rows, object(), backbone, 300, 100, 0, tmp_path)  # type: ignore[arg-type]
+    assert asked == {id(LOOKS[PRETRAINED]): 512, id(LOOKS[DATASET]): 300, id(LOOKS[IMAGE]): 300}
 
 
 def test_without_validation_samples_nothing_is_tried(pictures: Pictures, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ SPACE = Space(
     per_boundary=False,
     weight_decay=None,
     prune_after=1,
+    keep=0.5,
     finalists=2,
     repeats=2,
     bootstrap=100,
@@ -227,6 +228,22 @@ def test_a_hopeless_trial_is_pruned_before_its_end_but_not_too_early(
     rows = search(tmp_path, space=space).run(Objective(worse), 5)  # type: ignore[arg-type]
     assert [row["pruned"] for row in rows] == [False, False, *[prune_after < 3] * 3]
     assert all(row["epochs"] == prune_after for row in rows[2:])
+
+
+@pytest.mark.parametrize(("keep", "pruned"), [(1.0, False), (0.5, False), (0.33, True), (0.1, True)])
+def test_keep_is_the_share_of_trials_that_one_must_be_among(
+    tmp_path: Path, keep: float, pruned: bool
+) -> None:
+    losses = iter([1.0, 5.0, 3.0])  # the third is the second best of three: better than the median of two
+
+    def given(rates: Rates) -> Iterator[Epoch]:
+        loss = next(losses)
+        for epoch in (1, 2, 3):
+            yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
+
+    space = SPACE.model_copy(update={"keep": keep})
+    rows = search(tmp_path, space=space).run(Objective(given), 3)  # type: ignore[arg-type]
+    assert [row["pruned"] for row in rows] == [False, False, pruned]
 
 
 def row(loss: float | None, pruned: bool = False, **others: Any) -> dict[str, Any]:

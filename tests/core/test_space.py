@@ -8,7 +8,7 @@ from steps.core.space import Space
 GOOD: dict[str, Any] = {
     "trials": 5, "uniform_trials": 2, "startup_trials": 2,
     "head_lr_low": 1e-4, "head_lr_high": 1e-2, "ratio_low": 0.1, "ratio_high": 1.0,
-    "per_boundary": False, "weight_decay": None, "prune_after": 1, "finalists": 2, "repeats": 2,
+    "per_boundary": False, "weight_decay": None, "prune_after": 1, "keep": 0.5, "finalists": 2, "repeats": 2,
     "bootstrap": 100, "probe_samples": 100, "worker_timeout": 60.0,
 }  # fmt: skip
 

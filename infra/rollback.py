@@ -1,0 +1,28 @@
+"""Make the previous champion the champion again: `python -m infra.rollback MODEL --why "..."`."""
+
+import argparse
+import getpass
+
+from steps import tracking
+from steps.core.errors import HeadstartError
+from steps.registry import Registry
+from steps.scratch import scratch
+
+
+def main() -> None:
+    """Swap the aliases, record who did it and why, and say what is champion now."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="name of the registered model")
+    parser.add_argument("--why", required=True)
+    words = parser.parse_args()
+    registry = Registry(words.model, tracking.connect())
+    try:
+        with registry.alone(scratch()):
+            now, before = registry.rollback(getpass.getuser(), words.why)
+    except HeadstartError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+    print(f"{words.model}: version {now} is champion, version {before} previous")
+
+
+if __name__ == "__main__":
+    main()
