@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: install demo run repro bench rollback test test-all lint format clean
+.PHONY: install demo run repro bench rollback serve test test-all lint format clean
 
 install: .venv/.installed
 
@@ -51,6 +51,9 @@ bench: install  ## what the README claims, measured; tables, and rows in artifac
 
 rollback: install  ## the previous champion again; MODEL=name WHY="reason"
 	$(BIN)/python -m infra.rollback "$(MODEL)" --why "$(WHY)"
+
+serve: install  ## the champion on this machine, with a page to drop pictures on; MODEL=name
+	$(BIN)/python -m infra.serve "$(MODEL)"
 
 clean:  ## what can be made again; the registry and the reports stay
 	rm -rf .headstart artifacts .pytest_cache .mypy_cache .ruff_cache

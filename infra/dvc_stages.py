@@ -37,6 +37,17 @@ def stages() -> dict[str, Any]:
                 }
             }
             for name, title in trained.items()
+        ]
+        + [
+            {"accuracy by coverage": {"x": "coverage", "y": {"artifacts/report/coverage.json": "accuracy"}}},
+            {"reliability": {"x": "confidence", "y": {"artifacts/report/reliability.json": "accuracy"}}},
+            {
+                "confusion": {
+                    "x": "finetuned",
+                    "y": {"artifacts/report/answers.json": "label"},
+                    "template": "confusion",
+                }
+            },
         ],
     }
 

@@ -1,9 +1,11 @@
 """The model as MLflow serves it: image bytes in base64, answered with labels and probabilities."""
 
 import base64
+import binascii
 from pathlib import Path
 
 import mlflow
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
@@ -20,12 +22,12 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def predict(  # type: ignore[no-untyped-def] # MLflow takes type hints for a schema
         self, context, model_input, params=None
     ):
-        """Return label and calibrated probabilities per image."""
+        """Return label and calibrated probabilities per image; a bad image is the caller's mistake: 400."""
         from scipy.special import softmax
 
         from steps.core.predict import predict_bytes
 
-        images = [base64.b64decode(text, validate=True) for text in model_input["image"]]
+        images = [checked(number, text) for number, text in enumerate(model_input["image"])]
         meta = self.classifier.meta
         logits = predict_bytes(self.network, self.classifier.look, images)
         probabilities = softmax(logits / meta["temperature"], axis=1)
@@ -36,6 +38,25 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
             }
             for row in probabilities
         ]
+
+
+def checked(number: int, text: str) -> bytes:
+    """Return the bytes of one image, which can be decoded.
+
+    Raises:
+        MlflowException: It is no base64, or no image; a server answers this with 400.
+    """
+    from steps.core.errors import DataError
+    from steps.core.images import decode, open_image
+
+    try:
+        data = base64.b64decode(text, validate=True)
+        decode(open_image(data))
+    except (binascii.Error, ValueError, TypeError):
+        raise MlflowException.invalid_parameter_value(f"image {number}: not base64") from None
+    except DataError as error:
+        raise MlflowException.invalid_parameter_value(f"image {number}: {error}") from None
+    return data
 
 
 mlflow.models.set_model(ServedClassifier())

@@ -278,6 +278,7 @@ class Report(Artifact):
     def files(self) -> Mapping[str, Blob]:
         return {
             "metrics.json": to_json(self.metrics),
+            **self.plots(),
             "predictions.parquet": table_bytes(self.predictions),
             "report.html": self.html.encode(),
         }
@@ -287,6 +288,20 @@ class Report(Artifact):
         (metrics,) = read_json(folder, "metrics")
         html = (folder / "report.html").read_text(encoding="utf-8")
         return cls(metrics, read_table(folder / "predictions.parquet"), html)
+
+    def plots(self) -> Mapping[str, Blob]:
+        """Return what DVC draws, as tables."""
+        known = [name for name in ("label", "finetuned") if name in self.predictions]
+        tables = {
+            "coverage": [
+                {"model": model, **row}
+                for model, rows in self.metrics.get("coverage", {}).items()
+                for row in rows
+            ],
+            "reliability": self.metrics.get("reliability", {}).get("after", []),
+            "answers": self.predictions[known].to_dict("records"),
+        }
+        return {f"{name}.json": to_json(rows) for name, rows in tables.items()}
 
     def headline(self) -> Headline:
         accuracies = {
@@ -298,15 +313,39 @@ class Report(Artifact):
 
 
 @dataclass(frozen=True)
-class Decision(Record):
-    """The promotion verdict, with the evidence of every gate."""
+class Decision(Artifact):
+    """The promotion verdict, with the evidence of every gate.
+
+    What a clock or the tracker's memory has told (`measured`: latencies, looks at the test set) is kept
+    beside it: it is never the same twice, and no part of the digest.
+    """
 
     verdict: str
     gates: list[dict[str, Any]]
     registered: dict[str, Any]
+    deployment: list[dict[str, Any]] = field(default_factory=list)
+    """Each exported file: model, variant, size, agreement with torch, accuracy on the test set."""
+    measured: dict[str, Any] = field(default_factory=dict)
 
-    file: ClassVar[str] = "decision.json"
     promoted: ClassVar[str] = "promoted"
+
+    def files(self) -> Mapping[str, Blob]:
+        names = ("verdict", "gates", "registered", "deployment")
+        return {"decision.json": to_json({name: getattr(self, name) for name in names})}
+
+    def remarks(self) -> Mapping[str, bytes]:
+        return {"measured.json": to_json(self.measured)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        facts, measured = read_json(folder, "decision", "measured")
+        return cls(**facts, measured=measured)
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """Return the gates with every figure, the measured ones too."""
+        return [
+            {**gate, "found": gate["found"] or self.measured["gates"][gate["gate"]]} for gate in self.gates
+        ]
 
     def headline(self) -> Headline:
         passed = sum(gate["passed"] for gate in self.gates)

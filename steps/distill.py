@@ -7,7 +7,7 @@ from steps.artifacts import Classifier, Features
 from steps.config import From
 from steps.core.config import StudentRecipe
 from steps.run import main
-from steps.scratch import scratch
+from steps.scratch import scratch, training_file
 
 
 class Distill(StudentRecipe):
@@ -22,7 +22,9 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     from steps.core.finish import describe, seeded
 
     seeded(cfg.seed)
-    grown = grow_students(features, finetuned.network(), cfg, cfg.seed, scratch(), tracking.log_epoch)
+    file = training_file("distill", features.digest, finetuned.digest, cfg.model_dump_json())
+    teacher, log = finetuned.network(), tracking.log_epoch
+    grown = grow_students(features, teacher, cfg, cfg.seed, scratch(), file, log)
     metrics = {
         **grown.metrics,
         "hard_label_val_accuracy": grown.control_metrics["val_accuracy"],

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from steps import tracking
 from steps.artifacts import Classifier, Dataset, Report
 from steps.config import From
 from steps.core.config import Config, Count
@@ -16,6 +17,8 @@ class Evaluate(Config):
 
     bootstrap: Annotated[int, Field(ge=100)]
     mistakes: Count
+    robustness_samples: Annotated[int, Field(ge=0)]
+    """Test images that are shown again noisy, blurred and the like; 0: none."""
     seed: Annotated[int, From("seed")]
 
 
@@ -35,9 +38,11 @@ def evaluate(
     seeded(cfg.seed)
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
     folder = Folder(dataset.root, scratch())
-    verdict = judge(models, dataset.part("test"), dataset.labels, folder, cfg.bootstrap, cfg.seed)
+    rows, labels = dataset.part("test"), dataset.labels
+    verdict = judge(models, rows, labels, folder, cfg.bootstrap, cfg.seed, cfg.robustness_samples)
+    tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)
     curves = {name: model.history for name, model in models.items()}
-    html = render_evaluation(verdict, curves, dataset.labels, folder, cfg.mistakes)
+    html = render_evaluation(verdict, curves, finetuned, folder, cfg.mistakes)
     return Report(verdict.metrics, verdict.predictions, html)
 
 

@@ -1,15 +1,15 @@
-"""Register the model; move `champion` only when every gate holds and the present one is beaten."""
+"""Register the model, and make it champion only if it passes every gate and beats the present one."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from steps import tracking
 from steps.artifacts import Classifier, Dataset, Decision, Report
 from steps.config import From
-from steps.core.config import Config, Fraction
-from steps.registry import Registry, Ruling
+from steps.core.config import Config, Count, Fraction, Positive
+from steps.registry import Registry
 from steps.run import main
 from steps.scratch import scratch
 
@@ -17,8 +17,10 @@ from steps.scratch import scratch
 class Promote(Config):
     """See params.yaml."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$")] | None
-    """Of the registered model; null takes the last part of the data set's path."""
+    name: str | None
+    """Of the registered model; null: after the data set, so that strangers are never compared."""
+    candidate: Literal["finetuned", "student"]
+    """Which model is to be champion."""
     min_accuracy: Fraction
     min_macro_f1: Fraction
     max_ece: Fraction
@@ -28,6 +30,25 @@ class Promote(Config):
     """Recall that a class may have lost beyond doubt."""
     calibration_margin: Fraction
     """Calibration error by which the challenger may be worse beyond doubt."""
+    int8: bool
+    """Whether a quantised variant is made, and must agree."""
+    calibration_images: Count
+    """Training images that the ranges of the int8 variant are taken from."""
+    golden_images: Count
+    """Test images that are kept beside the model with its answers."""
+    max_difference: Positive
+    """Largest difference of a probability between the exported file and the model that was judged."""
+    min_agreement: Fraction
+    """Share of the test images on which the int8 variant must give the same answer."""
+    student_margin: Fraction
+    """Accuracy that the student may lose for distillation to have paid."""
+    timings: Count
+    """Answers whose latency is taken."""
+    max_latency_ms: Positive | None
+    """Of the candidate's float32 file, median of single answers; null: no limit."""
+    max_megabytes: Positive | None
+    max_looks: Count | None
+    """Models that the test set may have been shown to."""
     bootstrap: Annotated[int, Field(ge=100)]
     data: Annotated[str, From("ingest_data.path")]
     seed: Annotated[int, From("seed")]
@@ -35,29 +56,25 @@ class Promote(Config):
     def model(self) -> str:
         """Return the registered model's name."""
         last = self.data.rstrip("/").rpartition("/")[2]
-        return self.name or re.sub(r"[^A-Za-z0-9_. -]+", "-", last) or "headstart"
+        return self.name or re.sub(r"[^\w. -]", "-", last, flags=re.ASCII)
 
 
 def promote(
-    dataset: Dataset, finetuned: Classifier, report: Report, cfg: Promote
+    dataset: Dataset, finetuned: Classifier, student: Classifier, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
-    """Judge the fine-tuned model by its report and against the champion, on the same test images."""
-    from steps.core.card import render_card
-    from steps.core.court import hold_gates, meet_champion
+    """Judge the candidate by its report, its exported files, and against the champion on the same images."""
+    from steps.core.finish import seeded
+    from steps.hearing import hold_hearing
 
+    seeded(cfg.seed)
     registry = Registry(cfg.model(), tracking.connect())
+    models: dict[str, Any] = {"finetuned": finetuned, "student": student}
+    candidate = models[cfg.candidate]
     with registry.alone(scratch()):
-        if known := registry.decided(finetuned.digest, report.digest):
+        if known := registry.decided(candidate.digest, report.digest):
             return known
-        judged = registry.aliases().get("champion")
-        gates = hold_gates(report.metrics["models"]["finetuned"], cfg.model_dump(), dataset.verdict)
-        champion = registry.champion(scratch())
-        if champion:
-            gates += meet_champion(champion, finetuned, dataset, cfg.model_dump(), scratch())
-        passed = all(gate["passed"] for gate in gates)
-        verdict = Decision.promoted if passed else "kept" if champion else "rejected"
-        card = render_card(cfg.model(), dataset, finetuned, report, verdict, gates)
-        return registry.register(finetuned, report, Ruling(verdict, gates, judged), card)
+        ruling, card = hold_hearing(registry, dataset, models, report, cfg.model_dump(), scratch())
+        return registry.register(candidate, report, ruling, card)
 
 
 if __name__ == "__main__":

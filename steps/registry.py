@@ -8,9 +8,9 @@ leaves exactly one champion, and running again finishes the job.
 import fcntl
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,10 @@ class Ruling:
     gates: list[dict[str, Any]]
     champion: str | None
     """The version that was met; None where there was none."""
+    deployment: list[dict[str, Any]] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """What is kept beside the model: its exported files."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ class Registry:
             model.save(root / "classifier")
             tracking.save_served_model(root / "model", root / "classifier", model.meta)
             write_file(root / "model" / "report.json", to_json(report.metrics))
-            write_file(root / "model" / "gates.json", to_json(ruling.gates))
+            ruled = {"gates": ruling.gates, "deployment": ruling.deployment, "measured": ruling.measured}
+            write_file(root / "model" / "gates.json", to_json(ruled))
+            for name, content in ruling.files.items():
+                write_file(root / "model" / name, content)
             write_file(root / "model" / "card.md", card.encode())
             run = tracking.log_files(root / "model", "model")
         if run is None:
@@ -128,8 +135,9 @@ class Registry:
         verdict = self.client.get_model_version(self.name, version).tags["verdict"]
         source = self.client.get_model_version_download_uri(self.name, version)
         with tempfile.TemporaryDirectory() as folder:
-            gates = json.loads(Path(tracking.download(f"{source}/gates.json", folder)).read_bytes())
-        return Decision(verdict, gates, {"name": self.name, "version": version})
+            ruled = json.loads(Path(tracking.download(f"{source}/gates.json", folder)).read_bytes())
+        registered = {"name": self.name, "version": version}
+        return Decision(verdict, ruled["gates"], registered, ruled["deployment"], ruled["measured"])
 
     def rollback(self, who: str, why: str) -> tuple[str, str]:
         """Swap champion and previous; return the version that is champion now, and the one that was.

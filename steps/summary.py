@@ -52,8 +52,10 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
         "normalisation": stats.trial,
         "decision": {
             "verdict": decision.verdict,
-            "gates": decision.gates,
+            "gates": decision.evidence(),
             "registered": decision.registered,
+            "deployment": decision.deployment,
+            "measured": decision.measured,
         },
     }
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}

@@ -115,6 +115,23 @@ def log_files(folder: Path, path: str | None = None) -> str | None:
     return None
 
 
+def look(test: str, model: str) -> None:
+    """Record that a model was shown a test set, both by their digests."""
+    if record := _current.get():
+        record.batch(record.run, tags={"test_digest": test, "shown_to": model})
+
+
+def looks(test: str) -> int:
+    """Count the models that a test set was ever shown to; the same one twice counts once."""
+    client = connect()
+    where, found, token = f"tags.test_digest = '{test}'", set(), None
+    while True:
+        page = client.search_runs([experiment(client)], where, page_token=token)
+        found |= {run.data.tags["shown_to"] for run in page}
+        if not (token := page.token):
+            return len(found)
+
+
 @contextmanager
 def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
     """Open the phase's nested run below the pipeline run with the key `run`, and close both."""

@@ -126,8 +126,16 @@ def make_clone(folder: Path) -> Clone:
         },
         fine_tune={**short, "unfreeze": 2},
         distill={**short, "keep_stages": 5},
-        evaluate={"bootstrap": 100, "mistakes": 3},
-        promote={"min_accuracy": 0.0, "min_macro_f1": 0.0, "max_ece": 1.0, "bootstrap": 100},
+        evaluate={"bootstrap": 100, "mistakes": 3, "robustness_samples": 6},
+        promote={
+            "min_accuracy": 0.0,
+            "min_macro_f1": 0.0,
+            "max_ece": 1.0,
+            "bootstrap": 100,
+            "min_agreement": 0.0,
+            "calibration_images": 8,
+            "timings": 5,
+        },
     )
     return clone
 

@@ -105,8 +105,16 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
         "learning_rates": {"artifact.json", "learning_rates.json", "search.html"},
         "finetuned": model,
         "student": model,
-        "report": {"artifact.json", "metrics.json", "predictions.parquet", "report.html"},
-        "decision": {"artifact.json", "decision.json"},
+        "report": {
+            "artifact.json",
+            "metrics.json",
+            "predictions.parquet",
+            "report.html",
+            "coverage.json",
+            "reliability.json",
+            "answers.json",
+        },
+        "decision": {"artifact.json", "decision.json", "measured.json"},
     }
     found = {path.name: {file.name for file in path.iterdir()} for path in folder.iterdir() if path.is_dir()}
     features = found.pop("features")

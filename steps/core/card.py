@@ -48,10 +48,11 @@ def render_card(
     report: Judged,
     verdict: str,
     gates: Sequence[Mapping[str, Any]],
+    judged: str,
 ) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown; `judged` is the model's name in the report."""
     metrics = report.metrics
-    rows = sorted(metrics["per_class"]["finetuned"], key=lambda row: row["f1"])
+    rows = sorted(metrics["per_class"][judged], key=lambda row: row["f1"])
     return render(
         "card.md",
         name=name,
@@ -59,8 +60,10 @@ def render_card(
         gates=gates,
         model=model,
         licence=licence(model.meta["backbone"]),
-        metrics=metrics["models"]["finetuned"],
+        metrics=metrics["models"][judged],
         classes=rows,
+        slices=metrics.get("slices", [])[:5] if judged == "finetuned" else [],
+        robustness=metrics.get("robustness", []) if judged == "finetuned" else [],
         test=metrics["test"],
         data=data,
         counts={split: len(data.part(split)) for split in ("train", "val", "test")},

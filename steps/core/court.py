@@ -1,15 +1,16 @@
 """The gates of promotion. Every gate is held and listed, also after one has failed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from steps.core.deploy import FP32, INT8, Exported
 from steps.core.evaluation import Model
 from steps.core.files import Folder
-from steps.core.metrics import Floats, Ints, Outcome, compare, interval
+from steps.core.metrics import Floats, Ints, Outcome, compare, interval, mcnemar
 from steps.core.predict import predict_paths
 
 LEVEL = 0.90  # a two-sided 90 % interval's ends are one-sided 95 % bounds
@@ -47,6 +48,39 @@ def hold_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict: s
         gate("ece", metrics["ece"], "at most", limits["max_ece"]),
         {**gate("data not rejected", exactly(float(verdict != "fail")), "at least", 1.0), "note": verdict},
     ]
+
+
+def deployment_gates(
+    exported: Sequence[Exported], candidate: str, looks: int, limits: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Hold what was measured of the files that production would run, and how often test was looked at.
+
+    Every file must agree with the model that was judged; the candidate's must also fit the budget.
+    """
+    rows = []
+    for one in exported:
+        agreement = exactly(one.facts["agreement"])
+        if one.variant == INT8:
+            rows.append(gate(f"parity: {one.name}", agreement, "at least", limits["min_agreement"]))
+            continue
+        gap = exactly(one.facts["largest_difference"])
+        row = gate(f"parity: {one.name}", gap, "at most", limits["max_difference"])
+        same = one.facts["agreement"] == 1.0
+        note = "largest difference of a probability" + ("" if same else "; answers differ")
+        rows.append({**row, "passed": row["passed"] and same, "note": note})
+    mine = next(one for one in exported if (one.model, one.variant) == (candidate, FP32))
+    for name, value, key in (
+        ("megabytes", mine.facts["megabytes"], "max_megabytes"),
+        ("latency p50, ms", mine.clock["latency_p50_ms"], "max_latency_ms"),
+        ("looks at the test set", float(looks), "max_looks"),
+    ):
+        if limits[key] is not None:
+            rows.append(gate(name, exactly(value), "at most", limits[key]))
+    return rows
+
+
+MEASURED = ("latency p50, ms", "looks at the test set")
+"""Gates whose figure is never the same twice."""
 
 
 def gate(name: str, found: Mapping[str, float], sense: str, limit: float) -> dict[str, Any]:
@@ -95,11 +129,16 @@ def duel(old: Outcome, new: Outcome, labels: list[str], cfg: Mapping[str, Any]) 
     """
     found = compare(new, old, cfg["bootstrap"], cfg["seed"], LEVEL)
     gained, blurred = found["accuracy"], found["ece"]
+    test = mcnemar(new, old)
+    told = f"McNemar: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.3g}"
     classes = class_gains(old, new, labels, cfg["bootstrap"], cfg["seed"])
     worst = classes[0]
     facing = {name: worst[name] for name in ("value", "low", "high")}
     return [
-        verdict("beats champion", gained, "low above", cfg["champion_margin"], gained["low"]),
+        {
+            **verdict("beats champion", gained, "low above", cfg["champion_margin"], gained["low"]),
+            "note": told,
+        },
         {
             **verdict("no class is lost", facing, "high above", -cfg["class_margin"], worst["high"]),
             "note": f"worst: {worst['class']}",

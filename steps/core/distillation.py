@@ -39,9 +39,10 @@ def grow_students(
     cfg: StudentRecipe,
     seed: int,
     scratch: Path,
+    file: Path,
     on_epoch: Callable[[Epoch], None],
 ) -> Grown:
-    """Train the student, and a control with hard labels only, from the same start.
+    """Train the student, and a control with hard labels only, from the same start; `file` keeps the way.
 
     Where the cut lies above the freeze boundary, both read the cached h; else they see pixels.
     """
@@ -57,8 +58,9 @@ def grow_students(
     batches = open_batches(cache, start, cfg.batch_size, seed, scratch)
     teacher.freeze(len(teacher.stages))
     student = shorten(teacher, cfg.keep_stages, batches)
-    trained = learn(student, teacher, cfg.alpha, cfg, batches, on_epoch)
-    control = learn(student, teacher, 0.0, cfg, batches, lambda epoch: None)
+    trained = learn(student, teacher, cfg.alpha, cfg, batches, on_epoch, file)
+    hard = file.with_name(f"{file.stem}-control{file.suffix}")
+    control = learn(student, teacher, 0.0, cfg, batches, lambda epoch: None, hard)
     temperature, metrics = calibrate(trained, batches)
     return Grown(trained, temperature, metrics, calibrate(control, batches)[1], size(student) / size(teacher))
 
@@ -70,6 +72,7 @@ def learn(
     cfg: StudentRecipe,
     batches: Batches,
     on_epoch: Callable[[Epoch], None],
+    file: Path | None = None,
 ) -> Trained:
     """Train a copy of the student; `alpha` is the share of the teacher's word in the loss."""
     network = copy.deepcopy(student)
@@ -77,7 +80,7 @@ def learn(
     network.freeze(start)
     groups = parameter_groups(network, start, cfg.head_lr, cfg.ratio, cfg.weight_decay)
     task = Distil(teacher, cfg.temperature, alpha)
-    return train(network, start, task, batches, cfg, groups, on_epoch)
+    return train(network, start, task, batches, cfg, groups, on_epoch, file)
 
 
 def shorten(teacher: Network, keep: int, batches: Batches) -> Network:

@@ -1,4 +1,4 @@
-"""Every model on the same test images: metrics with intervals, paired differences, predictions."""
+"""Every model on the same test images: metrics with intervals, paired differences, weak spots."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,10 +9,24 @@ import numpy as np
 import pandas as pd
 
 from steps.core.files import Folder
-from steps.core.images import Preprocessing
-from steps.core.metrics import Outcome, compare, evaluate, per_class, reliability
+from steps.core.images import Preprocessing, plain_view, read_image
+from steps.core.metrics import (
+    Outcome,
+    auroc_per_class,
+    compare,
+    coverage,
+    evaluate,
+    mcnemar,
+    per_class,
+    reliability,
+)
 from steps.core.network import Network
-from steps.core.predict import predict_paths
+from steps.core.predict import Looker, predict_together
+from steps.core.robustness import robustness
+from steps.core.slices import slice_rows
+
+MAIN = "finetuned"
+PAIRS = {"gain": (MAIN, "warm_head"), "student_loss": ("student", MAIN)}
 
 
 class Model(Protocol):
@@ -50,34 +64,63 @@ def judge(
     folder: Folder,
     draws: int,
     seed: int,
+    robust: int = 0,
 ) -> Verdict:
-    """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head."""
+    """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
+
+    `robust` is how many test images the corruptions are tried on.
+    """
     truth = rows["label"].map(labels.index).to_numpy(dtype=np.int64)
-    outcomes = {}
+    lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
+    logits, facts = predict_together(lookers, folder, list(rows["path"]))
+    outcomes = {
+        name: Outcome(logits[name], truth, model.meta["temperature"]) for name, model in models.items()
+    }
     predictions = rows[["path", "sha256", "label"]].reset_index(drop=True)
-    for name, model in models.items():
-        logits = predict_paths(model.network(), model.look, folder, list(rows["path"]))
-        outcome = Outcome(logits, truth, model.meta["temperature"])
-        outcomes[name] = outcome
+    for name, outcome in outcomes.items():
         predictions[name] = [labels[k] for k in outcome.predicted]
         predictions[f"{name}_confidence"] = outcome.probabilities.max(axis=1)
+    pairs = {name: (outcomes[one], outcomes[other]) for name, (one, other) in PAIRS.items()}
     metrics = {
         "models": {name: evaluate(o, draws, seed) for name, o in outcomes.items()},
-        "gain": compare(outcomes["finetuned"], outcomes["warm_head"], draws, seed),
-        "student_loss": compare(outcomes["student"], outcomes["finetuned"], draws, seed),
+        **{name: compare(*pair, draws, seed) for name, pair in pairs.items()},
+        "mcnemar": {name: mcnemar(*pair) for name, pair in pairs.items()},
         "per_class": {name: class_rows(o, labels) for name, o in outcomes.items()},
         "temperature": {name: model.meta["temperature"] for name, model in models.items()},
+        "coverage": {name: coverage(o) for name, o in outcomes.items()},
+        "reliability": reliability_rows(outcomes[MAIN]),
+        "slices": slice_rows(outcomes[MAIN], rows, facts),
+        "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }
     return Verdict(metrics, predictions, outcomes)
 
 
+def robust_rows(
+    looker: Looker, rows: pd.DataFrame, truth: "np.ndarray[Any, np.dtype[np.int64]]", folder: Folder,
+    count: int, seed: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Try the corruptions on a part of the test set that follows from the contents of its files."""
+    places = np.argsort(rows["sha256"].to_numpy(), kind="stable")[:count]
+    if not len(places):
+        return []
+    paths = rows["path"].to_numpy()[places]
+    views = [plain_view(read_image(folder.read(path)), looker.look) for path in paths]
+    return robustness(looker.network, looker.look, views, truth[places].tolist(), seed)
+
+
 def class_rows(outcome: Outcome, labels: list[str]) -> list[dict[str, Any]]:
-    """Return precision, recall, F1 and support of every class."""
-    table = per_class(outcome.confusion(np.arange(len(outcome.labels))))
+    """Return precision, recall, F1, AUROC and support of every class."""
+    everything = np.arange(len(outcome.labels))
+    table = per_class(outcome.confusion(everything))
+    areas = auroc_per_class(outcome, everything)
     numbers = table.pop("class").astype(int)
     return [
-        {"class": labels[number], **{name: float(column[i]) for name, column in table.items()}}
+        {
+            "class": labels[number],
+            **{name: float(column[i]) for name, column in table.items()},
+            "auroc": None if np.isnan(areas[number]) else float(areas[number]),
+        }
         for i, number in enumerate(numbers)
     ]
 

@@ -1,16 +1,19 @@
 """Metrics of a classifier, each with a bootstrap interval; comparisons are paired.
 
-Intervals are percentile intervals (Efron 1979) over resampled test samples; two models are compared
-on the same resamples. ECE: Guo et al. 2017, "On calibration of modern neural networks", 15 bins.
+Intervals are percentile intervals (Efron 1979) over test samples that are resampled within their class;
+two models are compared on the same resamples. ECE: Guo et al. 2017, "On calibration of modern neural
+networks", 15 bins. AUROC: one class against the rest, a tie counts one half (Hand and Till 2001).
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,12 +27,22 @@ class Outcome:
 
     def __init__(self, logits: Floats, labels: Ints, temperature: float) -> None:
         """Take logits (n, classes); `temperature` divides them before the softmax."""
-        self.labels = labels
+        self.labels, self.logits = labels, logits
         self.classes = logits.shape[1]
         self.raw = softmax(logits, axis=1)
         self.probabilities = softmax(logits / temperature, axis=1)
         self.predicted = logits.argmax(axis=1)
         self.nll = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
+
+    @cached_property
+    def ranking(self) -> tuple[Ints, Floats]:
+        """Rows in rising order of each class's probability, and 1 where the row is of the class.
+
+        Both (2, classes, n): among equals, first the others come first, then the class's own.
+        """
+        own = self.labels[None] == np.arange(self.classes)[:, None]
+        orders = np.stack([np.lexsort((tie, self.probabilities.T), axis=-1) for tie in (own, ~own)])
+        return orders, np.stack([np.take_along_axis(own, order, 1) for order in orders]).astype(float)
 
     def confusion(self, rows: Ints) -> Floats:
         """Return counts (classes, classes), true class by predicted class."""
@@ -70,10 +83,30 @@ def ece_uncalibrated(outcome: Outcome, rows: Ints) -> float:
     return calibration_error(outcome.raw[rows], outcome.labels[rows])
 
 
+def auroc_per_class(outcome: Outcome, rows: Ints) -> Floats:
+    """Return the area under each class's ROC curve (classes,); NaN where it has no samples, or all."""
+    orders, own = outcome.ranking
+    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)[orders]
+    positive = weights * own
+    negative = weights - positive
+    won = (positive * negative.cumsum(axis=2)).sum(axis=2)
+    pairs = positive.sum(axis=2) * negative.sum(axis=2)
+    areas: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0).mean(axis=0)
+    return areas
+
+
+def macro_auroc(outcome: Outcome, rows: Ints) -> float:
+    """Return the mean area over the classes that have one; 1/2 where none has."""
+    areas = auroc_per_class(outcome, rows)
+    known = areas[~np.isnan(areas)]
+    return float(known.mean()) if len(known) else 0.5
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
+    "macro_auroc": macro_auroc,
     "nll": negative_log_likelihood,
     "ece": ece,
     "ece_uncalibrated": ece_uncalibrated,
@@ -122,11 +155,12 @@ def calibration_error(probabilities: Floats, labels: Ints) -> float:
     return sum(gaps) / len(labels)
 
 
-def resamples(count: int, draws: int, seed: int) -> Iterator[Ints]:
-    """Yield `draws` bootstrap samples of the row numbers; the same for the same arguments."""
+def resamples(labels: Ints, draws: int, seed: int) -> Iterator[Ints]:
+    """Yield `draws` bootstrap samples of the row numbers, each class as often as it is; repeatable."""
     generator = np.random.default_rng(seed)
+    strata = [np.flatnonzero(labels == number) for number in np.unique(labels)]
     for _ in range(draws):
-        yield generator.integers(0, count, count)
+        yield np.concatenate([rows[generator.integers(0, len(rows), len(rows))] for rows in strata])
 
 
 def interval(values: Floats, point: float, level: float) -> dict[str, float]:
@@ -138,7 +172,7 @@ def interval(values: Floats, point: float, level: float) -> dict[str, float]:
 def evaluate(outcome: Outcome, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
     """Return every metric as value, low, high."""
     everything = np.arange(len(outcome.labels))
-    samples = list(resamples(len(everything), draws, seed))
+    samples = list(resamples(outcome.labels, draws, seed))
     found = {}
     for name, metric in METRICS.items():
         drawn = np.array([metric(outcome, rows) for rows in samples])
@@ -151,7 +185,7 @@ def compare(better: Outcome, worse: Outcome, draws: int, seed: int, level: float
     if not np.array_equal(better.labels, worse.labels):
         raise ValueError("a paired comparison needs the same samples in the same order")
     everything = np.arange(len(better.labels))
-    samples = list(resamples(len(everything), draws, seed))
+    samples = list(resamples(better.labels, draws, seed))
     return {
         name: interval(
             np.array([metric(better, rows) - metric(worse, rows) for rows in samples]),
@@ -160,6 +194,29 @@ def compare(better: Outcome, worse: Outcome, draws: int, seed: int, level: float
         )
         for name, metric in METRICS.items()
     }
+
+
+def mcnemar(one: Outcome, other: Outcome) -> dict[str, float]:
+    """Count the samples that only one of two models answers rightly; p is McNemar's, exact, two-sided."""
+    right, rival = (o.predicted == o.labels for o in (one, other))
+    won, lost = int((right & ~rival).sum()), int((rival & ~right).sum())
+    p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return {"only_first": won, "only_second": lost, "p": p}
+
+
+def coverage(outcome: Outcome, steps: int = 20) -> list[dict[str, float]]:
+    """Return the accuracy of the most confident answers, by the fraction of samples that are answered."""
+    order = np.argsort(-outcome.probabilities.max(axis=1), kind="stable")
+    right = (outcome.predicted == outcome.labels)[order].cumsum()
+    counts = sorted({max(1, round(len(right) * step / steps)) for step in range(1, steps + 1)})
+    return [
+        {
+            "coverage": n / len(right),
+            "accuracy": float(right[n - 1] / n),
+            "confidence": float(outcome.probabilities[order[n - 1]].max()),
+        }
+        for n in counts
+    ]
 
 
 def fit_temperature(logits: Floats, labels: Ints) -> float:

@@ -7,14 +7,17 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torchvision.transforms.v2 import functional as F
 
-from steps.core.images import read_image
+from steps.core.images import Preprocessing, plain_view, read_image
 
 INK, ACCENT, PALE = "#1f2a37", "#0f766e", "#94a3b8"
 
@@ -34,12 +37,24 @@ def png_uri(data: bytes) -> str:
 
 def thumbnail(data: bytes, side: int = 120) -> str:
     """Return an image file as a small picture; tiny ones are enlarged."""
-    image = F.to_pil_image(read_image(data))
+    return thumbnail_of(F.to_pil_image(read_image(data)), side)
+
+
+def thumbnail_of(image: Image.Image, side: int) -> str:
+    """Return an image as a small picture."""
     scale = side / max(image.size)
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     buffer = io.BytesIO()
     small.save(buffer, format="png")
     return png_uri(buffer.getvalue())
+
+
+def overlay(data: bytes, look: Preprocessing, heat: Tensor, side: int = 120) -> str:
+    """Return the view of an image file with a map (view side, view side), 0 to 1, in red upon it."""
+    view = plain_view(read_image(data), look).float()
+    red = torch.tensor([220.0, 40.0, 40.0]).view(3, 1, 1)
+    mixed = view * (1 - 0.6 * heat) + red * 0.6 * heat
+    return thumbnail_of(F.to_pil_image(mixed.round().to(torch.uint8)), side)
 
 
 def confusion(counts: NDArray[np.float64], labels: list[str]) -> str:
@@ -73,6 +88,17 @@ def reliability(rows: Mapping[str, list[dict[str, float]]]) -> str:
         axis.plot(x, y, color=colour, linewidth=1)
         axis.scatter(x, y, s=sizes, color=colour, label=f"{name} the temperature", alpha=0.8)
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    axis.legend(frameon=False, fontsize=8)
+    return data_uri(figure)
+
+
+def coverage_curves(rows: Mapping[str, list[dict[str, float]]]) -> str:
+    """Draw the accuracy of the answers that are kept against the share of samples that get one."""
+    figure, axis = plt.subplots(figsize=(4.6, 3.4))
+    for (name, points), colour in zip(rows.items(), (PALE, ACCENT, INK), strict=False):
+        x, y = ([row[key] for row in points] for key in ("coverage", "accuracy"))
+        axis.plot(x, y, color=colour, label=name.replace("_", " "))
+    axis.set(xlim=(0, 1.02), xlabel="answered, the most confident first", ylabel="accuracy of these")
     axis.legend(frameon=False, fontsize=8)
     return data_uri(figure)
 

@@ -1,10 +1,14 @@
 """From image bytes to logits, the way production does it: decode, plain view, the whole network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from steps.core.extraction import batched
 from steps.core.files import Folder, prefetched
@@ -12,6 +16,15 @@ from steps.core.images import Preprocessing, normalise, plain_view, read_image
 from steps.core.network import Network
 
 MICRO_BATCH = 16
+GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).view(1, 1, 3, 3)
+
+
+class Looker(NamedTuple):
+    """A network, and how it looks at a picture."""
+
+    network: Network
+    look: Preprocessing
 
 
 @torch.inference_mode()
@@ -35,3 +48,36 @@ def predict_paths(
 ) -> NDArray[np.float64]:
     """Return logits (n, classes) of files."""
     return predict_bytes(network, look, (folder.read(path) for path in paths))
+
+
+@torch.inference_mode()
+def predict_together(
+    lookers: Mapping[str, Looker], folder: Folder, paths: Iterable[str]
+) -> tuple[dict[str, NDArray[np.float64]], pd.DataFrame]:
+    """Decode every file once for all models; return logits (n, classes) by model, and facts (n, columns).
+
+    The facts: `brightness`, the mean luminance, 0 to 1; `sharpness`, the variance of the luminance's
+    Laplacian; `size`, the picture's pixels. The first two are of the view that the first model sees.
+    """
+    looks = list(dict.fromkeys(looker.look for looker in lookers.values()))
+
+    def seen(path: str) -> tuple[list[Tensor], dict[str, float]]:
+        image = read_image(folder.read(path))
+        views = [plain_view(image, look) for look in looks]
+        return views, {**describe_view(views[0]), "size": float(image.shape[1] * image.shape[2])}
+
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in lookers}
+    facts = []
+    for batch in batched(prefetched(seen, paths, 32), MICRO_BATCH):
+        facts += [found for _, found in batch]
+        for name, (network, look) in lookers.items():
+            views = torch.stack([views[looks.index(look)] for views, _ in batch])
+            parts[name].append(network.eval()(normalise(views, look)).numpy().astype(np.float64))
+    return {name: np.concatenate(found) for name, found in parts.items()}, pd.DataFrame(facts)
+
+
+def describe_view(view: Tensor) -> dict[str, float]:
+    """Return brightness and sharpness of a view (3, side, side)."""
+    grey = (view / 255 * GREY).sum(dim=0)
+    edges = F.conv2d(grey[None, None], LAPLACIAN)
+    return {"brightness": round(grey.mean().item(), 6), "sharpness": round(edges.var().item(), 6)}

@@ -46,6 +46,10 @@ class Artifact(ABC):
     def read(cls, folder: Path) -> Self:
         """Build the artifact from a folder whose files have been verified."""
 
+    def remarks(self) -> Mapping[str, bytes]:
+        """Return files that are kept beside the content and are no part of it: clock times, say."""
+        return {}
+
     def headline(self) -> Headline:
         """Return the few numbers a person wants to see in a table."""
         return {}
@@ -74,6 +78,8 @@ class Artifact(ABC):
         try:
             for name, blob in self.files().items():
                 place(blob, staged / name)
+            for name, content in self.remarks().items():
+                write_file(staged / name, content)
             write_file(staged / INDEX, self.index)
             staged.chmod(0o755)
             replace_folder(staged, folder)

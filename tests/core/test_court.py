@@ -88,7 +88,8 @@ def test_a_better_challenger_beats_the_champion_and_not_the_other_way_round(
     assert row["passed"]
     assert all(other["passed"] for other in others)
     assert row["found"]["value"] == pytest.approx(1 / 3)
-    assert 0 < row["found"]["low"] < 1 / 3 < row["found"]["high"]
+    # red is a third of the samples, and resampled within its class: there is nothing left to chance
+    assert row["found"]["low"] == pytest.approx(row["found"]["high"]) == pytest.approx(1 / 3)
     back, lost, _ = meet_champion(Seer(), HALF_BLIND, data, CFG, tmp_path)
     assert not back["passed"]
     assert back["found"]["value"] == pytest.approx(-1 / 3)
@@ -143,7 +144,7 @@ def challengers(labels: NDArray[np.int64], seed: int) -> dict[str, Logits]:
         "worse": answered(labels, [0.7] * CLASSES, seed + 2),
         "trained on shuffled labels": answered(labels, [1 / CLASSES] * CLASSES, seed + 3),
         "better, but one class is ruined": answered(labels, [0.99] * 4 + [0.4], seed + 4),
-        "better, but far too sure": answered(labels, [0.9] * CLASSES, seed + 5) * 8,
+        "better, but far too sure": answered(labels, [0.88] * CLASSES, seed + 5) * 8,
     }
 
 

@@ -55,7 +55,7 @@ def grow(
     teacher = build("test_efficientnet")
     told = [] if told is None else told
     cfg = CFG.model_copy(update=changes)
-    return grow_students(cache, teacher, cfg, 0, folder, told.append), teacher
+    return grow_students(cache, teacher, cfg, 0, folder, folder / "way.safetensors", told.append), teacher
 
 
 def test_a_student_is_the_first_stages_of_its_teacher_under_a_head_of_zeros(

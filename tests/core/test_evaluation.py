@@ -84,6 +84,16 @@ def test_judging_twice_gives_the_same(pictures: Pictures, verdict: Verdict) -> N
     pd.testing.assert_frame_equal(again.predictions, verdict.predictions)
 
 
+def test_the_corruptions_are_tried_on_the_same_part_of_the_test_set(pictures: Pictures) -> None:
+    rows = rows_of(pictures)
+    one, other = (
+        judge(MODELS, table, LABELS, pictures.folder(), 10, 0, robust=4).metrics["robustness"]
+        for table in (rows, rows.iloc[::-1])
+    )
+    assert len(one) == 15
+    assert one == other
+
+
 def test_the_reliability_diagram_shows_both_sides_of_the_temperature(verdict: Verdict) -> None:
     rows = reliability_rows(verdict.outcomes["student"])
     before, after = (sum(r["count"] * r["confidence"] for r in rows[k]) / 6 for k in ("before", "after"))

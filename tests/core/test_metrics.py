@@ -4,21 +4,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from steps.core.metrics import (
     METRICS,
     Outcome,
     accuracy,
+    auroc_per_class,
     balanced_accuracy,
     calibration_error,
     compare,
+    coverage,
     ece,
     ece_uncalibrated,
     evaluate,
     fit_temperature,
     interval,
+    macro_auroc,
     macro_f1,
+    mcnemar,
     negative_log_likelihood,
     per_class,
     reliability,
@@ -170,7 +175,7 @@ def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says() -> 
     for trial in range(200):
         labels = np.zeros(n, dtype=np.int64)
         outcome = Outcome(split_logits(labels, 2, generator.random(n) < truth, 1.0), labels, 1.0)
-        values = np.array([accuracy(outcome, rows) for rows in resamples(n, 250, trial)])
+        values = np.array([accuracy(outcome, rows) for rows in resamples(labels, 250, trial)])
         found = interval(values, accuracy(outcome, everything(outcome)), 0.95)
         covered += found["low"] <= truth <= found["high"]
     assert 0.93 <= covered / 200 < 1
@@ -234,11 +239,56 @@ def test_a_paired_comparison_needs_the_same_samples() -> None:
         compare(Outcome(logits, labels, 1.0), Outcome(logits[:9], labels[:9], 1.0), 10, 0)
 
 
-def test_resamples_are_rows_with_repetition_and_the_same_for_the_same_seed() -> None:
-    found = list(resamples(50, 30, 1))
+def test_resamples_are_rows_with_repetition_each_class_as_often_as_it_is() -> None:
+    labels = np.repeat([0, 3, 1], [20, 25, 5])
+    found = list(resamples(labels, 30, 1))
     assert all(len(rows) == 50 and rows.min() >= 0 and rows.max() < 50 for rows in found)
+    assert all(np.bincount(labels[rows]).tolist() == [20, 5, 0, 25] for rows in found)
     assert any(len(set(rows.tolist())) < 50 for rows in found)
-    assert all(np.array_equal(a, b) for a, b in zip(found, resamples(50, 30, 1), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(found, resamples(labels, 30, 1), strict=True))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5), st.booleans())
+def test_the_auroc_is_scikit_learn_s_also_with_ties(seed: int, classes: int, ties: bool) -> None:
+    logits, labels = drawn(seed, 60, classes)
+    outcome = Outcome(logits.round() if ties else logits, labels, 1.0)
+    rows = np.random.default_rng(seed).integers(0, 60, 60)
+    for number, area in enumerate(auroc_per_class(outcome, rows)):
+        own = labels[rows] == number
+        if own.all() or not own.any():
+            assert np.isnan(area)
+        else:
+            wanted = sk.roc_auc_score(own, outcome.probabilities[rows, number])
+            assert area == pytest.approx(wanted)
+            assert 0 <= macro_auroc(outcome, rows) <= 1
+
+
+def test_without_two_classes_there_is_no_ranking() -> None:
+    outcome = Outcome(np.zeros((3, 2)), np.zeros(3, dtype=np.int64), 1.0)
+    assert macro_auroc(outcome, everything(outcome)) == 0.5
+
+
+def test_mcnemar_is_the_sign_test_of_the_samples_that_only_one_has_right() -> None:
+    labels = np.zeros(40, dtype=np.int64)
+    one, other = (
+        Outcome(split_logits(labels, 2, right, 1.0), labels, 1.0)
+        for right in (np.arange(40) < 30, (np.arange(40) < 20) | (np.arange(40) >= 38))
+    )
+    assert mcnemar(one, other) == {"only_first": 10, "only_second": 2, "p": binomtest(10, 12).pvalue}
+    assert mcnemar(one, one) == {"only_first": 0, "only_second": 0, "p": 1.0}
+
+
+def test_the_coverage_curve_keeps_the_most_confident() -> None:
+    confidence = np.linspace(0.99, 0.51, 100)
+    outcome = binary(confidence, np.arange(100) < 80)
+    rows = coverage(outcome)
+    assert [row["coverage"] for row in rows] == pytest.approx([n / 20 for n in range(1, 21)])
+    assert rows[15]["accuracy"] == 1.0
+    assert rows[-1]["accuracy"] == 0.8
+    assert rows[-1]["confidence"] == pytest.approx(0.51)
+    assert coverage(binary(confidence[:1], np.array([True]))) == [
+        {"coverage": 1.0, "accuracy": 1.0, "confidence": pytest.approx(0.99)}
+    ]
 
 
 def test_extreme_logits_give_finite_figures() -> None:

@@ -1,0 +1,86 @@
+"""The champion behind MLflow's protocol: answers, refusals, and the page."""
+
+import base64
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from steps.core.predict import predict_bytes
+
+from ..core.toys import LABELS, LOOK, build, encode, picture
+from .test_registry import inside_a_run, use
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from fastapi.testclient import TestClient
+
+    with pytest.MonkeyPatch.context() as patch:
+        use(tmp_path_factory.mktemp("serving"), patch)
+        inside_a_run("first", 1.3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's
+            from infra.serve import make_app
+
+            app = make_app("m")
+        yield TestClient(app)
+
+
+def ask(client: Any, *images: bytes | str) -> Any:
+    texts = [x if isinstance(x, str) else base64.b64encode(x).decode() for x in images]
+    return client.post("/invocations", json={"dataframe_records": [{"image": text} for text in texts]})
+
+
+GOOD = [encode(picture(n, 40 + n, 44, n), kind) for n, kind in enumerate(("PNG", "JPEG", "BMP"))]
+
+
+def test_a_batch_is_answered_with_labels_and_calibrated_probabilities(client: Any) -> None:
+    answer = ask(client, *GOOD)
+    assert answer.status_code == 200
+    wanted = softmax(predict_bytes(build("test_resnet"), LOOK, GOOD) / 1.3, axis=1)
+    for row, probabilities in zip(answer.json()["predictions"], wanted, strict=True):
+        assert row["label"] == LABELS[int(probabilities.argmax())]
+        np.testing.assert_allclose([row["probabilities"][name] for name in LABELS], probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("no base64!", "image 1: not base64"),
+        (b"", "image 1: not a readable image"),
+        (b"hello", "image 1: not a readable image"),
+        (GOOD[0][:-30], "image 1: cannot be decoded"),
+    ],
+)
+def test_a_bad_image_is_refused_by_number_and_the_server_lives_on(
+    client: Any, bad: bytes | str, says: str
+) -> None:
+    answer = ask(client, GOOD[0], bad)
+    assert answer.status_code == 400
+    assert says in answer.json()["message"]
+    assert ask(client, GOOD[0]).status_code == 200
+
+
+def test_a_request_without_images_is_the_caller_s_mistake(client: Any) -> None:
+    assert client.post("/invocations", json={"dataframe_records": [{"pixels": "x"}]}).status_code == 400
+    assert (
+        client.post("/invocations", content=b"{", headers={"content-type": "application/json"}).status_code
+        == 400
+    )
+
+
+def test_the_page_needs_nothing_from_elsewhere(client: Any) -> None:
+    page = client.get("/").text
+    assert "<h1>m</h1>" in page
+    assert "http" not in page
+
+
+def test_it_listens_on_this_machine_only() -> None:
+    source = Path(__file__).parents[2].joinpath("infra/serve.py").read_text()
+    assert 'HOST = "127.0.0.1"' in source
+    assert "0.0.0.0" not in source
