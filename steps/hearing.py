@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from steps import tracking
 from steps.artifacts import Classifier, Dataset, Decision, Report
-from steps.core.card import render_card
-from steps.core.court import MEASURED, deployment_gates, hold_gates, meet_champion
-from steps.core.deploy import FP32, INT8, Exported, deploy, golden
 from steps.core.files import Folder
 from steps.registry import CHAMPION, Registry, Ruling
+
+if TYPE_CHECKING:
+    from steps.core.deploy import Exported
 
 FASTER = 2.0  # times, from which a student is worth having
 
@@ -26,6 +24,12 @@ def hold_hearing(
     scratch: Path,
 ) -> tuple[Ruling, str]:
     """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
+    import numpy as np
+
+    from steps.core.card import render_card
+    from steps.core.court import MEASURED, deployment_gates, hold_gates, meet_champion
+    from steps.core.deploy import deploy
+
     candidate = cfg["candidate"]
     judged = registry.aliases().get(CHAMPION)
     rows, folder = dataset.part("test"), Folder(dataset.root, scratch)
@@ -55,8 +59,10 @@ def hold_hearing(
     return Ruling(verdict, still, judged, table, measured, files), card
 
 
-def pays(exported: list[Exported], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:
+def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Say whether the student is worth having: faster by half, and no more than the margin worse."""
+    from steps.core.deploy import FP32
+
     p50 = {one.model: one.clock["latency_p50_ms"] for one in exported if one.variant == FP32}
     lost = report.metrics["student_loss"]["accuracy"]
     times = p50["finetuned"] / p50["student"]
@@ -64,8 +70,10 @@ def pays(exported: list[Exported], report: Report, cfg: Mapping[str, Any]) -> di
     return {"times_faster": times, "accuracy": lost, "pays": bool(times >= FASTER and kept)}
 
 
-def kept_files(exported: list[Exported], candidate: str, images: list[bytes]) -> dict[str, bytes]:
+def kept_files(exported: list["Exported"], candidate: str, images: list[bytes]) -> dict[str, bytes]:
     """Return the candidate's files and its golden answers, by name."""
+    from steps.core.deploy import FP32, INT8, golden
+
     mine = {one.variant: one for one in exported if one.model == candidate}
     names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
     files = {names[variant]: one.file for variant, one in mine.items()}
