@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: install demo run repro bench rollback serve test test-all lint format clean
+.PHONY: install demo run repro bench rollback serve test test-services test-all lint format clean
 
 install: .venv/.installed
 
@@ -41,8 +41,11 @@ format: install
 test: install lint
 	$(BIN)/pytest
 
+test-services: install
+	$(BIN)/pytest -m services
+
 test-all: install lint
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest -m 'not services'
 
 bench: install  ## what the README claims, measured; tables, and rows in artifacts/bench
 	$(BIN)/python -m tests.bench.speed photographs
