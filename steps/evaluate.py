@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset, Report
+from steps.artifacts import Classifier, Dataset
 from steps.config import From
 from steps.core.config import Config, Count
 from steps.run import main
 from steps.scratch import scratch
+from steps.verdicts import Report
 
 
 class Evaluate(Config):

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset, Decision, Report
+from steps.artifacts import Classifier, Dataset
 from steps.core.files import Folder
 from steps.registry import CHAMPION, Registry, Ruling
+from steps.verdicts import Decision, Report
 
 if TYPE_CHECKING:
     from steps.core.deploy import Exported

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset, Decision, Report
+from steps.artifacts import Classifier, Dataset
 from steps.config import From
 from steps.core.config import Config, Count, Fraction, Positive
 from steps.registry import Registry
 from steps.run import main
 from steps.scratch import scratch
+from steps.verdicts import Decision, Report
 
 
 class Promote(Config):

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps import tracking
-from steps.artifacts import Classifier, Decision, Report
+from steps.artifacts import Classifier
 from steps.core.errors import RegistryError
 from steps.core.storage import to_json, write_file
+from steps.verdicts import Decision, Report
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

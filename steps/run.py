@@ -11,6 +11,7 @@ from steps.config import DATA_FOLDER, PARAMS_FILE
 from steps.core.config import Config
 from steps.core.errors import HeadstartError, ParamsError
 from steps.core.storage import Artifact
+from steps.lineage import dvc_run
 from steps.phase import Phase, all_configs, describe_config, load_phase
 
 ARTIFACTS = Path("artifacts")
@@ -51,7 +52,7 @@ def main(function: Callable[..., Artifact]) -> None:
         refuse_overrides()
         cfg = all_configs()[phase.name]
         inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
-        output = execute(phase, inputs, cfg, tracking.dvc_run())
+        output = execute(phase, inputs, cfg, dvc_run())
         output.save(ARTIFACTS / phase.output)
     except HeadstartError as error:
         if os.environ.get("HEADSTART_DEBUG"):

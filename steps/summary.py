@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from steps.artifacts import Dataset, Decision, LearningRates, Report, Stats
+from steps.artifacts import Dataset, LearningRates, Stats
 from steps.core.storage import to_json, write_file
+from steps.verdicts import Decision, Report
 
 
 @dataclass(frozen=True)

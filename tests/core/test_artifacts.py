@@ -13,17 +13,16 @@ from torch import Tensor
 from steps.artifacts import (
     Classifier,
     Dataset,
-    Decision,
     Features,
     LearningRates,
     Manifest,
-    Report,
     Stats,
     table_bytes,
 )
 from steps.core.errors import ArtifactError
 from steps.core.ingest import describe_files
 from steps.core.storage import Artifact
+from steps.verdicts import Decision, Report
 
 from .toys import LABELS, LOOK, Pictures, build, draw_pictures, encode, picture
 

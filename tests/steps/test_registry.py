@@ -12,9 +12,10 @@ import pytest
 from mlflow import MlflowClient
 
 from steps import tracking
-from steps.artifacts import Classifier, Decision, Report
+from steps.artifacts import Classifier
 from steps.core.errors import RegistryError
 from steps.registry import Registry, Ruling
+from steps.verdicts import Decision, Report
 
 from ..core.toys import LABELS, LOOK, build
 

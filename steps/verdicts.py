@@ -1,0 +1,96 @@
+"""What the models were found to be worth: the report of the test set, and the promotion decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from steps.core.storage import Artifact, Blob, Headline, read_json, read_table, table_bytes, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Report(Artifact):
+    """What the test set says: metrics with intervals, the predictions behind them, the page."""
+
+    metrics: dict[str, Any]
+    predictions: "pd.DataFrame"
+    html: str = field(repr=False)
+
+    def files(self) -> Mapping[str, Blob]:
+        return {
+            "metrics.json": to_json(self.metrics),
+            **self.plots(),
+            "predictions.parquet": table_bytes(self.predictions),
+            "report.html": self.html.encode(),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        (metrics,) = read_json(folder, "metrics")
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        return cls(metrics, read_table(folder / "predictions.parquet"), html)
+
+    def plots(self) -> Mapping[str, Blob]:
+        """Return what DVC draws, as tables."""
+        known = [name for name in ("label", "finetuned") if name in self.predictions]
+        tables = {
+            "coverage": [
+                {"model": model, **row}
+                for model, rows in self.metrics.get("coverage", {}).items()
+                for row in rows
+            ],
+            "reliability": self.metrics.get("reliability", {}).get("after", []),
+            "answers": self.predictions[known].to_dict("records"),
+        }
+        return {f"{name}.json": to_json(rows) for name, rows in tables.items()}
+
+    def headline(self) -> Headline:
+        accuracies = {
+            f"{model}_accuracy": metrics["accuracy"]["value"]
+            for model, metrics in self.metrics["models"].items()
+        }
+        gain = self.metrics["gain"]["accuracy"]
+        return {**accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
+
+
+@dataclass(frozen=True)
+class Decision(Artifact):
+    """The promotion verdict, with the evidence of every gate.
+
+    What a clock or the tracker's memory has told (`measured`: latencies, looks at the test set) is kept
+    beside it: it is never the same twice, and no part of the digest.
+    """
+
+    verdict: str
+    gates: list[dict[str, Any]]
+    registered: dict[str, Any]
+    deployment: list[dict[str, Any]] = field(default_factory=list)
+    """Each exported file: model, variant, size, agreement with torch, accuracy on the test set."""
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    promoted: ClassVar[str] = "promoted"
+
+    def files(self) -> Mapping[str, Blob]:
+        names = ("verdict", "gates", "registered", "deployment")
+        return {"decision.json": to_json({name: getattr(self, name) for name in names})}
+
+    def remarks(self) -> Mapping[str, bytes]:
+        return {"measured.json": to_json(self.measured)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        facts, measured = read_json(folder, "decision", "measured")
+        return cls(**facts, measured=measured)
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """Return the gates with every figure, the measured ones too."""
+        return [
+            {**gate, "found": gate["found"] or self.measured["gates"][gate["gate"]]} for gate in self.gates
+        ]
+
+    def headline(self) -> Headline:
+        passed = sum(gate["passed"] for gate in self.gates)
+        return {"verdict": self.verdict, "gates": f"{passed}/{len(self.gates)}"}
