@@ -39,15 +39,15 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
 
     suites = declare(Path(cfg.suite), cfg, cfg.splits.model_dump())
     folder = Folder(manifest.root, scratch())
-    seen = survey(folder, manifest.table)
+    seen = survey(folder, manifest.table, cfg.audit_samples)
     table = manifest.table.assign(error=seen.facts["error"].to_numpy(dtype=object))
     findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked), *check(table, suites)]
     stop(findings, "")
     whole = table["error"].isna().to_numpy()
-    clean = table[whole].reset_index(drop=True)
+    clean, seen = table[whole].reset_index(drop=True), seen.only(whole.nonzero()[0])
     look = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
-    z = embed(folder, clean.head(cfg.audit_samples), cfg.backbone, look, scratch())
-    found = audit(clean, seen.only(whole.nonzero()[0]), z, cfg, cfg.seed)
+    z = embed(folder, clean.head(len(seen.prints)), cfg.backbone, look, scratch())
+    found = audit(clean, seen, z, cfg, cfg.seed)
     kept = found.repaired if cfg.repair else clean
     judged = settled(found.findings) if cfg.repair else found.findings
     after = [row for row in check(kept, suites) if row["verdict"] == "fail"] if len(kept) < len(clean) else []

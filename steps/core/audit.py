@@ -35,19 +35,18 @@ def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float32], limits: Lim
     Args:
         table: The manifest's rows (samples).
         seen: What the files look like (samples).
-        z: Embeddings (samples, features).
+        z: Embeddings of the first rows, which are compared with one another (audited, features).
         limits: See params.yaml.
         seed: Of folds and shuffles.
     """
-    part = table.head(limits.audit_samples).reset_index(drop=True)
-    near, z = seen.only(np.arange(len(part))), z[: len(part)]
-    copies, leaving = find_leaks(part, near, z, limits)
-    suspects = label_suspects(part, z, seed)
+    part = table.head(len(z)).reset_index(drop=True)
+    copies, leaving = find_leaks(part, seen.prints, z, limits)
+    suspects = label_suspects(part, z, seed, limits.probe_samples)
     findings = [
         *names(table),
         *pictures(table, seen, limits),
         *copies,
-        *shortcuts(part, near, limits, seed),
+        *shortcuts(part, seen, limits, seed),
         doubtful(suspects, part, limits),
         imbalance(table, limits),
         *drifts(part, z, limits, seed),
@@ -57,7 +56,7 @@ def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float32], limits: Lim
 
 
 def find_leaks(
-    part: pd.DataFrame, near: Survey, z: NDArray[np.float32], limits: Limits
+    part: pd.DataFrame, prints: NDArray[np.uint8], z: NDArray[np.float32], limits: Limits
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """Return the findings about copies, and the paths without which there are none that do harm."""
     first: list[dict[str, Any]] = []
@@ -65,7 +64,7 @@ def find_leaks(
     while True:  # once more without them: other neighbours come into view
         stays = np.flatnonzero(~part["path"].isin(leaving))
         rows = part.iloc[stays].reset_index(drop=True)
-        pairs = find_copies(rows, near.prints[stays], z[stays], limits.near_copy, limits.clearance)
+        pairs = find_copies(rows, stays, prints, z, limits.near_copy, limits.clearance)
         found = judge_copies(rows, pairs, limits.max_leaked)
         first = first or found
         more = {row["path"] for finding in found for row in finding["repair"]}
@@ -142,7 +141,7 @@ def pictures(table: pd.DataFrame, seen: Survey, limits: Limits) -> list[dict[str
 
 def shortcuts(table: pd.DataFrame, seen: Survey, limits: Limits, seed: int) -> list[dict[str, Any]]:
     """Run the canaries on the training samples."""
-    rows = np.flatnonzero(table["split"] == "train")
+    rows = np.flatnonzero(table["split"] == "train")[: limits.probe_samples]
     y = table["label"].iloc[rows].factorize(sort=True)[0].astype(np.int64)
     features = {
         "file": file_features(table.iloc[rows], seen.only(rows)),
@@ -198,7 +197,7 @@ def drifts(table: pd.DataFrame, z: NDArray[np.float32], limits: Limits, seed: in
         held = (table["split"] == split).to_numpy()
         if min(train.sum(), held.sum()) < 2 * FOLDS:
             continue
-        found = drift(z, train, held, seed)
+        found = drift(z, train, held, seed, limits.probe_samples)
         says = f"AUC {found['auc']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
         row = report(
             f"{split} looks like train", "warn",
@@ -218,9 +217,9 @@ def worth_of(table: pd.DataFrame, z: NDArray[np.float32], leaving: set[str]) -> 
     if stays.all() or not held.any() or table["label"][train & stays].nunique() < 2:
         return None
     y = table["label"].factorize(sort=True)[0].astype(np.int64)
-    wide = z.astype(np.float64)
+    asked = z[held].astype(np.float64)
     leaky, clean = (
-        float((linear_probe(wide[rows], y[rows], wide[held]) == y[held]).mean())
+        float((linear_probe(z[rows].astype(np.float64), y[rows], asked) == y[held]).mean())
         for rows in (train, train & stays)
     )
     return {"leaky": leaky, "repaired": clean, "difference": leaky - clean, "samples": int(held.sum())}

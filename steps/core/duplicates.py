@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 1024  # rows of the similarity matrix that are in memory at once
+BLOCK = 256  # rows of the similarity matrix that are in memory at once
 PAIRS = 128  # pairs that are aligned at once
 NEIGHBOURS = 8  # candidates of one image by each measure
 COARSE = 16  # side of the fingerprints that candidates are found, and first aligned, by
@@ -30,21 +30,29 @@ STEPS = (0.0125, 0.006, 0.003)  # of the fine alignment, of the picture's side
 
 
 def near_copies(
-    prints: NDArray[np.uint8], z: NDArray[np.float32], threshold: float, clearance: float
+    prints: NDArray[np.uint8],
+    z: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    threshold: float,
+    clearance: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return pairs of rows (pairs, 2), first below second, and the correlation of each after alignment.
+
+    Fingerprints and embeddings are read where they lie: a copy of them would be most of the memory.
 
     Args:
         prints: Grey fingerprints (samples, side, side).
         z: Embeddings (samples, features).
+        rows: Which samples are compared, ascending.
         threshold: The least correlation of a near copy.
         clearance: How far from 1 it may be, as a share of what is usual between neighbours.
     """
-    if len(prints) < 2:
+    if len(rows) < 2:
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    grey = torch.from_numpy(prints.astype(np.float32) / 255)
-    coarse = F.adaptive_avg_pool2d(grey[:, None], COARSE)[:, 0]
-    pairs, usual = candidates(coarse, torch.from_numpy(np.ascontiguousarray(z)))
+    fine = torch.from_numpy(prints)
+    blocks = [F.adaptive_avg_pool2d(grey(part)[:, None], COARSE)[:, 0] for part in torch.split(fine, BLOCK)]
+    coarse = torch.cat(blocks)
+    pairs, usual = candidates(coarse, torch.from_numpy(z), torch.from_numpy(rows))
     least = max(threshold, 1 - clearance * (1 - usual))
     for effort, slack in SLACK.items():
         found = [align(coarse[part[:, 0]], coarse[part[:, 1]], effort) for part in in_parts(pairs)]
@@ -52,9 +60,14 @@ def near_copies(
         promising = alignments[:, 0] >= 1 - slack * (1 - least)
         pairs, alignments = pairs[promising], alignments[promising]
     parts = zip(in_parts(pairs), in_parts(alignments), strict=True)
-    likeness = torch.cat([torch.zeros(0), *(refine(grey, part, start) for part, start in parts)])
+    likeness = torch.cat([torch.zeros(0), *(refine(fine, part, start) for part, start in parts)])
     kept = likeness >= least
     return pairs[kept].numpy(), likeness[kept].double().numpy()
+
+
+def grey(prints: Tensor) -> Tensor:
+    """Return uint8 fingerprints as float32, 0 to 1."""
+    return prints.float() / 255
 
 
 def in_parts(rows: Tensor) -> Sequence[Tensor]:
@@ -62,14 +75,13 @@ def in_parts(rows: Tensor) -> Sequence[Tensor]:
     return torch.split(rows, PAIRS) if len(rows) else ()
 
 
-def candidates(coarse: Tensor, z: Tensor) -> tuple[Tensor, float]:
-    """Return pairs (pairs, 2) that are worth a closer look, and the usual likeness of neighbours."""
+def candidates(coarse: Tensor, z: Tensor, rows: Tensor) -> tuple[Tensor, float]:
+    """Return pairs (pairs, 2) of rows that are worth a closer look, and the usual likeness of neighbours."""
     flat = standardised(coarse)
-    plain, usual = nearest(flat, flat)
-    found = [plain, *(nearest(standardised(view), flat)[0] for view in mirrored(coarse)[1:])]
+    plain, usual = nearest(flat, flat, rows)
+    found = [plain, *(nearest(standardised(view), flat, rows)[0] for view in mirrored(coarse)[1:])]
     if z.shape[1]:
-        unit = F.normalize(z.float(), dim=1)
-        found.append(nearest(unit, unit)[0])
+        found.append(nearest(z, z, rows, torch.linalg.vector_norm(z, dim=1).clamp(min=1e-12))[0])
     return torch.unique(torch.cat(found), dim=0), usual
 
 
@@ -84,18 +96,30 @@ def standardised(x: Tensor) -> Tensor:
     return F.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1, eps=1e-4)
 
 
-def nearest(queries: Tensor, keys: Tensor) -> tuple[Tensor, float]:
-    """Return the promising pairs among each row's nearest neighbours, and the last ones' median."""
+def nearest(
+    queries: Tensor, keys: Tensor, rows: Tensor, lengths: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """Return the promising pairs among each row's nearest neighbours, and the last ones' median.
+
+    Args:
+        queries: Vectors (samples, features); only `rows` of them are asked for, and are answers.
+        keys: Vectors (samples, features).
+        rows: Ascending.
+        lengths: Of the vectors (samples,); None where they have length 1.
+    """
     pairs, last = [], []
-    count = min(NEIGHBOURS, len(keys) - 1)
-    for first in range(0, len(queries), BLOCK):
-        scores = queries[first : first + BLOCK] @ keys.T
-        rows = torch.arange(len(scores))
-        scores[rows, rows + first] = -2.0  # not with itself
+    count = min(NEIGHBOURS, len(rows) - 1)
+    left_out = torch.ones(len(keys), dtype=torch.bool).index_fill_(0, rows, value=False)
+    for asked in torch.split(rows, BLOCK):
+        scores = queries[asked] @ keys.T
+        if lengths is not None:
+            scores /= lengths[asked, None] * lengths
+        scores[:, left_out] = -2.0
+        scores[torch.arange(len(asked)), asked] = -2.0  # not with itself
         best = scores.topk(count, dim=1)
         last.append(best.values[:, -1])
         row, rank = (best.values >= PROMISING).nonzero(as_tuple=True)
-        pairs.append(torch.stack([row + first, best.indices[row, rank]], dim=1).sort(dim=1).values)
+        pairs.append(torch.stack([asked[row], best.indices[row, rank]], dim=1).sort(dim=1).values)
     return torch.cat(pairs), float(torch.cat(last).median())
 
 
@@ -143,11 +167,11 @@ def align(a: Tensor, b: Tensor, effort: str) -> Tensor:
     return best
 
 
-def refine(grey: Tensor, pairs: Tensor, start: Tensor) -> Tensor:
+def refine(fine: Tensor, pairs: Tensor, start: Tensor) -> Tensor:
     """Return the correlation (n,) of the detail of fingerprints after a finer search around an alignment."""
     first_is_cropped = start[:, 1] == 0
-    cropped = grey[torch.where(first_is_cropped, pairs[:, 0], pairs[:, 1])]
-    whole = grey[torch.where(first_is_cropped, pairs[:, 1], pairs[:, 0])]
+    cropped = grey(fine[torch.where(first_is_cropped, pairs[:, 0], pairs[:, 1])])
+    whole = grey(fine[torch.where(first_is_cropped, pairs[:, 1], pairs[:, 0])])
     views = torch.stack(mirrored(whole))[start[:, 2].long(), torch.arange(len(pairs))]
     window, target = start[:, 3:].clone(), standardised(views)
 
@@ -166,8 +190,8 @@ def refine(grey: Tensor, pairs: Tensor, start: Tensor) -> Tensor:
     return (detail(crop(cropped, window)) * detail(views)).sum(dim=1)
 
 
-def detail(grey: Tensor) -> Tensor:
+def detail(picture: Tensor) -> Tensor:
     """Return what a blur takes away from fingerprints (n, side, side) at half their size, standardised."""
-    half = F.avg_pool2d(grey[:, None], 2)
+    half = F.avg_pool2d(picture[:, None], 2)
     blurred = F.avg_pool2d(half, BLUR, stride=1, padding=BLUR // 2, count_include_pad=False)
     return standardised(half - blurred)

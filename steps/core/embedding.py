@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
@@ -37,10 +36,12 @@ def embed(
     digest, kept = file_sha256(weights), scratch / "features"
     worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)
     samples = [Sample(p, s) for p, s in zip(table["path"], table["sha256"], strict=True)]
-    parts = []
+    z = np.zeros((len(samples), 0), np.float32)
     for first in range(0, len(samples), SHARD):
         shard = worker.shard(folder, samples[first : first + SHARD], 0)
         with safe_open(shard, framework="pt") as file:
-            parts.append(file.get_tensor("z")[:, 0].float())
-    z: NDArray[np.float32] = torch.cat(parts).numpy()
+            part = file.get_tensor("z")[:, 0].float().numpy()
+        if not first:
+            z = np.zeros((len(samples), part.shape[1]), np.float32)
+        z[first : first + SHARD] = part
     return z

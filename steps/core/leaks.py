@@ -28,17 +28,30 @@ class Copies:
 
 
 def find_copies(
-    table: pd.DataFrame, prints: NDArray[np.uint8], z: NDArray[np.float32], threshold: float, clearance: float
+    table: pd.DataFrame,
+    rows: NDArray[np.int64],
+    prints: NDArray[np.uint8],
+    z: NDArray[np.float32],
+    threshold: float,
+    clearance: float,
 ) -> list[Copies]:
-    """Return exact and near copies; a near copy of an exact copy is told once."""
+    """Return exact and near copies in a table; a near copy of an exact copy is told once.
+
+    Args:
+        table: The samples that are compared.
+        rows: Where each of them lies in `prints` and `z`, ascending.
+        prints: See `near_copies`.
+        z: See `near_copies`.
+        threshold: See `near_copies`.
+        clearance: See `near_copies`.
+    """
     exact = linked(table["sha256"])
-    first = np.flatnonzero(~table["sha256"].duplicated().to_numpy())
-    plain = prints[first].reshape(len(first), -1).std(axis=1) < 2  # of 255: nothing to compare
-    solid = first[~plain]
-    near, likeness = near_copies(prints[solid], z[solid], threshold, clearance)
+    first = rows[~table["sha256"].duplicated().to_numpy()]
+    solid = first[[prints[row].std() >= 2 for row in first]]  # of 255; less is nothing to compare
+    near, likeness = near_copies(prints, z, solid, threshold, clearance)
     return [
         Copies("exact copy", exact, np.ones(len(exact))),
-        Copies("near copy", solid[near] if len(near) else np.zeros((0, 2), np.int64), likeness),
+        Copies("near copy", np.searchsorted(rows, near), likeness),
     ]
 
 

@@ -45,7 +45,9 @@ class Limits(Config):
     max_suspects: Fraction
     """Share of the labels that may look wrong."""
     audit_samples: Count
-    """Samples, at most, that are compared with one another and probed."""
+    """Files, at most, that are compared with one another and probed."""
+    probe_samples: Count
+    """Samples, at most, that a probe or a canary is trained on."""
 
     @model_validator(mode="after")
     def ordered(self) -> "Limits":

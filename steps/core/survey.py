@@ -42,39 +42,38 @@ class Survey:
     facts: pd.DataFrame
     """error, oddities (words, joined by a comma), spread of luminance, quantisation, exif (tags)."""
     prints: NDArray[np.uint8]
-    """Grey fingerprints (samples, SIDE, SIDE)."""
+    """Grey fingerprints of the first rows (audited, SIDE, SIDE)."""
     borders: NDArray[np.float32]
-    """What each picture's border looks like (samples, 36); see `borders_of`."""
+    """What the border of these looks like (audited, 36); see `borders_of`."""
 
     def only(self, rows: NDArray[np.int64]) -> "Survey":
-        """Return some of the rows."""
+        """Return some of the rows, which are given in ascending order."""
         facts = self.facts.iloc[rows].reset_index(drop=True)
-        return Survey(facts, self.prints[rows], self.borders[rows])
+        audited = rows[: np.searchsorted(rows, len(self.prints))]
+        return Survey(facts, self.prints[audited], self.borders[audited])
 
 
-def survey(folder: Folder, table: pd.DataFrame) -> Survey:
-    """Look at every file of a manifest; 2.5 kB are kept of each."""
+def survey(folder: Folder, table: pd.DataFrame, audited: int) -> Survey:
+    """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
     seen = iter(
         tqdm(prefetched(lambda job: look_at(folder, *job), jobs, 64), "decoding", len(jobs), disable=None)
     )
-    facts: list[dict[str, Any]] = []
-    prints = np.zeros((len(jobs), SIDE, SIDE), np.uint8)
-    borders = np.zeros((len(jobs), 36), np.float32)
-    spreads = np.zeros(len(jobs))
+    audited = min(audited, len(jobs))
+    prints = np.zeros((audited, SIDE, SIDE), np.uint8)
+    borders = np.zeros((audited, 36), np.float32)
+    facts = [pd.DataFrame(columns=[*NOTHING, "spread"])] if not jobs else []
     for first in range(0, len(jobs), BLOCK):
-        rows = slice(first, min(first + BLOCK, len(jobs)))
         looks = list(islice(seen, BLOCK))
-        facts += [fact for fact, _ in looks]
         small = np.stack([picture for _, picture in looks])
         grey = small @ np.array([0.299, 0.587, 0.114])
-        prints[rows], borders[rows], spreads[rows] = (
-            grey.round(),
-            borders_of(small),
-            grey.std(axis=(1, 2)) / 255,
-        )
-    return Survey(pd.DataFrame(facts, columns=list(NOTHING)).assign(spread=spreads), prints, borders)
+        said = pd.DataFrame([fact for fact, _ in looks], columns=list(NOTHING))
+        facts.append(said.assign(spread=grey.std(axis=(1, 2)) / 255))
+        kept = max(0, min(len(looks), audited - first))
+        prints[first : first + kept] = grey[:kept].round()
+        borders[first : first + kept] = borders_of(small[:kept])
+    return Survey(pd.concat(facts, ignore_index=True), prints, borders)
 
 
 NOTHING: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "exif": 0.0}

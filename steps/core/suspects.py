@@ -11,30 +11,45 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import resample
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 FOLDS = 5
+BLOCK = 1024  # samples that are judged at once
 
 
-def out_of_fold(z: NDArray[np.float32], y: Ints, seed: int) -> Floats:
-    """Return class probabilities (samples, classes) by probes that never saw the sample."""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200, tol=1e-3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found: Floats = cross_val_predict(probe, z, y, cv=folds, method="predict_proba")
+def out_of_fold(z: NDArray[np.float32], rows: Ints, y: Ints, seed: int, most: int) -> Floats:
+    """Return class probabilities (rows, classes) by probes that never saw the sample.
+
+    Args:
+        z: Embeddings (samples, features).
+        rows: Which of them are asked for.
+        y: Their class numbers (rows,), 0 to classes - 1.
+        seed: Of the folds.
+        most: Samples that a probe is trained on; of more, a stratified part is drawn.
+    """
+    found = np.zeros((len(rows), int(y.max()) + 1))
+    for train, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(rows, y):
+        if len(train) > most:
+            train = resample(train, replace=False, n_samples=most, stratify=y[train], random_state=seed)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200, tol=1e-3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit(z[rows[train]], y[train])
+        for part in np.array_split(held, len(held) // BLOCK + 1):
+            found[np.ix_(part, probe.classes_)] = probe.predict_proba(z[rows[part]])
     return found
 
 
-def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int) -> pd.DataFrame:
+def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int, most: int) -> pd.DataFrame:
     """Return the samples whose label is doubted, the most doubtful first.
 
     Columns: path, label, suggested, self_confidence. Classes with fewer samples than folds are not
-    judged.
+    judged. `most` is as in `out_of_fold`.
     """
     from cleanlab.filter import find_label_issues
 
@@ -44,7 +59,7 @@ def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int) -> pd
     if len(labels) < 2:
         return pd.DataFrame(columns=["path", "label", "suggested", "self_confidence"])
     y = table["label"].iloc[rows].map(labels.index).to_numpy(dtype=np.int64)
-    probabilities = out_of_fold(z[rows], y, seed)
+    probabilities = out_of_fold(z, rows, y, seed, most)
     issues: Any = find_label_issues(y, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     part = table.iloc[rows[issues]]
     suggested = [labels[k] for k in probabilities[issues].argmax(axis=1)]
@@ -55,9 +70,11 @@ def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int) -> pd
 
 
 def drift(
-    z: NDArray[np.float32], first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int
+    z: NDArray[np.float32], first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int, most: int
 ) -> dict[str, float]:
     """Ask a classifier which of two groups a sample is from (Lopez-Paz and Oquab 2017, "C2ST").
+
+    `most` is as in `out_of_fold`.
 
     Returns:
         auc: 0.5 where they cannot be told apart.
@@ -67,7 +84,7 @@ def drift(
 
     rows = np.flatnonzero(first | second)
     y = second[rows].astype(np.int64)
-    scores = out_of_fold(z[rows], y, seed)[:, 1]
+    scores = out_of_fold(z, rows, y, seed, most)[:, 1]
     auc = float(roc_auc_score(y, scores))
     positive, negative = int(y.sum()), int(len(y) - y.sum())
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)

@@ -33,6 +33,9 @@ from steps.phase import all_configs
 from steps.scratch import scratch
 
 from . import torture
+from .memory import peak_megabytes
+from .rows import Row as Figure
+from .rows import measured, publish
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("artifacts/bench/court.json").absolute()
@@ -77,7 +80,7 @@ def ingest(folder: Path) -> Manifest:
 def look(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.DataFrame, Survey, np.ndarray]:  # type: ignore[type-arg]
     """Decode and embed what can be read."""
     folder = Folder(manifest.root, scratch())
-    seen = survey(folder, manifest.table)
+    seen = survey(folder, manifest.table, len(manifest.table))
     whole = seen.facts["error"].isna().to_numpy()
     table = manifest.table[whole].reset_index(drop=True)
     view = pretrained_preprocessing(backbone.name, backbone.image_size)
@@ -130,7 +133,7 @@ def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
     said = limits()
     accused = {
         frozenset((str(table["path"][a]), str(table["path"][b])))
-        for kind in find_copies(table, seen.prints, z, said.near_copy, said.clearance)
+        for kind in find_copies(table, np.arange(len(table)), seen.prints, z, said.near_copy, said.clearance)
         for a, b in kind.rows.tolist()
     }
     wrong = accused - set().union(*made.values())
@@ -149,7 +152,7 @@ def borders(work: Path, count: int, seeds: int) -> list[Row]:
     torture.plant_clean(folder, torture.pictures(count, first=2000))
     manifest = ingest(folder)
     opened = Folder(manifest.root, scratch())
-    seen = survey(opened, manifest.table)
+    seen = survey(opened, manifest.table, len(manifest.table))
     images = np.stack([look_at(opened, path, None)[1] for path in manifest.table["path"]])
     said = limits(permutations=99)
     facts = file_features(manifest.table, seen)
@@ -191,12 +194,12 @@ def labels(work: Path, share: float = 0.05) -> Row:
     names = sorted(table["label"].unique())
     wrong = table["label"].copy()
     wrong.iloc[rows] = [names[(names.index(table["label"][k]) + draw.integers(1, 10)) % 10] for k in rows]
-    found = label_suspects(table.assign(label=wrong), z, 0)
+    found = label_suspects(table.assign(label=wrong), z, 0, limits().probe_samples)
     return scored("label suspects", table["path"].iloc[rows], found["path"], len(table) - len(rows))
 
 
-def throughput(work: Path, count: int) -> dict[str, float]:
-    """Return images per second of the survey, and of threads that read and decode and nothing else."""
+def speed_row(work: Path, count: int) -> Figure:
+    """Compare images per second of the survey with threads that read and decode and nothing else."""
     folder = work / "many"
     for number, (name, image) in enumerate(torture.pictures(40, first=3000)):
         for repeat in range(count // 40):
@@ -213,15 +216,16 @@ def throughput(work: Path, count: int) -> dict[str, float]:
             image.load()
         figures["bare"].append(len(table) / (time.perf_counter() - begun))
         begun = time.perf_counter()
-        survey(opened, table)
+        survey(opened, table, len(table))
         figures["survey"].append(len(table) / (time.perf_counter() - begun))
-    medians = {name: float(np.median(values)) for name, values in figures.items()}
     ratios = [a / b for a, b in zip(figures["survey"], figures["bare"], strict=True)]
-    return {**medians, "ratio": float(np.median(ratios))}
+    note = f"bare parallel decode: {np.median(figures['bare']):.0f} images/s"
+    ratio = float(np.median(ratios))
+    return measured("survey_vs_bare", figures["survey"], ratio, 0.9, "images/s", note)
 
 
-def many_rows(count: int = 50_000) -> float:
-    """Return the seconds that the declarative checks take on a generated manifest."""
+def rows_row(count: int = 50_000) -> Figure:
+    """Measure the seconds that the declarative checks take on a generated manifest."""
     draw = np.random.default_rng(0)
     names = [f"class{k}" for k in range(20)]
     table = pd.DataFrame(
@@ -241,7 +245,15 @@ def many_rows(count: int = 50_000) -> float:
     )
     begun = time.perf_counter()
     check(table, declare(ROOT / "expectations.json", limits(), SPLITS.model_dump()))
-    return time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
+    return measured("seconds_50k_rows", [seconds], seconds, 10, "s", "declarative checks", least=False)
+
+
+def memory_row(work: Path) -> Figure:
+    """Compare the peak memory of the whole gate at 16,000 images and at 1,000."""
+    small, large = (peak_megabytes("validate_data", count, work) for count in (1000, 16000))
+    note = f"1,000 images: {small:.0f} MB"
+    return measured("memory_16k_vs_1k", [large], large / small, 1.2, "MB", note, least=False)
 
 
 def main() -> None:
@@ -250,16 +262,14 @@ def main() -> None:
         work = Path(temporary)
         os.environ["HEADSTART_SCRATCH"] = str(work / "scratch")
         rows = [*oddities(work, 120, LITE), *copies(work, 240, LITE), *borders(work, 120, 20), labels(work)]
-        speed = throughput(work, 400)
-        seconds = many_rows()
+        figures = [speed_row(work, 400), rows_row(), memory_row(work)]
     table = Table("detector", "planted", "found", "false alarms", "recall", "false alarm rate")
     for row in rows:
         table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in asdict(row).values()))
     Console(width=130).print(table)
-    print(f"50,000 rows: {seconds:.1f} s; survey {speed['survey']:.0f} images/s, bare {speed['bare']:.0f}")
-    print(f"survey / bare decode: {speed['ratio']:.2f}")
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    publish("the gate", figures, OUT.with_name("gate.json"))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from infra.demo import write_digits
 from steps.artifacts import Classifier, Dataset
@@ -35,6 +34,7 @@ from steps.phase import all_configs, load_phase
 from steps.scratch import scratch
 
 from ..clone import Clone, copy_project
+from .memory import peak_megabytes
 from .photographs import write_photographs
 from .recipe import Model, Recipe, loaders
 from .rows import Row, measured, publish
@@ -212,37 +212,6 @@ def bare_pass(bench: Bench) -> None:
             network.embed(prefix(network, 0, torch.stack(batch), look, cfg.micro_batch))
 
 
-def peak_megabytes(count: int, work: Path) -> float:
-    """Return the peak memory of caching `count` small generated images, in a process of its own."""
-    folder = work / f"small-{count}"
-    draw = np.random.default_rng(0)
-    for number in range(count):
-        path = folder / str(number % 2) / f"{number:05d}.bmp"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
-    clone = copy_project(work / f"memory-{count}")
-    clone.set_params(
-        backbone={"image_size": 32},
-        ingest_data={"path": str(folder)},
-        cache_features={"views": 1},
-        fine_tune={"unfreeze": UNFREEZE},
-    )
-    for phase in UP_TO_WARM_HEAD[:3]:
-        done = clone.run("python", "-m", f"steps.{phase}")
-        assert done.returncode == 0, done.stderr[-2000:]
-    done = clone.run("python", "-c", PEAK)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return float(done.stdout.split()[-1])
-
-
-PEAK = """
-import resource, runpy, sys
-sys.argv = ["cache_features"]
-runpy.run_module("steps.cache_features", run_name="__main__")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
-
-
 def accuracy_gain(bench: Bench, recipe: dict[str, bool], draws: int = 2000) -> dict[str, float]:
     """Return the paired difference of test accuracy, pipeline minus recipe, with a 95 % interval."""
     table = bench.predictions
@@ -297,7 +266,7 @@ def main(name: str) -> None:
             ),
         ]
         if name == "photographs":
-            small, large = peak_megabytes(1000, work), peak_megabytes(16000, work)
+            small, large = (peak_megabytes("cache_features", count, work) for count in (1000, 16000))
             note = f"1,000 images: {small:.0f} MB"
             rows.append(measured("memory_16k_vs_1k", [large], large / small, 1.2, "MB", note, least=False))
     suffix = "" if name == "photographs" else f"_{Path(name).name}"

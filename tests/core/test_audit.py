@@ -136,7 +136,7 @@ def test_changed_labels_are_suspected_and_the_right_ones_suggested() -> None:
     table, z = blobs(200, 4, 0.5)
     wrong = table["label"].copy()
     wrong[::20] = [f"c{(int(name[1]) + 1) % 4}" for name in wrong[::20]]
-    found = label_suspects(table.assign(label=wrong), z, SEED)
+    found = label_suspects(table.assign(label=wrong), z, SEED, 1000)
     assert len(set(found["path"]) & set(table["path"][::20])) >= 9
     assert len(found) <= 12
     right = dict(zip(table["path"], table["label"], strict=True))
@@ -147,7 +147,7 @@ def test_changed_labels_are_suspected_and_the_right_ones_suggested() -> None:
 
 def test_classes_of_a_few_samples_are_not_judged() -> None:
     table, z = blobs(8, 4, 0.7)
-    assert label_suspects(table, z, SEED).empty
+    assert label_suspects(table, z, SEED, 1000).empty
 
 
 def test_a_test_set_from_elsewhere_is_told_and_one_from_the_same_pool_is_not() -> None:

@@ -10,6 +10,7 @@ GOOD: dict[str, Any] = {
     "min_per_class": 1, "max_unreadable": 0.1, "split_tolerance": 0.1, "duplicates": "warn", "repair": False,
     "near_copy": 0.98, "clearance": 0.1, "max_leaked": 0.01, "min_spread": 0.01, "max_imbalance": 20.0,
     "canary_level": 0.01, "permutations": 19, "max_drift": 0.7, "max_suspects": 0.02, "audit_samples": 1000,
+    "probe_samples": 1000,
 }  # fmt: skip
 
 

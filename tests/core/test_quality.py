@@ -30,7 +30,7 @@ def described(pictures: Pictures) -> pd.DataFrame:
 
 def decoded(pictures: Pictures, table: pd.DataFrame) -> pd.DataFrame:
     """The table with what decoding found."""
-    facts = survey(pictures.folder(), table).facts
+    facts = survey(pictures.folder(), table, len(table)).facts
     return table.assign(error=facts["error"].to_numpy(dtype=object))
 
 
