@@ -29,7 +29,7 @@ class Audit:
     """Accuracy of a probe on the held-out files, trained with and without the twins that leak."""
 
 
-def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float32], limits: Limits, seed: int) -> Audit:
+def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float16], limits: Limits, seed: int) -> Audit:
     """Examine readable images (sorted by digest: the head of the table is a random part of it).
 
     Args:
@@ -56,7 +56,7 @@ def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float32], limits: Lim
 
 
 def find_leaks(
-    part: pd.DataFrame, prints: NDArray[np.uint8], z: NDArray[np.float32], limits: Limits
+    part: pd.DataFrame, prints: NDArray[np.uint8], z: NDArray[np.float16], limits: Limits
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """Return the findings about copies, and the paths without which there are none that do harm."""
     first: list[dict[str, Any]] = []
@@ -189,7 +189,7 @@ def imbalance(table: pd.DataFrame, limits: Limits) -> dict[str, Any]:
     return {**row, "observed": f"{ratio:.1f} times"}
 
 
-def drifts(table: pd.DataFrame, z: NDArray[np.float32], limits: Limits, seed: int) -> list[dict[str, Any]]:
+def drifts(table: pd.DataFrame, z: NDArray[np.float16], limits: Limits, seed: int) -> list[dict[str, Any]]:
     """Ask whether held-out samples can be told from training ones."""
     findings = []
     train = (table["split"] == "train").to_numpy()
@@ -209,7 +209,7 @@ def drifts(table: pd.DataFrame, z: NDArray[np.float32], limits: Limits, seed: in
     return findings
 
 
-def worth_of(table: pd.DataFrame, z: NDArray[np.float32], leaving: set[str]) -> dict[str, float] | None:
+def worth_of(table: pd.DataFrame, z: NDArray[np.float16], leaving: set[str]) -> dict[str, float] | None:
     """Return a probe's accuracy on the held-out files that stay, trained with and without the leaks."""
     train = (table["split"] == "train").to_numpy()
     stays = ~table["path"].isin(leaving).to_numpy()

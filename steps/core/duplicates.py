@@ -9,7 +9,7 @@ What correlation makes a copy depends on the pictures: two eights of a data set 
 than two photographs of one leaf. So a copy must also be far closer than neighbours usually are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 256  # rows of the similarity matrix that are in memory at once
+BLOCK, KEYS = 256, 2048  # rows of the similarity matrix that are in memory, and are widened, at once
 PAIRS = 128  # pairs that are aligned at once
 NEIGHBOURS = 8  # candidates of one image by each measure
 COARSE = 16  # side of the fingerprints that candidates are found, and first aligned, by
 PROMISING = 0.75  # correlation before alignment, or cosine of embeddings, that is worth aligning
 SLACK = {"few": 6.0, "all": 3.0}  # a coarse alignment may be so many times further from 1 than a fine one
 SCALES, SHIFTS = (0.975, 0.95, 0.925, 0.9), (-1.0, -0.5, 0.0, 0.5, 1.0)
+FLIPS: Sequence[tuple[int, ...]] = ((), (2,), (1,), (1, 2))  # of pictures (n, height, width)
 BLUR = 5  # pixels of half a fingerprint
 STEPS = (0.0125, 0.006, 0.003)  # of the fine alignment, of the picture's side
 
 
 def near_copies(
     prints: NDArray[np.uint8],
-    z: NDArray[np.float32],
+    z: NDArray[np.float16],
     rows: NDArray[np.int64],
     threshold: float,
     clearance: float,
@@ -78,16 +79,20 @@ def in_parts(rows: Tensor) -> Sequence[Tensor]:
 def candidates(coarse: Tensor, z: Tensor, rows: Tensor) -> tuple[Tensor, float]:
     """Return pairs (pairs, 2) of rows that are worth a closer look, and the usual likeness of neighbours."""
     flat = standardised(coarse)
-    plain, usual = nearest(flat, flat, rows)
-    found = [plain, *(nearest(standardised(view), flat, rows)[0] for view in mirrored(coarse)[1:])]
+
+    def turned(axes: tuple[int, ...]) -> tuple[Tensor, float]:
+        return nearest(lambda asked: standardised(coarse[asked].flip(axes)), flat, rows)
+
+    (plain, usual), *others = map(turned, FLIPS)
+    found = [plain, *(pairs for pairs, _ in others)]
     if z.shape[1]:
-        found.append(nearest(z, z, rows, torch.linalg.vector_norm(z, dim=1).clamp(min=1e-12))[0])
+        found.append(nearest(lambda asked: F.normalize(z[asked].float(), dim=1), z, rows)[0])
     return torch.unique(torch.cat(found), dim=0), usual
 
 
 def mirrored(x: Tensor) -> list[Tensor]:
     """Return images (n, height, width) as they are and flipped each way."""
-    return [x, x.flip(2), x.flip(1), x.flip((1, 2))]
+    return [x.flip(axes) for axes in FLIPS]
 
 
 def standardised(x: Tensor) -> Tensor:
@@ -96,24 +101,28 @@ def standardised(x: Tensor) -> Tensor:
     return F.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1, eps=1e-4)
 
 
-def nearest(
-    queries: Tensor, keys: Tensor, rows: Tensor, lengths: Tensor | None = None
-) -> tuple[Tensor, float]:
+def nearest(queries: Callable[[Tensor], Tensor], keys: Tensor, rows: Tensor) -> tuple[Tensor, float]:
     """Return the promising pairs among each row's nearest neighbours, and the last ones' median.
 
     Args:
-        queries: Vectors (samples, features); only `rows` of them are asked for, and are answers.
-        keys: Vectors (samples, features).
-        rows: Ascending.
-        lengths: Of the vectors (samples,); None where they have length 1.
+        queries: Gives the vectors of some rows, of length 1 (asked, features).
+        keys: Vectors (samples, features) of any length, whose rows are compared with the queries.
+        rows: Those that are asked about, and are answers; ascending.
     """
     pairs, last = [], []
     count = min(NEIGHBOURS, len(rows) - 1)
+    # Buffers that are used again: fresh ones of this size would leave the heap full of holes.
+    table, wide = torch.empty(BLOCK, len(keys)), torch.empty(KEYS, keys.shape[1])
+    lengths = torch.cat([torch.linalg.vector_norm(part.float(), dim=1) for part in torch.split(keys, KEYS)])
+    lengths.clamp_(min=1e-12)
     left_out = torch.ones(len(keys), dtype=torch.bool).index_fill_(0, rows, value=False)
     for asked in torch.split(rows, BLOCK):
-        scores = queries[asked] @ keys.T
-        if lengths is not None:
-            scores /= lengths[asked, None] * lengths
+        scores, asking = table[: len(asked)], queries(asked)
+        for first in range(0, len(keys), KEYS):
+            part = keys[first : first + KEYS]
+            known = wide[: len(part)].copy_(part)
+            torch.mm(asking, known.T, out=scores[:, first : first + KEYS])
+        scores /= lengths
         scores[:, left_out] = -2.0
         scores[torch.arange(len(asked)), asked] = -2.0  # not with itself
         best = scores.topk(count, dim=1)

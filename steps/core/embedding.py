@@ -24,8 +24,8 @@ STILL = Augmentation(
 
 def embed(
     folder: Folder, table: pd.DataFrame, backbone: BackboneConfig, look: Preprocessing, scratch: Path
-) -> NDArray[np.float32]:
-    """Return z (samples, features) of the deterministic view of every image.
+) -> NDArray[np.float16]:
+    """Return z (samples, features) of the deterministic view of every image, in the precision that is kept.
 
     The extractor is the one that fills the cache, and keeps its shards beside that: what has been
     embedded once is read the next time.
@@ -36,12 +36,12 @@ def embed(
     digest, kept = file_sha256(weights), scratch / "features"
     worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)
     samples = [Sample(p, s) for p, s in zip(table["path"], table["sha256"], strict=True)]
-    z = np.zeros((len(samples), 0), np.float32)
+    z = np.zeros((len(samples), 0), np.float16)
     for first in range(0, len(samples), SHARD):
         shard = worker.shard(folder, samples[first : first + SHARD], 0)
         with safe_open(shard, framework="pt") as file:
-            part = file.get_tensor("z")[:, 0].float().numpy()
+            part = file.get_tensor("z")[:, 0].numpy()
         if not first:
-            z = np.zeros((len(samples), part.shape[1]), np.float32)
+            z = np.zeros((len(samples), part.shape[1]), np.float16)
         z[first : first + SHARD] = part
     return z

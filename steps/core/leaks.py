@@ -31,7 +31,7 @@ def find_copies(
     table: pd.DataFrame,
     rows: NDArray[np.int64],
     prints: NDArray[np.uint8],
-    z: NDArray[np.float32],
+    z: NDArray[np.float16],
     threshold: float,
     clearance: float,
 ) -> list[Copies]:

@@ -22,7 +22,7 @@ FOLDS = 5
 BLOCK = 1024  # samples that are judged at once
 
 
-def out_of_fold(z: NDArray[np.float32], rows: Ints, y: Ints, seed: int, most: int) -> Floats:
+def out_of_fold(z: NDArray[np.float16], rows: Ints, y: Ints, seed: int, most: int) -> Floats:
     """Return class probabilities (rows, classes) by probes that never saw the sample.
 
     Args:
@@ -39,13 +39,13 @@ def out_of_fold(z: NDArray[np.float32], rows: Ints, y: Ints, seed: int, most: in
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200, tol=1e-3))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(z[rows[train]], y[train])
+            probe.fit(z[rows[train]].astype(np.float32), y[train])
         for part in np.array_split(held, len(held) // BLOCK + 1):
-            found[np.ix_(part, probe.classes_)] = probe.predict_proba(z[rows[part]])
+            found[np.ix_(part, probe.classes_)] = probe.predict_proba(z[rows[part]].astype(np.float32))
     return found
 
 
-def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int, most: int) -> pd.DataFrame:
+def label_suspects(table: pd.DataFrame, z: NDArray[np.float16], seed: int, most: int) -> pd.DataFrame:
     """Return the samples whose label is doubted, the most doubtful first.
 
     Columns: path, label, suggested, self_confidence. Classes with fewer samples than folds are not
@@ -70,7 +70,7 @@ def label_suspects(table: pd.DataFrame, z: NDArray[np.float32], seed: int, most:
 
 
 def drift(
-    z: NDArray[np.float32], first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int, most: int
+    z: NDArray[np.float16], first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int, most: int
 ) -> dict[str, float]:
     """Ask a classifier which of two groups a sample is from (Lopez-Paz and Oquab 2017, "C2ST").
 
