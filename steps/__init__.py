@@ -16,3 +16,6 @@ PHASES = (
     "promote",
 )
 """Every phase in an order in which it can run; the edges follow from the signatures."""
+
+SHARED = ("cache_features", "warm_up_head", "fine_tune", "distill")
+"""The phases that several processes can compute as one."""

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from steps import tracking
+from steps import SHARED, tracking
 from steps.config import DATA_FOLDER, PARAMS_FILE
 from steps.core.config import Config
-from steps.core.errors import HeadstartError, ParamsError
+from steps.core.errors import HeadstartError, ParamsError, ProcessError
+from steps.core.launch import forgotten, launched
 from steps.core.storage import Artifact
 from steps.lineage import dvc_run
 from steps.phase import Phase, all_configs, describe_config, load_phase
 
 ARTIFACTS = Path("artifacts")
+PROCESSES = "HEADSTART_PROCESSES"
 
 log = logging.getLogger("headstart")
 
@@ -42,19 +44,53 @@ def refuse_overrides() -> None:
         )
 
 
+def spread(name: str) -> None:
+    """Become $HEADSTART_PROCESSES processes, where a phase can be shared and was not launched as several."""
+    wanted = os.environ.get(PROCESSES, "1")
+    if launched()[1] == 1 and name in SHARED and wanted != "1":
+        # not accelerate's launcher: it starts a single process where there are no GPUs
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", wanted]
+        os.execv(sys.executable, [sys.executable, *launch, "-m", f"steps.{name}"])
+
+
+def refuse_processes(name: str) -> None:
+    """Raise ProcessError where several processes were launched for a phase that is not shared, or one."""
+    if forgotten():
+        raise ProcessError(
+            "accelerate launch was asked for several processes and, without GPUs, has started one: "
+            f"use torchrun --nproc-per-node=N -m steps.{name}"
+        )
+    if (size := launched()[1]) > 1 and name not in SHARED:
+        raise ProcessError(
+            f"{name} is computed by one process, found {size}: start it by itself. "
+            f"Several can share {', '.join(SHARED)}; the workers of a search are single processes with one "
+            "HEADSTART_STUDY_STORAGE"
+        )
+
+
 def main(function: Callable[..., Artifact]) -> None:
-    """Run a phase on the artifacts in this folder; what a DVC stage does."""
+    """Run a phase on the artifacts in this folder; what a DVC stage does.
+
+    Of several processes, all compute; the first one records the phase and writes the artifact.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     phase = load_phase(function.__name__)
+    rank, size = launched()
     try:
+        spread(phase.name)
         refuse_overrides()
+        refuse_processes(phase.name)
         cfg = all_configs()[phase.name]
         inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
+        if rank:
+            phase.function(**inputs, cfg=cfg)
+            return
         output = execute(phase, inputs, cfg, dvc_run())
         output.save(ARTIFACTS / phase.output)
     except HeadstartError as error:
         if os.environ.get("HEADSTART_DEBUG"):
             raise
-        raise SystemExit(f"\n{phase.name}: {type(error).__name__}\n{error}\n") from None
+        who = f"{phase.name}, process {rank}" if size > 1 else phase.name
+        raise SystemExit(f"\n{who}: {type(error).__name__}\n{error}\n") from None

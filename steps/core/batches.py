@@ -7,6 +7,7 @@ sources give the same batches, and any epoch can be repeated by itself.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from steps.core.extraction import Sample, Views, batched, prefix
 from steps.core.files import Folder, prefetched
 from steps.core.images import Preprocessing, normalise
 from steps.core.network import Network
+from steps.core.processes import own
 
 
 class Cache(Protocol):
@@ -46,6 +48,17 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
+    elsewhere: int = 0
+    """Samples of the same batch that other processes have."""
+
+    @property
+    def size(self) -> int:
+        """Samples of the whole batch."""
+        return len(self.y) + self.elsewhere
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move the tensors."""
+        return Batch(self.x.to(device), self.y.to(device), self.elsewhere)
 
 
 class Source(Protocol):
@@ -163,7 +176,8 @@ class Batches:
     def train(self, epoch: int) -> Iterator[Batch]:
         """Yield the epoch's batches: shuffled, each sample once, through a view drawn anew.
 
-        A last batch of one sample is left out: BatchNorm has no variance of one.
+        A last batch of one sample is left out: BatchNorm has no variance of one. With several
+        processes, each reads its own part of every batch.
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         rows = torch.tensor(self.rows("train"))
@@ -172,11 +186,13 @@ class Batches:
         views = torch.randint(low, high, (len(rows),), generator=generator)
         for part, seen in zip(*(torch.split(t, self.batch_size) for t in (rows, views)), strict=True):
             if len(part) > 1:
-                yield Batch(self.source.get(part.tolist(), seen.tolist()), self.labels[part])
+                mine = own(len(part))
+                x = self.source.get(part[mine].tolist(), seen[mine].tolist())
+                yield Batch(x, self.labels[part[mine]], len(part) - len(x))
 
-    def plain(self, split: str) -> Iterator[Batch]:
-        """Yield a split in order, through the deterministic view."""
-        for part in batched(self.rows(split), self.batch_size):
+    def plain(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        """Yield a split's batches in order, through the deterministic view; all, or some by number."""
+        for part in islice(batched(self.rows(split), self.batch_size), first, None, every):
             yield Batch(self.source.get(part, [0] * len(part)), self.labels[part])
 
 

@@ -8,12 +8,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from steps.core.config import CacheSettings
-from steps.core.errors import BackboneError, DiskError
+from steps.core.errors import BackboneError, DiskError, ProcessError
 from steps.core.extraction import Extractor, Sample, Views
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
 from steps.core.layouts import SPLITS
 from steps.core.network import Network
+from steps.core.processes import agree, count, placed, rank, wait
 from steps.core.storage import file_sha256
 from steps.core.weights import find_weights
 
@@ -28,7 +29,7 @@ def build_cache(
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
     """Return the index (a row per sample), the shard files by name, and what describes them."""
     weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch)
-    network = Network.build(cfg.backbone.name, len(labels), look.side, str(weights))
+    network = placed(Network.build(cfg.backbone.name, len(labels), look.side, str(weights)))
     stages = len(network.stages)
     extractor = Extractor(
         network,
@@ -43,6 +44,7 @@ def build_cache(
     folder = Folder(root, scratch)
     plan = plan_shards(table, cfg.shard_samples, cfg.views)
     refuse_full_disk(extractor, plan)
+    fill_together(extractor, folder, plan)
     progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
     for name, part, views in plan:
         shards[name] = extractor.shard(folder, samples_of(part), views)
@@ -74,6 +76,32 @@ def build_cache(
 def samples_of(part: pd.DataFrame) -> list[Sample]:
     """Return the samples of a shard's rows."""
     return [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
+
+
+def fill_together(extractor: Extractor, folder: Folder, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+    """Compute what is missing in all processes, each shard in one of them, and wait for the last.
+
+    Raises:
+        ProcessError: The processes would not make the same bytes, or do not see each other's files.
+    """
+    if count() == 1:
+        return
+    agree("device, threads or versions", extractor.key([], 0), "start them on machines of one kind")
+    missing = [
+        (samples, views)
+        for samples, views in ((samples_of(part), views) for _, part, views in plan)
+        if extractor.missing(samples, views)
+    ]
+    wait()  # nobody begins before everybody has looked
+    mine = missing[rank() :: count()]
+    for samples, views in tqdm(mine, desc=f"caching, process {rank()}", unit="shard", disable=None):
+        extractor.shard(folder, samples, views)
+    wait()
+    if unseen := sum(extractor.missing(samples, views) for samples, views in missing):
+        raise ProcessError(
+            f"{unseen} of {len(missing)} shards, computed by other processes, are not in {extractor.folder}: "
+            "HEADSTART_SCRATCH must be a folder that all of them see"
+        )
 
 
 def refuse_full_disk(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, int]]) -> None:

@@ -89,7 +89,8 @@ def put(snapshot: Snapshot, network: Network, optimizer: torch.optim.Optimizer) 
     for key, x in snapshot.moments.items():
         number, _, name = key.partition("/")
         like = parameters[int(number)]
-        laid = torch.empty_like(like).copy_(x) if x.shape == like.shape and x.ndim else x.clone()
+        same = x.shape == like.shape and x.ndim
+        laid = torch.empty_like(like).copy_(x) if same else x.to(like.device, copy=True)
         state.setdefault(int(number), {})[name] = laid
     for place, found in state.items():
         optimizer.state[parameters[place]] = found

@@ -16,6 +16,7 @@ from steps.core.finish import calibrate
 from steps.core.groups import parameter_groups
 from steps.core.loop import Epoch, Trained, train
 from steps.core.network import Network, pool
+from steps.core.processes import placed
 from steps.core.tasks import Distil
 
 log = logging.getLogger("headstart")
@@ -56,7 +57,7 @@ def grow_students(
             say + "%d would read the cache, many times faster", cfg.keep_stages, boundary, boundary + 1
         )
     batches = open_batches(cache, start, cfg.batch_size, seed, scratch)
-    teacher.freeze(len(teacher.stages))
+    placed(teacher).freeze(len(teacher.stages))
     student = shorten(teacher, cfg.keep_stages, batches)
     trained = learn(student, teacher, cfg.alpha, cfg, batches, on_epoch, file)
     hard = file.with_name(f"{file.stem}-control{file.suffix}")
@@ -96,7 +97,7 @@ def shorten(teacher: Network, keep: int, batches: Batches) -> Network:
         )
     stages = copy.deepcopy(teacher.stages[:keep])
     first = next(batches.plain("train"))
-    x = first.x[:1]
+    x = first.x[:1].to(teacher.device)
     with torch.inference_mode():
         for stage in stages[batches.source.start :]:
             x = stage(x)
@@ -104,7 +105,7 @@ def shorten(teacher: Network, keep: int, batches: Batches) -> Network:
     student = Network(stages, features, teacher.head.out_features, teacher.channels_last)
     nn.init.zeros_(student.head.weight)
     nn.init.zeros_(student.head.bias)
-    return student.to(memory_format=torch.channels_last)
+    return student.to(teacher.device).to(memory_format=torch.channels_last)
 
 
 def size(network: Network) -> int:

@@ -12,6 +12,7 @@ from steps.core.extraction import Extractor, Sample, Views
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
 from steps.core.network import Network
+from steps.core.processes import placed
 from steps.core.storage import file_sha256
 from steps.core.weights import find_weights
 
@@ -31,7 +32,7 @@ def embed(
     embedded once is read the next time.
     """
     weights = find_weights(backbone.name, backbone.weights, scratch)
-    network = Network.build(backbone.name, 2, look.side, str(weights))
+    network = placed(Network.build(backbone.name, 2, look.side, str(weights)))
     views = Views(look, STILL, 0, OVERSAMPLING)
     digest, kept = file_sha256(weights), scratch / "features"
     worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)

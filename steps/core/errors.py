@@ -10,6 +10,7 @@ HeadstartError
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
 │   └── FrozenDrift  a frozen parameter or buffer has changed
+├── ProcessError     of several processes on one phase, one is lost or works on something else
 └── RegistryError    the model registry is not in a state that promotion can work with
 
 A message says what was found, what was expected and what to do, and names the file or key.
@@ -54,6 +55,10 @@ class Diverged(TrainingError):
 
 class FrozenDrift(TrainingError):
     """Raised when something frozen has changed: the cache would no longer be true."""
+
+
+class ProcessError(HeadstartError):
+    """Raised where processes that compute one result cannot go on together."""
 
 
 class RegistryError(HeadstartError):

@@ -37,7 +37,7 @@ class Deployed(nn.Module):
 
     def __init__(self, network: Network, look: Preprocessing, temperature: float) -> None:
         super().__init__()
-        self.network, self.look, self.temperature = network.eval(), look, temperature
+        self.network, self.look, self.temperature = network.eval().cpu(), look, temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Do all that production does with an image after decoding it."""

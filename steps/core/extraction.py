@@ -33,6 +33,7 @@ from steps.core.images import (
     view_seed,
 )
 from steps.core.network import Network, pool
+from steps.core.processes import describe_device
 from steps.core.storage import file_sha256, write_file
 
 FORMAT = 2
@@ -107,6 +108,7 @@ class Extractor:
             "dtype": self.dtype,
             "micro_batch": self.micro_batch,
             "threads": torch.get_num_threads(),
+            "device": describe_device(),
             "versions": [torch.__version__, torchvision.__version__, timm.__version__, PIL.__version__],
             "code": [file_sha256(Path(__file__).with_name(f"{name}.py")) for name in CODE],
         }
@@ -176,7 +178,7 @@ class Extractor:
         Raises:
             BackboneError: A value is too large for it.
         """
-        kept = x.to(DTYPES[self.dtype], memory_format=torch.contiguous_format)
+        kept = x.to(DTYPES[self.dtype], memory_format=torch.contiguous_format).cpu()
         if not kept.isfinite().all():
             raise BackboneError(
                 f"the backbone's features reach {x.abs().max():.3g}, which {self.dtype} cannot hold: "
@@ -196,7 +198,7 @@ def prefix(network: Network, boundary: int, pixels: Tensor, look: Preprocessing,
     """
     short = micro_batch - len(pixels)
     filled = torch.cat([pixels, pixels[:1].expand(short, -1, -1, -1)]) if short else pixels
-    return network.run(normalise(filled, look), 0, boundary)
+    return network.run(normalise(filled.to(network.device), look), 0, boundary)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from steps.core.checkpoint import Checkpoint, Snapshot, put, take, trainable_sta
 from steps.core.config import Recipe
 from steps.core.errors import Diverged
 from steps.core.network import Network, assert_frozen, frozen_digest
+from steps.core.processes import agree, backward, count, interleaved, leads, placed, rank, team
 from steps.core.tasks import Task
 
 
@@ -77,11 +79,14 @@ def fit(
     Raises:
         Diverged: A loss is not finite; says which rate to lower.
     """
+    team()
     accelerator = Accelerator()
+    # "evaluation" leaves the wrapper for several processes away, see `backward`
+    model = accelerator.prepare_model(network, evaluation_mode=True)
     # fused: one kernel a tensor instead of a dozen; on a CPU a tenth of a small step
     optimizer = torch.optim.AdamW(groups, fused=True)
     schedule = make_schedule(optimizer, recipe, batches.steps())
-    model, optimizer = accelerator.prepare(network, optimizer)
+    optimizer = accelerator.prepare(optimizer)
     start = batches.source.start
     done = 0
     if begin is not None:
@@ -89,22 +94,23 @@ def fit(
         put(snapshot, network, optimizer)
         schedule.last_epoch = done * batches.steps()
     for epoch in range(done + 1, recipe.epochs + 1):
-        torch.manual_seed(batches.seed * 104_729 + epoch)  # of dropout: an epoch depends on its number alone
+        # of dropout: an epoch depends on its number alone, and no two processes drop the same
+        torch.manual_seed(batches.seed * 104_729 + epoch + 15_485_863 * rank())
         generator = torch.Generator().manual_seed(batches.seed * 7_919 + epoch)
         model.train()
         losses = []
         for step, batch in enumerate(batches.train(epoch)):
-            batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
-            loss = task(model, batch, start, generator)
-            if not math.isfinite(loss.item()):
-                raise Diverged(explain_divergence(epoch, step, optimizer.param_groups))
+            batch = batch.to(accelerator.device)
             optimizer.zero_grad()
-            accelerator.backward(loss)
+            mean = partial(task, model, batch, start, generator)
+            loss = backward(accelerator, model, len(batch.y), batch.size, mean)
+            if not math.isfinite(loss):
+                raise Diverged(explain_divergence(epoch, step, optimizer.param_groups))
             if recipe.clip_norm is not None:
                 accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
+            losses.append(loss)
         logits, labels = predict(model, batches, "val")
         val_loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(val_loss):
@@ -142,12 +148,15 @@ def train(
     before = frozen_digest(network, boundary)
     checkpoint = Checkpoint(file) if file else None
     begin, weights, history = resume(checkpoint)
+    agree("epochs that are done", str(len(history)), "HEADSTART_SCRATCH must be a folder that all see")
     for known in history:
         on_epoch(known)
     best = min(history, key=lambda epoch: epoch.val_loss, default=None)
     left: list[Snapshot] = []
-    epochs = fit(network, task, batches, recipe, groups, begin, left.append if checkpoint else None)
-    bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=None)
+    writes = leads() and checkpoint
+    epochs = fit(network, task, batches, recipe, groups, begin, left.append if writes else None)
+    silent = None if leads() else True
+    bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=silent)
     while best is None or history[-1].epoch - best.epoch < recipe.patience:
         if (epoch := next(epochs, None)) is None:
             break
@@ -156,13 +165,14 @@ def train(
         bar.update()
         if best is None or epoch.val_loss < best.val_loss:
             best, weights = epoch, copy.deepcopy(trainable_state(network))
-        if checkpoint:
-            checkpoint.save(left.pop(), weights, [row.numbers() for row in history])
+        if writes:
+            writes.save(left.pop(), weights, [row.numbers() for row in history])
     bar.close()
     if best is None:
         raise Diverged("no epoch was trained")
     assert_frozen(network, boundary, before)
     network.load_state_dict(weights, strict=False)
+    agree("the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind")
     return Trained(network.eval(), history, best)
 
 
@@ -180,13 +190,13 @@ def resume(
 @torch.inference_mode()
 def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Tensor]:
     """Return logits (n, classes) and labels (n,) of a split, through the deterministic view."""
-    network.eval()
-    device = next(network.parameters()).device
-    pairs = [
-        (network(batch.x.to(device), batches.source.start).float().cpu(), batch.y)
-        for batch in batches.plain(split)
+    placed(network)
+    parts = [
+        network(batch.x.to(network.device), batches.source.start).float().cpu()
+        for batch in batches.plain(split, rank(), count())
     ]
-    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
+    labels = batches.labels[batches.rows(split)]
+    return interleaved(parts, batches.batch_size, len(labels), network.head.out_features), labels
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:

@@ -59,6 +59,11 @@ class Network(nn.Module):
         nn.init.zeros_(network.head.bias)
         return network.eval().to(memory_format=torch.channels_last)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Take x from boundary `start` to boundary `stop`."""
         for stage in self.stages[start:stop]:

@@ -14,6 +14,7 @@ from steps.core.extraction import batched
 from steps.core.files import Folder, prefetched
 from steps.core.images import Preprocessing, normalise, plain_view, read_image
 from steps.core.network import Network
+from steps.core.processes import placed
 
 MICRO_BATCH = 16
 GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
@@ -34,10 +35,10 @@ def predict_bytes(network: Network, look: Preprocessing, images: Iterable[bytes]
     Raises:
         DataError: One of the images cannot be decoded.
     """
-    network.eval()
+    placed(network)
     views = prefetched(lambda data: plain_view(read_image(data), look), images, 32)
     parts = [
-        network(normalise(torch.stack(batch), look)).numpy().astype(np.float64)
+        network(normalise(torch.stack(batch).to(network.device), look)).cpu().numpy().astype(np.float64)
         for batch in batched(views, MICRO_BATCH)
     ]
     return np.concatenate(parts) if parts else np.zeros((0, network.head.out_features))
@@ -68,11 +69,13 @@ def predict_together(
 
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in lookers}
     facts = []
+    for network, _ in lookers.values():
+        placed(network)
     for batch in batched(prefetched(seen, paths, 32), MICRO_BATCH):
         facts += [found for _, found in batch]
         for name, (network, look) in lookers.items():
-            views = torch.stack([views[looks.index(look)] for views, _ in batch])
-            parts[name].append(network.eval()(normalise(views, look)).numpy().astype(np.float64))
+            views = torch.stack([views[looks.index(look)] for views, _ in batch]).to(network.device)
+            parts[name].append(network(normalise(views, look)).cpu().numpy().astype(np.float64))
     return {name: np.concatenate(found) for name, found in parts.items()}, pd.DataFrame(facts)
 
 

@@ -87,6 +87,7 @@ def robustness(
 def right(network: Network, look: Preprocessing, views: Sequence[Tensor], labels: Sequence[int]) -> float:
     """Return the share of right answers."""
     answers = [
-        network(normalise(torch.stack(part), look)).argmax(dim=1) for part in batched(views, MICRO_BATCH)
+        network(normalise(torch.stack(part).to(network.device), look)).argmax(dim=1).cpu()
+        for part in batched(views, MICRO_BATCH)
     ]
     return float((torch.cat(answers) == torch.tensor(labels)).float().mean())

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from steps.core.batches import Batch
 from steps.core.config import Recipe
 from steps.core.network import Network
+from steps.core.processes import joined, own
 
 
 class Task(Protocol):
@@ -31,13 +32,13 @@ class Classify:
         # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
         turned = network.channels_last and start > 0 and batch.x.ndim == 4
         x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
-        x, share, partner = mix(x, self.recipe, generator)
+        x, share, others = mix_part(x, batch, self.recipe, generator)
         x = x.permute(0, 2, 3, 1) if turned else x
         logits = network(x, start)
         loss = F.cross_entropy(logits, batch.y, label_smoothing=self.recipe.label_smoothing)
         if share == 1:
             return loss
-        other = F.cross_entropy(logits, batch.y[partner], label_smoothing=self.recipe.label_smoothing)
+        other = F.cross_entropy(logits, others, label_smoothing=self.recipe.label_smoothing)
         return share * loss + (1 - share) * other
 
 
@@ -67,6 +68,17 @@ class Distil:
             log_target=True,
         )
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
+
+
+def mix_part(
+    x: Tensor, batch: Batch, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, float, Tensor]:
+    """Mix this process's part of a batch with partners from all of it; return it, its share, their y."""
+    if not recipe.mixup and not recipe.cutmix:
+        return x, 1.0, batch.y
+    mine = own(batch.size)
+    x, share, partner = mix(joined(x, batch.size), recipe, generator)
+    return x[mine], share, joined(batch.y, batch.size)[partner[mine]]
 
 
 def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, float, Tensor]:
