@@ -101,9 +101,8 @@ def fit(
         losses = []
         for step, batch in enumerate(batches.train(epoch)):
             batch = batch.to(accelerator.device)
-            optimizer.zero_grad()
             mean = partial(task, model, batch, start, generator)
-            loss = backward(accelerator, model, len(batch.y), batch.size, mean)
+            loss = backward(accelerator, optimizer, model, len(batch.y), batch.size, mean)
             if not math.isfinite(loss):
                 raise Diverged(explain_divergence(epoch, step, optimizer.param_groups))
             if recipe.clip_norm is not None:

@@ -145,7 +145,12 @@ def interleaved(parts: list[Tensor], step: int, size: int, width: int) -> Tensor
 
 
 def backward(
-    accelerator: Accelerator, network: Network, part: int, size: int, loss: Callable[[], Tensor]
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    network: Network,
+    part: int,
+    size: int,
+    loss: Callable[[], Tensor],
 ) -> float:
     """Leave the gradient of a whole batch's mean loss in the parameters; return that loss, in nats.
 
@@ -155,6 +160,7 @@ def backward(
 
     Args:
         accelerator: Scales where precision is mixed.
+        optimizer: Forgets the gradient of the step before once the loss is known.
         network: What trains.
         part: This process's samples.
         size: All samples of the batch.
@@ -162,11 +168,13 @@ def backward(
     """
     if count() == 1:
         alone = loss()
+        optimizer.zero_grad()
         accelerator.backward(alone)
         return alone.item()
     shared = size >= count()
     with JointNorm(size) if shared else nullcontext():
         weighed = loss() * (part / size if shared else 1 / count())
+        optimizer.zero_grad()
         accelerator.backward(weighed)
     grads = [p.grad for p in network.parameters() if p.grad is not None]
     flat = total(torch.cat([*(grad.flatten() for grad in grads), weighed.detach().view(1)]))
