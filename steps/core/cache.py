@@ -40,7 +40,7 @@ def build_cache(
         scratch / "features",
     )
     index, shards = [], {}
-    folder = Folder(root, scratch)
+    folder = Folder(root, scratch, table)
     plan = plan_shards(table, cfg.shard_samples, cfg.views)
     refuse_full_disk(extractor, plan)
     progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
