@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -819,7 +820,8 @@ def judged(prepared: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[M
 
     folder = tmp_path_factory.mktemp("pictures")
     write_images(folder / "images", 20)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's, of the EXIF
         patch.chdir(prepared.folder)
         patch.setenv("LOOT", str(folder / "loot"))
         patch.setenv("HEADSTART_SCRATCH", str(folder / "scratch"))

@@ -24,16 +24,11 @@ from steps.core.errors import DataError
 MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # also of what lies inside of a file, as in an icon
 
+# What Pillow raises for bytes that are no image; no MemoryError, of which the image is innocent.
 UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    SyntaxError,
-    EOFError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-    struct.error,
-)
+    OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
