@@ -39,8 +39,8 @@ def unwritable(error: OSError, path: Path) -> DiskError:
             "disk, and run the same command again; what is finished is kept"
         )
     return DiskError(
-        f"{path} cannot be written ({error.strerror}): give this user the right to write there, or run in "
-        "a folder that may be written to"
+        f"{path} cannot be written ({error.strerror}): give this user the right to write there, or choose a "
+        "folder that may be written to, and run the same command again"
     )
 
 

@@ -114,6 +114,7 @@ def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(
 def test_every_epoch_is_written_and_the_disk_waited_for_once_a_second(
     pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run(pictures, tmp_path, tmp_path / "before.safetensors")  # the cache is written
     synced: list[int] = []
     monkeypatch.setattr(checkpoint, "SECONDS", 3600.0)
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -122,4 +123,4 @@ def test_every_epoch_is_written_and_the_disk_waited_for_once_a_second(
     found = Checkpoint(file).load()
     assert found is not None
     assert [row["epoch"] for row in found[2]] == [row.epoch for row in whole.history]
-    assert len(whole.history) > len(synced) >= 1
+    assert len(whole.history) > len(synced) == 1
