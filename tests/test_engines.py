@@ -261,7 +261,7 @@ STATES = """
 import json
 from zenml.client import Client
 runs = Client().list_pipeline_runs(size=50, hydrate=True)
-print(json.dumps([[str(r.status), r.status_reason, [str(s.status) for s in r.steps.values()]] for r in runs]))
+print(json.dumps([[str(r.status), r.get_body().status_reason, [str(s.status) for s in r.steps.values()]] for r in runs]))
 """
 
 
