@@ -1,7 +1,7 @@
 """`python -m infra.serve NAME`: the champion behind MLflow's own protocol, and a page to try it.
 
-It listens on this machine only. Whoever wants more puts a server with authentication in front of it, or uses
-`mlflow models serve` in a place that has one.
+It listens on this machine only. At another address it asks every caller for $HEADSTART_SERVE_TOKEN, and
+does not start without one.
 """
 
 import argparse
@@ -12,19 +12,30 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
+from infra.guard import guard, token_for
 from steps import tracking
+from steps.core.errors import HeadstartError, RegistryError
 
 HOST = "127.0.0.1"
+LOADER = "mlflow.pyfunc.loaders.code_model"
+PICKLED = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin"}
 PAGE = Path(__file__).with_name("serve.html")
 
 
 def make_app(name: str) -> FastAPI:
-    """Return MLflow's scoring server for the champion of a registered model, with a page at its root."""
+    """Return MLflow's scoring server for the champion of a registered model, with a page at its root.
+
+    Raises:
+        RegistryError: The model is not of the kind that `promote` writes.
+    """
     import mlflow
+    from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model, scoring_server
 
     mlflow.set_tracking_uri(tracking.connect().tracking_uri)
-    app: FastAPI = scoring_server.init(load_model(f"models:/{name}@champion"))
+    folder = Path(download_artifacts(f"models:/{name}@champion"))
+    refuse_foreign(folder)
+    app: FastAPI = scoring_server.init(load_model(str(folder)))
 
     @app.get("/", response_class=HTMLResponse)
     async def page() -> str:
@@ -33,15 +44,42 @@ def make_app(name: str) -> FastAPI:
     return app
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Look at a model before MLflow loads it: one of another kind could be a pickle, which runs code.
+
+    Raises:
+        RegistryError: It is not of the kind that `promote` writes.
+    """
+    from mlflow.models import Model
+
+    flavors = Model.load(str(folder)).flavors
+    odd = sorted(set(flavors) - {"python_function"})
+    loader = flavors.get("python_function", {}).get("loader_module")
+    odd += [str(loader)] if loader != LOADER else []
+    odd += sorted(path.name for path in folder.rglob("*") if path.suffix in PICKLED)
+    if odd:
+        raise RegistryError(
+            f"{folder} holds what promote does not write ({', '.join(odd)}), and could run code: look who "
+            "has changed the registry, and roll back to a version that is your own"
+        )
+
+
 def main() -> None:
     """Read the command line and serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="the registered model")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--host", default=HOST, help="the address to listen at")
     words = parser.parse_args()
-    app = make_app(words.name)
-    print(f"http://{HOST}:{words.port}", flush=True)
-    uvicorn.run(app, host=HOST, port=words.port, log_level="warning")
+    try:
+        token = token_for(words.host)
+        app = make_app(words.name)
+    except HeadstartError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+    if token is not None:
+        guard(app, token)
+    print(f"http://{words.host}:{words.port}", flush=True)
+    uvicorn.run(app, host=words.host, port=words.port, log_level="warning")
 
 
 if __name__ == "__main__":

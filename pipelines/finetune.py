@@ -1,7 +1,6 @@
 """The pipeline: one step per phase, wired by the names in the phases' signatures."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +9,10 @@ from zenml.integrations.registry import IntegrationRegistry
 from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
 
-from pipelines import phases
+from pipelines import phases, reasons
+from pipelines.dead_runs import OWNER, bury_the_dead
 from pipelines.summary import summarise
-from steps.core.errors import HeadstartError
+from steps.core.owner import owner
 from steps.phase import all_configs, all_phases
 
 logging.getLogger("headstart").setLevel(logging.INFO)
@@ -32,16 +32,13 @@ class FinetunePipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack; then write the report if the run has ended here."""
-        try:
-            with lean_compilation():
+        with reasons.Readable(self.name):
+            bury_the_dead(self.name)
+            self.configure(extra={**self.configuration.extra, OWNER: owner()})
+            with lean_compilation(), reasons.without_tracebacks():
                 run = super().__call__(*args, **kwargs)
-        except (HeadstartError, RuntimeError) as error:
-            known = error if isinstance(error, HeadstartError) else phases.failure
-            if known is None or os.environ.get("HEADSTART_DEBUG"):
-                raise
-            raise SystemExit(f"\n{type(known).__name__}\n{known}\n") from None
-        if run is not None:
-            summarise(run)
+            if run is not None:
+                summarise(run)
         return run
 
 

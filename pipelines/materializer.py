@@ -10,6 +10,7 @@ from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.metadata.metadata_types import MetadataType
 
+from pipelines.reasons import in_this_step
 from steps.core.storage import INDEX, Artifact
 
 CONTENT = "content"
@@ -26,9 +27,10 @@ class ArtifactMaterializer(BaseMaterializer):
         """Write to the artifact store."""
         target = f"{self.uri}/{CONTENT}"
         if Path(self.uri).is_dir():
-            data.save(Path(target))
+            with in_this_step():
+                data.save(Path(target))
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with in_this_step(), tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / CONTENT
             data.save(local)
             for path in sorted(local.rglob("*")):
@@ -43,7 +45,8 @@ class ArtifactMaterializer(BaseMaterializer):
         """Read from the artifact store; a remote one is copied to a folder that ends with the step."""
         source = f"{self.uri}/{CONTENT}"
         if Path(source).is_dir():
-            return data_type.load(Path(source))
+            with in_this_step():
+                return data_type.load(Path(source))
         with self.get_temporary_directory(delete_at_exit=True, delete_after_step_execution=True) as folder:
             local = Path(folder) / CONTENT
             copy_tree(source, local)

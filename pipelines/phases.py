@@ -10,18 +10,17 @@ from zenml import get_step_context, step
 from zenml.config.cache_policy import CachePolicy
 from zenml.steps.base_step import BaseStep
 
+from pipelines import reasons
 from pipelines.materializer import ArtifactMaterializer
 from steps import PHASES
 from steps.config import load_params, params_path
-from steps.core.errors import DataError, HeadstartError
+from steps.core.errors import DataError
 from steps.core.files import HUB, list_samples
 from steps.core.storage import Artifact, file_sha256
+from steps.journal import journal
 from steps.phase import Phase, load_phase
 from steps.run import execute
 from steps.scratch import scratch
-
-failure: HeadstartError | None = None
-"""Why a phase of this process failed, if one did."""
 
 
 def entrypoint(phase: Phase) -> Callable[..., Artifact]:
@@ -29,13 +28,9 @@ def entrypoint(phase: Phase) -> Callable[..., Artifact]:
 
     @functools.wraps(phase.function)
     def run(**arguments: Any) -> Artifact:
-        cfg = arguments.pop("cfg")
-        try:
-            return execute(phase, arguments, cfg, get_step_context().pipeline_run.name)
-        except HeadstartError as error:
-            global failure
-            failure = error  # ZenML ends a run with an error of its own, without the reason
-            raise
+        cfg, name = arguments.pop("cfg"), get_step_context().pipeline_run.name
+        with reasons.Kept(name, phase.name), journal(name, phase.name):
+            return execute(phase, arguments, cfg, name)
 
     run.__module__ = __name__
     return run

@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from steps.core.config import Config
 from steps.core.errors import ParamsError
+from steps.core.secrets import mask
 
 PARAMS_FILE = "HEADSTART_PARAMS"
 DATA_FOLDER = "HEADSTART_DATA"
@@ -119,7 +120,7 @@ def explain(phase: str, owners: Mapping[str, str], error: ValidationError) -> It
         if problem["type"] == "missing":
             yield f"{key}: missing"
         elif problem["type"] == "extra_forbidden":
-            yield f"{key}: unknown key (found {problem['input']!r})"
+            yield mask(f"{key}: unknown key (found {problem['input']!r})")
         else:
             reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            yield f"{key}: found {problem['input']!r}, expected {reason}"
+            yield mask(f"{key}: found {problem['input']!r}, expected {reason}")

@@ -38,7 +38,7 @@ def evaluate(
 
     seeded(cfg.seed)
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
-    folder = Folder(dataset.root, scratch())
+    folder = Folder(dataset.root, scratch(), dataset.table)
     rows, labels = dataset.part("test"), dataset.labels
     verdict = judge(models, rows, labels, folder, cfg.bootstrap, cfg.seed, cfg.robustness_samples)
     tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)

@@ -33,7 +33,7 @@ def hold_hearing(
 
     candidate = cfg["candidate"]
     judged = registry.aliases().get(CHAMPION)
-    rows, folder = dataset.part("test"), Folder(dataset.root, scratch)
+    rows, folder = dataset.part("test"), Folder(dataset.root, scratch, dataset.table)
     images = [folder.read(path) for path in rows["path"]]
     truth = rows["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
     known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from steps.artifacts import Manifest
 from steps.config import From
 from steps.core.config import Config, Fraction, WatchedFile
+from steps.core.secrets import holds_secret
 from steps.run import main
 from steps.scratch import scratch
 
@@ -27,10 +28,20 @@ class Splits(Config):
         return self
 
 
+def without_secret(path: str) -> str:
+    """Refuse a URL that would carry a password into artifacts, logs and the tracker."""
+    if holds_secret(path):
+        raise ValueError(
+            "a URL without password or key: give those to fsspec by its variables (FSSPEC_...), by its "
+            "configuration in ~/.config/fsspec, or by the variables of the storage's own tools"
+        )
+    return path
+
+
 class IngestData(Config):
     """See params.yaml."""
 
-    path: str
+    path: Annotated[str, AfterValidator(without_secret)]
     corrections: WatchedFile
     """A .csv with columns path and label: labels that a person has corrected."""
     splits: Splits

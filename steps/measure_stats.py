@@ -29,7 +29,7 @@ def measure_stats(dataset: Dataset, cfg: MeasureStats) -> Annotated[Stats, "stat
 
     pretrained = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
     paths = list(dataset.part("train")["path"])
-    folder = Folder(dataset.root, scratch())
+    folder = Folder(dataset.root, scratch(), dataset.table)
     moments = stream_moments(folder, paths, pretrained)
     measured = {"mean": moments.mean(), "std": moments.std()}
     published = {"mean": list(pretrained.mean), "std": list(pretrained.std)}

@@ -5,7 +5,6 @@ that, each move can be made twice, and `champion` is moved once and last. So a k
 leaves exactly one champion, and running again finishes the job.
 """
 
-import fcntl
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from steps import tracking
 from steps.artifacts import Classifier
 from steps.core.errors import RegistryError
+from steps.core.lock import alone
 from steps.core.storage import to_json, write_file
 from steps.verdicts import Decision, Report
 
@@ -53,8 +53,7 @@ class Registry:
     @contextmanager
     def alone(self, scratch: Path) -> Iterator[None]:
         """Let one promotion at a time judge and move aliases on this machine; the others wait."""
-        with (make(scratch) / "registry.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with alone(scratch / "registry.lock", f"promotion of {self.name}"):
             yield
 
     def aliases(self) -> dict[str, str]:
@@ -76,7 +75,8 @@ class Registry:
         if version is None:
             return None
         source = self.client.get_model_version_download_uri(self.name, version)
-        with tempfile.TemporaryDirectory(dir=make(scratch)) as folder:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             return Classifier.load(Path(tracking.download(f"{source}/{CLASSIFIER}", folder)))
 
     def register(self, model: Classifier, report: Report, ruling: Ruling, card: str) -> Decision:
@@ -164,9 +164,3 @@ class Registry:
             if json.loads(other.tags.get("rolled_back", "{}")).get("to") == version:
                 return str(other.version)
         raise RegistryError(f"{self.name}: version {version} is champion and previous at once")
-
-
-def make(folder: Path) -> Path:
-    """Create a folder where it is missing, and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

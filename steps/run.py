@@ -4,19 +4,25 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from steps import SHARED, tracking
 from steps.config import DATA_FOLDER, PARAMS_FILE
 from steps.core.config import Config
-from steps.core.errors import HeadstartError, ParamsError, ProcessError
+from steps.core.errors import ParamsError, ProcessError
 from steps.core.launch import forgotten, launched
+from steps.core.lock import alone
 from steps.core.storage import Artifact
+from steps.failures import Readable
+from steps.journal import Facts, journal
 from steps.lineage import dvc_run
 from steps.phase import Phase, all_configs, describe_config, load_phase
+from steps.scratch import scratch
 
 ARTIFACTS = Path("artifacts")
 PROCESSES = "HEADSTART_PROCESSES"
+ALONGSIDE = ("search_lr_ratio",)
 
 log = logging.getLogger("headstart")
 
@@ -24,14 +30,23 @@ log = logging.getLogger("headstart")
 def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str) -> Artifact:
     """Call the phase as a nested run of the pipeline run `run`, and record what came of it."""
     tags = {f"input.{name}": artifact.digest for name, artifact in inputs.items()}
-    with tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record:
+    with turn(phase.name), tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record:
         output = phase.function(**inputs, cfg=cfg)
         headline = output.headline()
         record.finish(phase.output, output.digest, headline, output.lineage())
         record.attach(output.files())
-    numbers = "  ".join(f"{name} {value}" for name, value in headline.items())
-    log.info("%s: %s", phase.name, numbers)
+    log.info("%s: %s", phase.name, Facts({"output": phase.output, "digest": output.digest}, headline))
     return output
+
+
+def turn(name: str) -> AbstractContextManager[None]:
+    """Wait until no other run with the same scratch folder is in the same phase.
+
+    The second one then finds what the first has done. Workers of a search share its trials instead.
+    """
+    if name in ALONGSIDE:
+        return nullcontext()
+    return alone(scratch() / "locks" / f"{name}.lock", name)
 
 
 def refuse_overrides() -> None:
@@ -78,19 +93,16 @@ def main(function: Callable[..., Artifact]) -> None:
     log.setLevel(logging.INFO)
     phase = load_phase(function.__name__)
     rank, size = launched()
-    try:
+    run = dvc_run()
+    with Readable(f"{phase.name}, process {rank}" if size > 1 else phase.name, run):
         spread(phase.name)
         refuse_overrides()
         refuse_processes(phase.name)
         cfg = all_configs()[phase.name]
-        inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
-        if rank:
-            phase.function(**inputs, cfg=cfg)
-            return
-        output = execute(phase, inputs, cfg, dvc_run())
-        output.save(ARTIFACTS / phase.output)
-    except HeadstartError as error:
-        if os.environ.get("HEADSTART_DEBUG"):
-            raise
-        who = f"{phase.name}, process {rank}" if size > 1 else phase.name
-        raise SystemExit(f"\n{who}: {type(error).__name__}\n{error}\n") from None
+        with nullcontext() if rank else journal(run, phase.name):
+            inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
+            if rank:
+                phase.function(**inputs, cfg=cfg)
+                return
+            output = execute(phase, inputs, cfg, run)
+            output.save(ARTIFACTS / phase.output)

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps import PHASES
+from steps.core.lock import alone
+from steps.core.owner import living, owner
 from steps.lineage import lineage_tags
+from steps.scratch import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "finetune_pipeline"
 KEY = "headstart.run"
+OWNER, ENDED = "headstart.owner", "headstart.ended"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -95,7 +99,9 @@ def log_trial(study: str, trial: "FrozenTrial") -> None:
         return
     losses = trial.intermediate_values
     log({"trial_val_loss": min(losses.values(), default=float("nan"))}, step=trial.number)
-    tags = {"mlflow.parentRunId": record.run, "study": study, "state": trial.state.name.lower()}
+    tags = {
+        "mlflow.parentRunId": record.run, OWNER: owner(), "study": study, "state": trial.state.name.lower(),
+    }  # fmt: skip
     run = record.client.create_run(
         experiment(record.client), run_name=f"{study}-{trial.user_attrs['slot']}", tags=tags
     ).info.run_id
@@ -134,16 +140,18 @@ def looks(test: str) -> int:
 def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
     """Open the phase's nested run below the pipeline run with the key `run`, and close both."""
     client = connect()
+    bury_the_dead(client)
     parent = open_parent(client, run)
     nested = client.create_run(
         experiment(client),
         run_name=phase,
-        tags={"mlflow.parentRunId": parent, "phase": phase, **lineage_tags(), **tags},
+        tags={"mlflow.parentRunId": parent, "phase": phase, OWNER: owner(), **lineage_tags(), **tags},
     )
     record = Record(client, parent, nested.info.run_id)
     record.batch(record.run, params=params, tags={"seed": str(params.get("seed", ""))})
+    seed = str(params.get("seed", ""))
+    record.batch(parent, tags={OWNER: owner(), f"phase.{phase}": "running", "seed": seed})
     client.update_run(parent, status="RUNNING")
-    record.batch(parent, tags={f"phase.{phase}": "running", "seed": str(params.get("seed", ""))})
     token = _current.set(record)
     status, word = "FAILED", "failed"
     try:
@@ -154,6 +162,19 @@ def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str
         client.set_tag(parent, f"phase.{phase}", word)
         client.set_terminated(record.run, status)
         client.set_terminated(parent, status)
+
+
+def bury_the_dead(client: "MlflowClient") -> None:
+    """End the runs of processes that were killed; those of living ones, and of other machines, stay."""
+    where = "attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment(client)], where, max_results=1000):
+        if living(run.data.tags.get(OWNER, "")) is not False:
+            continue
+        for name, word in run.data.tags.items():
+            if name.startswith("phase.") and word == "running":
+                client.set_tag(run.info.run_id, name, "killed")
+        client.set_tag(run.info.run_id, ENDED, "its process was killed; the next run has found that out")
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def connect() -> "MlflowClient":
@@ -167,7 +188,12 @@ def connect() -> "MlflowClient":
 def _connect(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
-    return MlflowClient(uri)
+    if not uri.startswith("sqlite:"):
+        return MlflowClient(uri)
+    with alone(scratch() / "locks" / "mlflow.lock", "the creation of the tracking database"):
+        client = MlflowClient(uri)  # two that create one file at once would leave it broken
+        client.search_experiments(max_results=1)
+    return client
 
 
 def experiment(client: "MlflowClient") -> str:
@@ -181,7 +207,7 @@ def open_parent(client: "MlflowClient", run: str) -> str:
     where = f"tags.`{KEY}` = '{run}'"
     if found := client.search_runs([experiment(client)], where, max_results=1):
         return str(found[0].info.run_id)
-    tags = {KEY: run, **lineage_tags(), **{f"phase.{phase}": "reused" for phase in PHASES}}
+    tags = {KEY: run, OWNER: owner(), **lineage_tags(), **{f"phase.{phase}": "reused" for phase in PHASES}}
     created = client.create_run(experiment(client), run_name=run, tags=tags)
     client.set_terminated(created.info.run_id)
     return str(created.info.run_id)

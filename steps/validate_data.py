@@ -38,7 +38,7 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     from steps.core.survey import survey
 
     suites = declare(Path(cfg.suite), cfg, cfg.splits.model_dump())
-    folder = Folder(manifest.root, scratch())
+    folder = Folder(manifest.root, scratch(), manifest.table)
     seen = survey(folder, manifest.table, cfg.audit_samples)
     table = manifest.table.assign(error=seen.facts["error"].to_numpy(dtype=object))
     findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked), *check(table, suites)]

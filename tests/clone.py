@@ -37,8 +37,8 @@ class Clone:
 
     folder: Path
 
-    def run(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command of the environment the tests run in; never raises."""
+    def environment(self) -> dict[str, str]:
+        """Return the variables that a command in the copy is given."""
         places = [str(Path(sys.executable).parent), os.environ["PATH"]]
         own = {
             "PATH": os.pathsep.join(places),
@@ -48,14 +48,31 @@ class Clone:
             "COLUMNS": "200",
         }
         inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        return {**inherited, **own}
+
+    def run(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of the environment the tests run in; never raises."""
         return subprocess.run(
             words,
             cwd=self.folder,
-            env={**inherited, **own, **env},
+            env={**self.environment(), **env},
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def start(self, *words: str, **env: str) -> "subprocess.Popen[str]":
+        """Start a command in a group of processes of its own; its output goes to output.txt."""
+        with (self.folder / "output.txt").open("w") as output:
+            return subprocess.Popen(
+                words,
+                cwd=self.folder,
+                env={**self.environment(), **env},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
 
     def zenml(self) -> dict[str, object]:
         """Run the pipeline as it is typed; return report.json."""

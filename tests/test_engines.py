@@ -11,8 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageOps
 
+from pipelines.dead_runs import REASON
 from steps import PHASES
 from steps.phase import load_phase
+from tests.bench.chaos import digests, seconds_of, still_running, torment
 from tests.clone import Clone, make_clone
 
 Report = dict[str, Any]
@@ -253,3 +255,30 @@ def test_the_readers_of_report_json_find_the_same_numbers_in_the_artifact(
     assert shown.returncode == 0, shown.stderr
     data = json.loads(shown.stdout)[""]["data"]["artifacts/report/metrics.json"]["data"]
     assert data["models"] == metrics["models"]
+
+
+STATES = """
+import json
+from zenml.client import Client
+runs = Client().list_pipeline_runs(size=50, hydrate=True)
+facts = [[str(r.status), r.get_body().status_reason, [str(s.status) for s in r.steps.values()]] for r in runs]
+print(json.dumps(facts))
+"""
+
+
+def test_a_run_that_is_killed_four_times_ends_like_one_that_is_not(
+    by_zenml: tuple[Clone, Report], tmp_path: Path
+) -> None:
+    clone = make_clone(tmp_path / "project")
+    wanted = {"validate_data": 1, "cache_features": 1, "search_lr_ratio": 1, "fine_tune": 1}
+    kills = torment(clone, "zenml", seconds_of(by_zenml[0]), wanted)
+    assert len(kills) >= 3
+    assert all(kill.lost <= 1 for kill in kills)
+    first = min(by_zenml[0].folder.glob("reports/*/report.json"), key=lambda path: path.stat().st_mtime)
+    untouched = {load_phase(r["phase"]).output: r["digest"] for r in json.loads(first.read_text())["phases"]}
+    assert digests(clone, "zenml") == untouched
+    runs = json.loads(clone.run("python", "-c", STATES).stdout.splitlines()[-1])
+    assert [state for state, _, _ in runs].count("completed") == 1
+    assert {(state, reason) for state, reason, _ in runs if state != "completed"} == {("failed", REASON)}
+    assert "running" not in {step for _, _, steps in runs for step in steps}
+    assert not still_running(clone)

@@ -207,5 +207,6 @@ def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratc
     else:
         look = Preprocessing.from_dict(meta["preprocessing"])
         views = Views(look, Augmentation(**meta["augmentation"]), meta["seed"], meta["oversampling"])
-        source = Pixels(cache.index_table, Folder(meta["root"], scratch), views)
+        folder = Folder(meta["root"], scratch, cache.index_table)
+        source = Pixels(cache.index_table, folder, views)
     return Batches(source, cache.index_table, meta["views"], batch_size, seed)

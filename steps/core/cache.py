@@ -41,7 +41,7 @@ def build_cache(
         scratch / "features",
     )
     index, shards = [], {}
-    folder = Folder(root, scratch)
+    folder = Folder(root, scratch, table)
     plan = plan_shards(table, cfg.shard_samples, cfg.views)
     refuse_full_disk(extractor, plan)
     fill_together(extractor, folder, plan)

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from steps.core.network import Network
+from steps.core.sealed import seal, unseal
 from steps.core.storage import write_file
 
-SECONDS = 1.0  # between two writes, at least: an epoch of a head takes a few milliseconds
+SECONDS = 1.0  # between two waits for the disk, at least: an epoch of a head takes a few milliseconds
 FACTS = "facts"
 
 
@@ -42,27 +41,24 @@ class Checkpoint:
     written: float = field(default=-math.inf)
 
     def save(self, now: Snapshot, best: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
-        """Write the state, unless the last one is fresh."""
-        if time.monotonic() - self.written < SECONDS:
-            return
+        """Write the state; a kill can take no epoch back, and a power cut a second's."""
         parts = {"network": now.network, "moments": now.moments, "best": best}
         tensors = {f"{part}/{name}": x for part, found in parts.items() for name, x in found.items()}
         facts = json.dumps({"rates": now.rates, "history": history})
-        plain = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
-        write_file(self.path, save(plain, metadata={FACTS: facts}))
-        self.written = time.monotonic()
+        due = time.monotonic() - self.written >= SECONDS
+        write_file(self.path, seal(tensors, {FACTS: facts}), durable=due)
+        if due:
+            self.written = time.monotonic()
 
     def load(self) -> tuple[Snapshot, dict[str, Tensor], list[dict[str, Any]]] | None:
         """Read the state, the best weights and the curve; None if there are none to go on from."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "moments": {}, "best": {}}
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})[FACTS])
-                for key in file.keys():  # noqa: SIM118 # no mapping
-                    part, _, name = key.partition("/")
-                    parts[part][name] = file.get_tensor(key)
-        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        if (found := unseal(self.path)) is None:
             return None
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "moments": {}, "best": {}}
+        for key, x in found[0].items():
+            part, _, name = key.partition("/")
+            parts[part][name] = x
+        facts = json.loads(found[1][FACTS])
         now = Snapshot(parts["network"], parts["moments"], facts["rates"])
         return now, parts["best"], facts["history"]
 

@@ -107,7 +107,7 @@ def meet_champion(
         return [{**row, "passed": False, "note": note}]
     rows = data.part("test")
     truth = rows["label"].map(data.labels.index).to_numpy(dtype=np.int64)
-    folder = Folder(data.root, scratch)
+    folder = Folder(data.root, scratch, rows)
     old, new = (
         Outcome(
             predict_paths(model.network(), model.look, folder, list(rows["path"])),

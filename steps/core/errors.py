@@ -5,7 +5,8 @@ HeadstartError
 ├── DataError        the data set cannot be read as one
 │   └── DataRejected the data set can be read, and is not fit to train on
 ├── ArtifactError    a stored artifact is missing, broken or of another version
-├── DiskError        not enough room on a disk
+├── DiskError        a disk is full, or may not be written to
+├── MemoryLimitError not enough memory
 ├── BackboneError    unknown backbone, or weights that cannot be found or do not fit
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
@@ -38,7 +39,11 @@ class ArtifactError(HeadstartError):
 
 
 class DiskError(HeadstartError):
-    """Raised before a disk would be full."""
+    """Raised before a disk would be full, when one is, and where nothing may be written."""
+
+
+class MemoryLimitError(HeadstartError):
+    """Raised when the machine gives no more memory."""
 
 
 class BackboneError(HeadstartError):

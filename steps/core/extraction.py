@@ -18,7 +18,6 @@ import timm
 import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from steps.core.config import Augmentation
@@ -34,9 +33,10 @@ from steps.core.images import (
 )
 from steps.core.network import Network, pool
 from steps.core.processes import describe_device
+from steps.core.sealed import seal, unseal
 from steps.core.storage import file_sha256, write_file
 
-FORMAT = 2
+FORMAT = 3
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 T = TypeVar("T")
 
@@ -132,9 +132,9 @@ class Extractor:
     def shard(self, data: Folder, samples: Sequence[Sample], count: int) -> Path:
         """Return the file of one shard, computed unless it is there already."""
         path = self.folder / self.name(samples, count)
-        if not readable(path):
+        if unseal(path) is None:
             tensors = self.compute(data, samples, count)
-            write_file(path, save(tensors))
+            write_file(path, seal(tensors))
         return path
 
     def compute(self, data: Folder, samples: Sequence[Sample], count: int) -> dict[str, Tensor]:
@@ -179,6 +179,11 @@ class Extractor:
             BackboneError: A value is too large for it.
         """
         kept = x.to(DTYPES[self.dtype], memory_format=torch.contiguous_format).cpu()
+        if not x.isfinite().all():
+            raise BackboneError(
+                "the backbone's features are not numbers: backbone.weights holds values that are not finite; "
+                "take other weights"
+            )
         if not kept.isfinite().all():
             raise BackboneError(
                 f"the backbone's features reach {x.abs().max():.3g}, which {self.dtype} cannot hold: "

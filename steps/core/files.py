@@ -2,18 +2,23 @@
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import fsspec
 
 from steps.core.errors import DataError
 from steps.core.storage import write_file
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HUB = "hub:"
+MAX_BYTES = 2**30  # of one file: a picture is never larger, and it is read as a whole
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,9 +26,15 @@ R = TypeVar("R")
 class Folder:
     """Reads files below one root; remote files are kept on the local disk after the first read."""
 
-    def __init__(self, root: str, cache: Path) -> None:
-        """Open `root`, a local path or any fsspec URL; nothing is read yet."""
+    def __init__(self, root: str, cache: Path, known: "pd.DataFrame | None" = None) -> None:
+        """Open `root`, a local path or any fsspec URL; nothing is read yet.
+
+        What a table of `known` files (path, sha256) has the digest of is compared with it when it is read.
+        """
         self.url = root
+        self.digests: dict[str, str] = {}
+        if known is not None:
+            self.digests = dict(zip(known["path"], known["sha256"], strict=True))
         self.local = "://" not in root
         if self.local:
             self.fs, self.root = fsspec.filesystem("file"), os.path.realpath(Path(root).expanduser())
@@ -52,8 +63,18 @@ class Folder:
         """Read one file.
 
         Raises:
-            DataError: The path leads out of the root, or the file cannot be read.
+            DataError: The path leads out of the root, the file cannot be read, or is not what it was.
         """
+        data = self.fetch(path)
+        if path in self.digests and hashlib.sha256(data).hexdigest() != self.digests[path]:
+            raise DataError(
+                f"{path} has changed since ingest_data read it: run the same command again, and change "
+                "nothing in the data set while a run works on it"
+            )
+        return data
+
+    def fetch(self, path: str) -> bytes:
+        """Read one file, whatever it was before; see `read`."""
         full = f"{self.root}/{path}"
         if "\0" in path:
             raise DataError(f"{path!r} is no file name")
@@ -62,9 +83,12 @@ class Folder:
         if ".." in path.split("/"):
             raise DataError(f"{path} leads out of {self.root}")
         try:
+            if self.local:
+                refuse_odd(path, os.stat(full))
             return bytes(self.fs.cat_file(full)) if self.local else self.read_remote(full)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
+            known = "; ingest_data could read it: put it back, or run again without it"
+            raise DataError(f"{path} cannot be read: {error}{known * (path in self.digests)}") from None
 
     def read_remote(self, full: str) -> bytes:
         """Read a file behind a URL, from the local copy if the remote one has not changed since."""
@@ -85,6 +109,14 @@ class Folder:
     def read_root(self) -> bytes:
         """Read the root itself, where it is a file."""
         return bytes(self.fs.cat_file(self.root))
+
+
+def refuse_odd(path: str, facts: os.stat_result) -> None:
+    """Raise DataError for what would be read for ever: a pipe, a device, a file of many gigabytes."""
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        raise DataError(f"{path} is neither a file nor a folder")
+    if facts.st_size > MAX_BYTES:
+        raise DataError(f"{path} has {facts.st_size} bytes, more than {MAX_BYTES}")
 
 
 def prefetched(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

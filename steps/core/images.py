@@ -7,6 +7,7 @@ from a seed that depends on the run's seed, the sample's content and k alone.
 import hashlib
 import io
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -21,8 +22,13 @@ from steps.core.config import Augmentation
 from steps.core.errors import DataError
 
 MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # also of what lies inside of a file, as in an icon
 
-UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError)
+# What Pillow raises for bytes that are no image; no MemoryError, of which the image is innocent.
+UNREADABLE = (
+    OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,8 @@ def open_image(data: bytes) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise DataError(f"too many pixels: {error}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"too many pixels, more than {MAX_PIXELS}: {error}") from None
     except UNREADABLE as error:
         # Pillow's own message holds a memory address: the reason must be the same every time.
         raise DataError(f"not a readable image ({type(error).__name__})") from None

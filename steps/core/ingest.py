@@ -37,12 +37,17 @@ def correct_labels(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     try:
         rows = pd.read_csv(file, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"ingest_data.corrections: {file} cannot be read: {error}") from None
+        raise DataError(
+            f"ingest_data.corrections: {file} cannot be read: {error}; save it as comma-separated UTF-8"
+        ) from None
     if not {"path", "label"} <= set(rows.columns):
-        raise DataError(f"ingest_data.corrections: {file} needs the columns path and label")
+        raise DataError(f"ingest_data.corrections: {file} needs the columns path and label in its first line")
     strange = sorted(set(rows["path"]) - set(table["path"]))
     if strange:
-        raise DataError(f"ingest_data.corrections: {file} names files that are not there: {strange[:5]}")
+        raise DataError(
+            f"ingest_data.corrections: {file} names files that are not there: {strange[:5]}; correct the "
+            "paths, or take the lines out"
+        )
     new = table["path"].map(dict(zip(rows["path"], rows["label"], strict=True)))
     changed = new.notna() & (new != table["label"])
     old = table["label"].astype(object).where(changed, None)
@@ -81,7 +86,7 @@ def local_copy(path: str, cache: Path) -> str:
         try:
             splits = load_dataset(name)
         except (OSError, ValueError, RuntimeError) as error:
-            raise DataError(f"hub data set {name} cannot be loaded: {error}") from None
+            raise DataError(f"ingest_data.path: hub data set {name} cannot be loaded: {error}") from None
         write_dataset(splits, folder)
     return str(folder)
 

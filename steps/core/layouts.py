@@ -43,7 +43,7 @@ def read_layout(root: str, cache: Path) -> tuple[Folder, pd.DataFrame]:
     table = pd.DataFrame(rows)
     if (table["parts"].str.len() < 2).any():
         loose = table.loc[table["parts"].str.len() < 2, "path"].iloc[0]
-        raise DataError(f"{root}/{loose} lies in no class folder: expected class/file")
+        raise DataError(f"{root}/{loose} lies in no class folder: expected class/file; move it into one")
     firsts = {parts[0].lower() for parts in table["parts"]}
     named = firsts & set(SPLIT_NAMES)
     if named and (named != firsts or (table["parts"].str.len() < 3).any()):
@@ -101,10 +101,16 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
     try:
         table = parse_manifest(name, data)
     except (ValueError, OSError, pd.errors.ParserWarning) as error:  # UnicodeDecodeError is a ValueError
-        raise DataError(f"{name} cannot be read as a manifest in UTF-8: {error}") from None
+        raise DataError(
+            f"{name} cannot be read as a manifest in UTF-8: {error}; save it as comma-separated "
+            "UTF-8, or as parquet"
+        ) from None
     missing = {"path", "label"} - set(table.columns)
     if missing:
-        raise DataError(f"{name} has no column {sorted(missing)}; found {list(table.columns)}")
+        raise DataError(
+            f"{name} has no column {sorted(missing)}; found {list(table.columns)}: name them in "
+            "the first line"
+        )
     for optional in ("split", "group"):
         if optional not in table:
             table[optional] = None
@@ -112,11 +118,11 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
     blank = table.map(lambda value: isinstance(value, str) and not value.strip())
     table = table.where(table.notna() & ~blank, None)
     if table.empty:
-        raise DataError(f"{name} has no rows")
+        raise DataError(f"{name} has no rows: write a line for every picture")
     for column in ("path", "label"):
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax()) + 2
-            raise DataError(f"{name} line {row}: {column} is empty")
+            raise DataError(f"{name} line {row}: {column} is empty; fill it in, or take the line out")
     unknown = sorted({str(s) for s in table["split"].dropna()} - set(SPLIT_NAMES))
     if unknown:
         raise DataError(f"{name}: split is {unknown}; expected one of {sorted(SPLIT_NAMES)}")
@@ -130,7 +136,9 @@ def parse_manifest(name: str, data: bytes) -> pd.DataFrame:
     if name.lower().endswith(".parquet"):
         return pd.read_parquet(io.BytesIO(data))
     if not name.lower().endswith(".csv"):
-        raise DataError(f"{name} is neither a folder nor a manifest ({MANIFEST_ENDINGS})")
+        raise DataError(
+            f"{name} is neither a folder nor a manifest ({MANIFEST_ENDINGS}): set ingest_data.path to one"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
@@ -153,7 +161,7 @@ def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -
     """
     given = set(table["split"].dropna())
     if given and "train" not in given and table["split"].notna().all():
-        raise DataError(f"the data set has splits {sorted(given)} but no train")
+        raise DataError(f"the data set has splits {sorted(given)} but no train: name one of them so")
     open_splits = [s for s in SPLITS if s == "train" or s not in given]
     total = sum(fractions[s] for s in open_splits)
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from steps.core.batches import Batches
 from steps.core.checkpoint import Checkpoint, Snapshot, put, take, trainable_state
 from steps.core.config import Recipe
+from steps.core.divergence import EXPLODED, explain_divergence, largest_weights
 from steps.core.errors import Diverged
 from steps.core.network import Network, assert_frozen, frozen_digest
 from steps.core.processes import agree, backward, count, interleaved, leads, placed, rank, team
@@ -77,12 +78,14 @@ def fit(
         keep: Told what an epoch has left, before the epoch is yielded.
 
     Raises:
-        Diverged: A loss is not finite; says which rate to lower.
+        Diverged: A loss is not finite, or has exploded; says which rate to lower.
     """
     team()
     accelerator = Accelerator()
     # "evaluation" leaves the wrapper for several processes away, see `backward`
     model = accelerator.prepare_model(network, evaluation_mode=True)
+    sizes = largest_weights(groups)
+    limit = EXPLODED * math.log(max(2, network.head.out_features))
     # fused: one kernel a tensor instead of a dozen; on a CPU a tenth of a small step
     optimizer = torch.optim.AdamW(groups, fused=True)
     schedule = make_schedule(optimizer, recipe, batches.steps())
@@ -103,8 +106,10 @@ def fit(
             batch = batch.to(accelerator.device)
             mean = partial(task, model, batch, start, generator)
             loss = backward(accelerator, optimizer, model, len(batch.y), batch.size, mean)
-            if not math.isfinite(loss):
-                raise Diverged(explain_divergence(epoch, step, optimizer.param_groups))
+            if step == 0:  # of every epoch, so that one which goes on after a kill judges alike
+                most = max(limit, EXPLODED * loss)
+            if not math.isfinite(loss) or loss > most:
+                raise Diverged(explain_divergence(loss, epoch, step, groups, sizes))
             if recipe.clip_norm is not None:
                 accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
@@ -112,8 +117,8 @@ def fit(
             losses.append(loss)
         logits, labels = predict(model, batches, "val")
         val_loss = float(F.cross_entropy(logits, labels))
-        if not math.isfinite(val_loss):
-            raise Diverged(explain_divergence(epoch, len(losses), optimizer.param_groups))
+        if not val_loss <= limit:
+            raise Diverged(explain_divergence(val_loss, epoch, len(losses), groups, sizes))
         if keep is not None:
             keep(take(network, optimizer))
         yield Epoch(
@@ -157,7 +162,11 @@ def train(
     silent = None if leads() else True
     bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=silent)
     while best is None or history[-1].epoch - best.epoch < recipe.patience:
-        if (epoch := next(epochs, None)) is None:
+        try:
+            epoch = next(epochs, None)
+        except Diverged as error:
+            raise kept_before(error, checkpoint, history) from None
+        if epoch is None:
             break
         history.append(epoch)
         on_epoch(epoch)
@@ -173,6 +182,15 @@ def train(
     network.load_state_dict(weights, strict=False)
     agree("the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind")
     return Trained(network.eval(), history, best)
+
+
+def kept_before(error: Diverged, checkpoint: Checkpoint | None, history: list[Epoch]) -> Diverged:
+    """Say where the best weights from before a training diverged are."""
+    if checkpoint is None or not history:
+        return error
+    best = min(history, key=lambda epoch: epoch.val_loss)
+    kept = f"the weights of epoch {best.epoch}, validation loss {best.val_loss:.3g}, are kept in"
+    return Diverged(f"{error}; {kept} {checkpoint.path}")
 
 
 def resume(
@@ -215,17 +233,3 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_ep
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
     return LambdaLR(optimizer, factor)
-
-
-def explain_divergence(epoch: int, step: int, groups: list[dict[str, Any]]) -> str:
-    """Name the group that was most likely too fast: the one whose weights have grown most."""
-    norms = {
-        group["name"]: float(torch.cat([p.detach().abs().flatten() for p in group["params"]]).max())
-        for group in groups
-    }
-    worst = max(norms, key=lambda name: (not math.isfinite(norms[name]), norms[name]))
-    rate = next(group["lr"] for group in groups if group["name"] == worst)
-    return (
-        f"the loss is not finite in epoch {epoch}, step {step}; the largest weights are in {worst} "
-        f"(learning rate {rate:.1e}): lower its rate, or set clip_norm"
-    )

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from steps.core import stages as timm_stages
 from steps.core.errors import ArtifactError, BackboneError, FrozenDrift
 
+REMEDY = "run the phase that trained this model again"
+
 
 class Network(nn.Module):
     """Stages of a backbone, all or only the first ones, then pooling and a linear head."""
@@ -46,7 +48,7 @@ class Network(nn.Module):
         parts = timm_stages.split(model)
         keep = len(parts) if keep is None else keep
         if not 1 <= keep <= len(parts):
-            raise BackboneError(f"{name} has {len(parts)} stages, {keep} were asked for")
+            raise BackboneError(f"{name} has {len(parts)} stages, {keep} were asked for; {REMEDY}")
         for part in parts:
             part.eval()
         last = getattr(model, "output_fmt", "NCHW") == "NHWC"
@@ -100,11 +102,13 @@ class Network(nn.Module):
         names = {public_name(name): name for name in self.state_dict()}
         if set(names) != set(state):
             differ = sorted(set(names) ^ set(state))
-            raise ArtifactError(f"weights of another architecture: {len(differ)} names differ, {differ[:3]}")
+            raise ArtifactError(
+                f"weights of another architecture: {len(differ)} names differ, {differ[:3]}; {REMEDY}"
+            )
         try:
             self.load_state_dict({names[name]: tensor for name, tensor in state.items()})
         except RuntimeError as error:
-            raise ArtifactError(f"weights of another architecture: {str(error)[:300]}") from None
+            raise ArtifactError(f"weights of another architecture: {str(error)[:300]}; {REMEDY}") from None
 
 
 def public_name(name: str) -> str:

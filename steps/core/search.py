@@ -10,8 +10,6 @@ sampler that is seeded by the slot: a trial that is repeated after a kill propos
 import hashlib
 import json
 import math
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import torch
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from steps.core.errors import Diverged
+from steps.core.errors import ArtifactError, Diverged
+from steps.core.owner import living, owner
+from steps.core.secrets import mask
 from steps.core.space import Space
 from steps.core.storage import file_sha256
 from steps.core.trials import Rates, Trials
@@ -75,12 +76,23 @@ class Search:
         return [self.record(trial) for trial in finished(study)[:budget]]
 
     def study(self) -> optuna.Study:
-        """Open or create the study."""
+        """Open or create the study.
+
+        Raises:
+            ArtifactError: The storage is no database of studies, or cannot be reached.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # sqlite waits for another worker's lock instead of giving up
         wait = {"connect_args": {"timeout": 60}} if self.storage.startswith("sqlite") else {}
+        try:
+            storage = RDBStorage(self.storage, engine_kwargs=wait)
+        except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+            raise ArtifactError(
+                f"the trials in {mask(self.storage)} cannot be opened ({mask(str(error))[:200]}): correct "
+                "HEADSTART_STUDY_STORAGE where it is set, else delete the file; the trials are then run again"
+            ) from None
         return optuna.create_study(
-            storage=RDBStorage(self.storage, engine_kwargs=wait),
+            storage=storage,
             study_name=self.name,
             direction="minimize",
             load_if_exists=True,
@@ -207,21 +219,13 @@ def completed(rows: Sequence[Mapping[str, Any]]) -> list[Rates]:
     return [Rates(row["head_lr"], row["ratio"], row["weight_decay"]) for row in ended]
 
 
-def owner() -> str:
-    """Name this process so that it can be told from any other: host, number, start."""
-    me = psutil.Process()
-    return f"{socket.gethostname()} {os.getpid()} {me.create_time()}"
-
-
 def alive(trial: FrozenTrial, timeout: float) -> bool:
-    """Say whether somebody still works on a running trial; elsewhere only silence can tell."""
-    host, number, start = trial.user_attrs[OWNER].split(" ")
-    if host != socket.gethostname():
-        return bool(time.time() - trial.user_attrs[SEEN] < timeout)
-    try:
-        return str(psutil.Process(int(number)).create_time()) == start and int(number) != os.getpid()
-    except psutil.NoSuchProcess:
-        return False
+    """Say whether somebody else still works on a running trial; elsewhere only silence can tell."""
+    name = trial.user_attrs[OWNER]
+    known = living(name)
+    if known is None:  # a clock that was set back must not make a silence endless
+        return bool(abs(time.time() - trial.user_attrs[SEEN]) < timeout)
+    return known and name != owner()
 
 
 def study_name(*depends: str) -> str:
@@ -230,7 +234,9 @@ def study_name(*depends: str) -> str:
     return hashlib.sha256(json.dumps([*depends, code, torch.__version__]).encode()).hexdigest()[:32]
 
 
-CODE = ("batches", "groups", "loop", "network", "processes", "search", "stages", "tasks", "trials")
+CODE = (
+    "batches", "divergence", "groups", "loop", "network", "processes", "search", "stages", "tasks", "trials",
+)  # fmt: skip
 
 
 def derive(seed: int, name: str) -> int:

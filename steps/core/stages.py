@@ -96,7 +96,10 @@ def create(name: str, image_size: int | None, weights: str | None = None) -> Any
             assert_loaded(model, build_seeded(name, None, **size))
         return model
     except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
-        raise BackboneError(f"{weights} does not fit {name}: {str(error)[:300]}") from None
+        raise BackboneError(
+            f"backbone.weights: {weights} does not fit {name}: {str(error)[:300]}; take the weights of "
+            "backbone.name, or name the backbone they belong to"
+        ) from None
 
 
 def assert_complete(weights: str, name: str) -> None:

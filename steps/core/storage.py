@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic_core import CoreSchema, core_schema
+from safetensors import SafetensorError
 
+from steps.core.disk import beside, on_disk, replace_folder
 from steps.core.errors import ArtifactError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = "artifact.json"
-VERIFY_BYTES = 64 * 2**20  # larger files are checked by size only: a load must stay cheap
 
 Blob = bytes | Path
 Headline = dict[str, float | int | str]
@@ -73,9 +74,7 @@ class Artifact(ABC):
     def save(self, folder: Path) -> None:
         """Write the artifact to `folder`, replacing what is there; all or nothing."""
         folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with on_disk(folder), beside(folder) as staged:
             for name, blob in self.files().items():
                 place(blob, staged / name)
             for name, content in self.remarks().items():
@@ -83,8 +82,6 @@ class Artifact(ABC):
             write_file(staged / INDEX, self.index)
             staged.chmod(0o755)
             replace_folder(staged, folder)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -95,7 +92,16 @@ class Artifact(ABC):
         """
         folder = Path(folder)
         verify(folder, cls.__name__, cls.version)
-        artifact = cls.read(folder)
+        try:
+            artifact = cls.read(folder)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            OSError,
+            SafetensorError,
+        ) as error:  # whole, and yet not what it says it is
+            raise ArtifactError(f"{folder} cannot be read ({error!r}); {remedy_for(folder)}") from None
         vars(artifact)["index"] = (folder / INDEX).read_bytes()
         return artifact
 
@@ -146,7 +152,7 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 def verify(folder: Path, kind: str, version: int) -> None:
     """Check `folder` against its own index; name the broken file and what to do about it."""
-    remedy = f"delete {folder} and run the phase that writes it again"
+    remedy = remedy_for(folder)
     try:
         index = json.loads((folder / INDEX).read_bytes())
         found = (index["kind"], index["version"])
@@ -161,12 +167,19 @@ def verify(folder: Path, kind: str, version: int) -> None:
         )
     for name, (sha256, size) in files.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtifactError(f"{folder / INDEX} names {name!r}, which leads out of {folder}; {remedy}")
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; {remedy}")
         if path.stat().st_size != size:
             raise ArtifactError(f"{path} has {path.stat().st_size} bytes, expected {size}; {remedy}")
-        if size <= VERIFY_BYTES and file_sha256(path) != sha256:
+        if file_sha256(path) != sha256:
             raise ArtifactError(f"{path} does not match its recorded SHA-256; {remedy}")
+
+
+def remedy_for(folder: Path) -> str:
+    """Say what to do about an artifact that is no good."""
+    return f"delete {folder} and run the phase that writes it again"
 
 
 def describe(blob: Blob) -> dict[str, Any]:
@@ -187,15 +200,30 @@ def to_json(content: object) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write and fsync, by way of a name that nobody reads, so that a crash leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def write_file(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write and fsync, by way of a name that nobody reads, so that a crash leaves no half file.
+
+    What need not be `durable`, since it can be made again, is not waited for.
+
+    Raises:
+        DiskError: The disk is full, or may not be written to.
+    """
+    partial = None
+    with on_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            number, partial = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+            with open(number, "wb") as file:
+                file.write(content)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            Path(partial).chmod(0o644)
+            Path(partial).replace(path)
+        except BaseException:
+            if partial is not None:
+                Path(partial).unlink(missing_ok=True)
+            raise
 
 
 def place(blob: Blob, target: Path) -> None:
@@ -208,14 +236,3 @@ def place(blob: Blob, target: Path) -> None:
         target.hardlink_to(blob)
     except OSError:
         shutil.copyfile(blob, target)
-
-
-def replace_folder(staged: Path, folder: Path) -> None:
-    """Move `staged` to `folder`; what was there goes away only after the move has worked."""
-    if not folder.exists():
-        staged.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / "old")
-    staged.rename(folder)
-    shutil.rmtree(old)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from steps.core.errors import DataError
 from steps.core.files import Folder, prefetched
-from steps.core.images import decode, open_image
+from steps.core.images import UNREADABLE, decode, open_image
 
 SIDE = 48  # pixels of a fingerprint's side
 LEAST = 72  # pixels of the shorter side that a JPEG is decoded to, at least
@@ -92,13 +92,15 @@ def look_at(folder: Folder, path: str, error: str | None) -> tuple[dict[str, Any
     try:
         header = open_image(folder.read(path))
         image = decode(header, LEAST)
+        facts = {
+            "oddities": ",".join(oddities(header, path)),
+            "quantisation": quantisation(header),
+            "exif": float(len(header.getexif())),
+        }
     except DataError as problem:
         return {**NOTHING, "error": str(problem)}, BLANK
-    facts = {
-        "oddities": ",".join(oddities(header, path)),
-        "quantisation": quantisation(header),
-        "exif": float(len(header.getexif())),
-    }
+    except UNREADABLE as problem:  # pixels that can be read, beside facts that cannot
+        return {**NOTHING, "error": f"cannot be described ({type(problem).__name__})"}, BLANK
     small = image.reduce(max(1, min(image.size) // LEAST))
     return {**NOTHING, **facts}, np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
 

@@ -13,16 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from steps.core.batches import Batches
 from steps.core.config import Recipe
-from steps.core.errors import Diverged
+from steps.core.errors import DiskError, Diverged
 from steps.core.groups import Ratio, parameter_groups
 from steps.core.loop import Epoch, fit
 from steps.core.network import Network, public_name
+from steps.core.sealed import seal, unseal
 from steps.core.storage import write_file
 from steps.core.tasks import Classify
 
@@ -95,7 +94,7 @@ class Trials:
                 best = {**self.trained_state(network), LOGITS: epoch.val_logits}
             yield epoch
         kept = {**best, LOSSES: torch.tensor(losses, dtype=torch.float64)}
-        write_file(self.path(rates, seed, unfreeze), save(kept))
+        write_file(self.path(rates, seed, unfreeze), seal(kept))
 
     def trained_state(self, network: Network) -> dict[str, Tensor]:
         """Copy what lies above the cache's boundary."""
@@ -109,18 +108,16 @@ class Trials:
     def run(self, rates: Rates, seed: int | None = None, unfreeze: int | None = None) -> Run:
         """Return a finished training, from disk if it is there; an empty one if it diverges."""
         path = self.path(rates, seed, unfreeze)
-        if not path.exists():
+        if (kept := unseal(path)) is None:
             try:
                 for _ in self(rates, seed, unfreeze):
                     pass
             except Diverged:
                 return Run(rates, [], {}, Tensor())
-        try:
-            # Read, not mapped: another worker may replace the file.
-            tensors = load(path.read_bytes())
-        except SafetensorError:  # broken by something else than this program: train again
-            path.unlink()
-            return self.run(rates, seed, unfreeze)
+            kept = unseal(path)
+        if kept is None:
+            raise DiskError(f"{path} is not what was just written there: look after the disk that holds it")
+        tensors = kept[0]
         losses, logits = tensors.pop(LOSSES), tensors.pop(LOGITS)
         return Run(rates, losses.tolist(), tensors, logits)
 

@@ -13,9 +13,9 @@ import timm
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors.torch import save
 
 from steps.core.errors import BackboneError
+from steps.core.sealed import seal, unseal
 from steps.core.storage import file_sha256, write_file
 
 
@@ -54,7 +54,7 @@ def find_weights(name: str, source: str, cache: Path) -> Path:
             f"backbone.weights: found {source!r}, expected packaged, hub or a .safetensors file"
         )
     if not path.is_file():
-        raise BackboneError(f"backbone.weights: {source} does not exist")
+        raise BackboneError(f"backbone.weights: {source} does not exist; set it to packaged, hub or a file")
     return path
 
 
@@ -67,7 +67,7 @@ def unpack(name: str, cache: Path) -> Path:
         )
     packaged = PACKAGED[name]
     target = cache / "weights" / f"{name}-{packaged.sha256[:16]}.safetensors"
-    if target.is_file():
+    if unseal(target) is not None:
         return target
     try:
         module = importlib.import_module(packaged.package)
@@ -75,14 +75,16 @@ def unpack(name: str, cache: Path) -> Path:
         raise BackboneError(f"the package {packaged.package} is not installed") from None
     source = Path(str(module.__file__)).parent / packaged.file
     if (found := file_sha256(source)) != packaged.sha256:
-        raise BackboneError(f"{source} has SHA-256 {found}, expected {packaged.sha256}")
+        raise BackboneError(
+            f"{source} has SHA-256 {found}, expected {packaged.sha256}: install {packaged.package} again"
+        )
     checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     tensors = [tensor.contiguous() for tensor in checkpoint.values()]
     with torch.device("meta"):
         names = timm.create_model(name).state_dict()
     if [t.shape for t in tensors] != [t.shape for t in names.values()]:
         raise BackboneError(f"{source} does not have the tensors of {name}")
-    write_file(target, save(dict(zip(names, tensors, strict=True))))
+    write_file(target, seal(dict(zip(names, tensors, strict=True))))
     return target
 
 

@@ -1,5 +1,6 @@
 """A training that was stopped between two epochs goes on as if nothing had been."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,16 @@ def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(
     assert same_state(again.network.state(), whole.network.state())
 
 
-def test_a_quick_epoch_is_not_written_each_time(
+def test_every_epoch_is_written_and_the_disk_waited_for_once_a_second(
     pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run(pictures, tmp_path, tmp_path / "before.safetensors")  # the cache is written
+    synced: list[int] = []
     monkeypatch.setattr(checkpoint, "SECONDS", 3600.0)
+    monkeypatch.setattr(os, "fsync", synced.append)
     file = tmp_path / "first.safetensors"
-    run(pictures, tmp_path, file)
+    whole, _ = run(pictures, tmp_path, file)
     found = Checkpoint(file).load()
     assert found is not None
-    assert len(found[2]) == 1
+    assert [row["epoch"] for row in found[2]] == [row.epoch for row in whole.history]
+    assert len(whole.history) > len(synced) == 1

@@ -13,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from steps.core.errors import DataError
+from steps.core.files import Folder
 from steps.core.images import (
     MAX_PIXELS,
     Preprocessing,
@@ -24,6 +25,7 @@ from steps.core.images import (
     seeded_view,
     view_seed,
 )
+from steps.core.survey import SIDE, look_at
 
 from .toys import LIVELY, LOOK, STILL, encode, picture
 
@@ -267,6 +269,29 @@ def test_a_damaged_image_is_either_refused_or_read_as_pixels(data: st.DataObject
         return
     assert found.dtype == torch.uint8
     assert found.shape[0] == 3
+
+
+def animated(seed: int) -> bytes:
+    frames = [Image.fromarray(picture(seed + n, 12, 10)) for n in range(3)]
+    return encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of the EXIF
+@given(st.integers(0, 10**6), st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM"]))
+def test_no_damage_to_a_file_stops_the_survey_of_all_the_others(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
+) -> None:
+    folder, dice = tmp_path_factory.mktemp("damaged"), np.random.default_rng(seed)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {} if kind in ("BMP", "PPM") else {"exif": exif}
+    whole = bytearray(animated(1) if kind == "GIF" else encode(picture(1, 12, 10), kind, **options))
+    for place in dice.integers(0, len(whole), dice.integers(1, 9)):
+        whole[place] = dice.integers(0, 256)
+    (folder / "a").write_bytes(whole)
+    facts, small = look_at(Folder(str(folder), folder), "a", None)
+    assert small.shape == (SIDE, SIDE, 3)
+    assert facts["error"] is None or (facts["error"] and not small.any())
 
 
 def test_normalising_gives_mean_zero_and_std_one_to_pixels_that_have_the_stated_ones() -> None:

@@ -288,3 +288,47 @@ def test_bytes_of_a_manifest_are_read_as_csv_by_name_only(tmp_path: Path) -> Non
     pd.DataFrame({"path": ["a"], "label": ["x"]}).to_parquet(buffer)
     with pytest.raises(DataError, match="cannot be read as a manifest"):
         records(manifest(tmp_path, buffer.getvalue()), tmp_path)
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8).filter(
+    lambda text: text.strip() != ""
+)
+ROWS = st.lists(
+    st.tuples(WORDS, WORDS, st.sampled_from([None, "train", "val", "test"]), st.none() | WORDS),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(
+    ROWS,
+    st.sampled_from(["csv", "parquet"]),
+    st.booleans(),
+    st.permutations(["path", "label", "split", "group"]),
+)
+def test_whatever_a_manifest_says_is_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], ending: str, marked: bool, order: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    table = pd.DataFrame(rows, columns=["path", "label", "split", "group"]).astype(object)[order]
+    path = folder / f"list.{ending}"
+    if ending == "csv":
+        table.to_csv(path, index=False, encoding="utf-8-sig" if marked else "utf-8")
+    else:
+        table.to_parquet(path)
+    assert records(str(path), folder) == rows
+
+
+@given(st.binary(max_size=200), st.sampled_from(["csv", "parquet"]))
+def test_whatever_bytes_a_manifest_has_it_is_read_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, ending: str
+) -> None:
+    path = tmp_path_factory.mktemp("manifest") / f"list.{ending}"
+    path.write_bytes(data)
+    found, refusal = [], ""
+    try:
+        found = records(str(path), path.parent)
+    except DataError as error:
+        refusal = str(error)
+    assert found or path.name in refusal
+    assert all(isinstance(row[1], str) and row[1].strip() for row in found)

@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steps.core.batches import Batch, Batches
+from steps.core.checkpoint import Checkpoint, trainable_state
 from steps.core.config import Recipe
+from steps.core.divergence import explain_divergence
 from steps.core.errors import Diverged, FrozenDrift
 from steps.core.groups import parameter_groups
-from steps.core.loop import Epoch, Trained, explain_divergence, fit, make_schedule, predict, train
+from steps.core.loop import Epoch, Trained, fit, make_schedule, predict, train
 from steps.core.network import Network, frozen_digest
 from steps.core.tasks import Classify, Task
 
@@ -208,7 +211,7 @@ def test_an_absurd_learning_rate_is_answered_with_the_name_of_its_group(
     for group in groups:
         if group["name"] == guilty:
             group["lr"] = 3e37
-    with pytest.raises(Diverged, match=rf"largest weights are in {guilty} \(learning rate .*lower its rate"):
+    with pytest.raises(Diverged, match=rf"are in {guilty} \(learning rate .*lower its rate"):
         list(fit(network, Classify(RECIPE), found, change(schedule="constant", warmup=0.0), groups))
 
 
@@ -217,7 +220,61 @@ def test_the_group_whose_weights_are_not_numbers_is_the_one_that_is_named() -> N
         {"name": "broken", "lr": 1.0, "params": [torch.ones(2), torch.tensor([float("nan")])]},
         {"name": "large", "lr": 0.1, "params": [torch.full((2,), 9.0)]},
     ]
-    assert "broken" in explain_divergence(1, 2, groups)
+    assert "broken" in explain_divergence(math.nan, 1, 2, groups, {"broken": 1.0, "large": 0.1})
+
+
+def test_the_group_that_has_grown_most_is_named_and_not_the_one_that_was_large_already() -> None:
+    groups = [
+        {"name": "norms", "lr": 0.1, "params": [torch.full((2,), 9.0)]},
+        {"name": "head", "lr": 1.0, "params": [torch.full((2,), 3.0)]},
+    ]
+    said = explain_divergence(70.0, 1, 2, groups, {"norms": 8.9, "head": 0.1})
+    assert "has grown to 70 in epoch 1, step 2" in said
+    assert "grown most, 30 times, are in head (learning rate 1.0e+00)" in said
+
+
+@pytest.mark.parametrize("guilty", ["stage4", "head"])
+def test_a_loss_that_explodes_stops_at_once_though_it_is_finite(
+    network: Network, pictures: Pictures, tmp_path: Path, guilty: str
+) -> None:
+    found = warm(pictures, network, 4, tmp_path)
+    network.freeze(4)
+    groups = parameter_groups(network, 4, LR, 0.5, 0.0)
+    for group in groups:
+        if group["name"] == guilty:
+            group["lr"] = 3e3
+    recipe = change(schedule="constant", warmup=0.0, clip_norm=None)
+    with pytest.raises(Diverged, match=rf"has grown to .* in epoch 1, step [1-3]; .* are in {guilty} \("):
+        list(fit(network, Classify(RECIPE), found, recipe, groups))
+
+
+def test_a_training_that_diverges_keeps_its_last_good_epoch(
+    network: Network, pictures: Pictures, tmp_path: Path
+) -> None:
+    found = warm(pictures, network, 4, tmp_path)
+    network.freeze(4)
+    groups = parameter_groups(network, 4, LR, 0.5, 0.0)
+    recipe, steps, seen = change(epochs=5), [], []
+
+    def spoilt(network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """Turn into nonsense after two epochs."""
+        steps.append(batch)
+        loss = Classify(recipe)(network, batch, start, generator)
+        return loss * (math.nan if len(steps) > 2 * found.steps() else 1.0)
+
+    def look(epoch: Epoch) -> None:
+        seen.append(copy.deepcopy(trainable_state(network)))
+
+    file = tmp_path / "training.safetensors"
+    says = r"not finite in epoch 3, step 0; .* the weights of epoch [12], .* are kept in "
+    with pytest.raises(Diverged, match=says + re.escape(str(file))):
+        train(network, 4, spoilt, found, recipe, groups, look, file)
+    kept = Checkpoint(file).load()
+    assert kept is not None
+    _, weights, history = kept
+    assert [row["epoch"] for row in history] == [1, 2]
+    best = min(history, key=lambda row: row["val_loss"])["epoch"]
+    assert same_state(weights, seen[best - 1])
 
 
 def test_an_epoch_whose_validation_loss_is_not_finite_is_divergence(

@@ -181,6 +181,22 @@ def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says() -> 
     assert 0.93 <= covered / 200 < 1
 
 
+@pytest.mark.parametrize("recalls", [(0.9, 0.6), (0.7, 0.7), (0.95, 0.8)])
+def test_the_interval_covers_the_truth_where_two_classes_are_known_differently_well(
+    recalls: tuple[float, float],
+) -> None:
+    generator = np.random.default_rng(5)
+    labels = np.repeat([0, 1], (160, 80))
+    truth, covered = float(np.average(recalls, weights=(160, 80))), 0
+    for trial in range(200):
+        right = generator.random(240) < np.take(recalls, labels)
+        outcome = Outcome(split_logits(labels, 2, right, 1.0), labels, 1.0)
+        values = np.array([accuracy(outcome, rows) for rows in resamples(labels, 250, trial)])
+        found = interval(values, accuracy(outcome, everything(outcome)), 0.95)
+        covered += found["low"] <= truth <= found["high"]
+    assert 0.93 <= covered / 200 < 1
+
+
 def test_an_interval_shrinks_with_the_root_of_the_number_of_samples() -> None:
     widths = []
     for n in (200, 3200):

@@ -1,5 +1,3 @@
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -18,7 +15,8 @@ from steps.core.batches import Batches
 from steps.core.errors import Diverged
 from steps.core.loop import Epoch
 from steps.core.network import Network
-from steps.core.search import OWNER, SEEN, Search, Studies, completed, derive, finished, owner, study_name
+from steps.core.owner import boot, name_of, place
+from steps.core.search import OWNER, SEEN, Search, Studies, completed, derive, finished, study_name
 from steps.core.space import Space
 from steps.core.trials import Rates, Trials
 
@@ -283,10 +281,12 @@ def leave_running(of: Search, name: str, seen: float) -> None:
 @pytest.mark.parametrize(
     ("name", "silent", "dead"),
     [
-        ("elsewhere 1 1.0", 0.0, False),
-        ("elsewhere 1 1.0", 120.0, True),
-        (f"{socket.gethostname()} 1 0.5", 0.0, True),  # another process has the number now
-        (f"{socket.gethostname()} 99999999 1.0", 0.0, True),
+        ("elsewhere boot 1 10", 0.0, False),
+        ("elsewhere boot 1 10", 120.0, True),
+        ("elsewhere boot 1 10", -120.0, True),  # seen in the future: a clock was set back
+        (f"{place()} {boot()} 1 999999", 0.0, True),  # another process has the number now
+        (f"{place()} before 1 10", 0.0, True),  # the machine was started anew
+        (f"{place()} {boot()} 99999999 10", 0.0, True),
     ],
 )
 def test_a_dead_worker_s_trial_is_released_and_a_living_one_s_is_left_alone(
@@ -303,8 +303,7 @@ def test_another_process_that_lives_on_this_machine_keeps_its_trial(tmp_path: Pa
     of = search(tmp_path)
     other = subprocess.Popen(["sleep", "60"])
     try:
-        started = psutil.Process(other.pid).create_time()
-        leave_running(of, f"{socket.gethostname()} {other.pid} {started}", 0.0)
+        leave_running(of, name_of(other.pid), 0.0)
         of.release_dead(of.study())
         assert [trial.state for trial in all_trials(of)] == [TrialState.RUNNING]
     finally:
@@ -312,7 +311,6 @@ def test_another_process_that_lives_on_this_machine_keeps_its_trial(tmp_path: Pa
         other.wait()
     of.release_dead(of.study())
     assert [trial.state for trial in all_trials(of)] == [TrialState.FAIL]
-    assert owner().split()[1] == str(os.getpid())
 
 
 WORKER = """

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from steps.core import storage
 from steps.core.errors import ArtifactError
 from steps.core.storage import INDEX, Artifact, Blob, file_sha256, to_json, write_file
 
@@ -97,6 +96,11 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "an index that is no text": (put(INDEX, b"\xff\xfe\0\x80"), INDEX, "not an index"),
     "an index without files": (edit_index(lambda i: i.pop("files")), INDEX, "not an index"),
     "an index whose files are a list": (edit_index(lambda i: i.update(files=[1])), INDEX, "not an index"),
+    "an index that leads out": (
+        edit_index(lambda i: i["files"].update({"../x": {"sha256": "", "bytes": 0}})),
+        INDEX,
+        "leads out of",
+    ),
     "an index row of nothing": (edit_index(lambda i: i["files"].update(x=None)), INDEX, "not an index"),
 }
 
@@ -120,15 +124,15 @@ def test_a_folder_that_was_never_written_names_its_index(tmp_path: Path) -> None
         Note.load(tmp_path / "nowhere")
 
 
-def test_a_file_too_large_to_hash_is_still_checked_by_its_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "VERIFY_BYTES", 4)
-    Note("hello").save(tmp_path / "note")
-    write_file(tmp_path / "note/note.txt", b"HELLO")
-    assert Note.load(tmp_path / "note").text == "HELLO"
-    write_file(tmp_path / "note/note.txt", b"HELL")
-    with pytest.raises(ArtifactError, match="4 bytes, expected 5"):
+def test_a_flipped_byte_is_found_in_a_file_of_any_size(tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(65 * 2**20)
+    Note("hello", {"large.bin": large}).save(tmp_path / "note")
+    with (tmp_path / "note/large.bin").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\1")
+    with pytest.raises(ArtifactError, match=r"large\.bin does not match its recorded SHA-256"):
         Note.load(tmp_path / "note")
 
 

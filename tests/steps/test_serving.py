@@ -1,6 +1,7 @@
 """The champion behind MLflow's protocol: answers, refusals, and the page."""
 
 import base64
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from steps import tracking
+from steps.core.errors import ParamsError, RegistryError
 from steps.core.predict import predict_bytes
 
 from ..core.toys import LABELS, LOOK, build, encode, picture
@@ -80,7 +83,65 @@ def test_the_page_needs_nothing_from_elsewhere(client: Any) -> None:
     assert "http" not in page
 
 
-def test_it_listens_on_this_machine_only() -> None:
-    source = Path(__file__).parents[2].joinpath("infra/serve.py").read_text()
-    assert 'HOST = "127.0.0.1"' in source
-    assert "0.0.0.0" not in source
+def test_it_listens_on_this_machine_only_unless_a_token_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from infra.guard import TOKEN, token_for
+    from infra.serve import HOST
+
+    monkeypatch.delenv(TOKEN, raising=False)
+    assert HOST == "127.0.0.1"
+    assert token_for(HOST) is token_for("::1") is token_for("localhost") is None
+    for wide in ("0.0.0.0", "::", "192.168.0.7", "example.org", ""):
+        with pytest.raises(ParamsError, match=rf"--host {re.escape(wide)} can be reached .* set {TOKEN}"):
+            token_for(wide)
+    monkeypatch.setenv(TOKEN, "short")
+    with pytest.raises(ParamsError, match="has 5 characters, expected 16"):
+        token_for("0.0.0.0")
+    monkeypatch.setenv(TOKEN, SECRET)
+    assert token_for("0.0.0.0") == SECRET
+
+
+SECRET = "0123456789abcdef"
+
+
+def test_a_guarded_server_answers_nobody_without_the_token() -> None:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from infra.guard import guard
+
+    app = FastAPI()
+    app.get("/")(lambda: "page")
+    guard(app, SECRET)
+    asked = TestClient(app)
+    basic = base64.b64encode(f"anyone:{SECRET}".encode()).decode()
+    for good in (f"Bearer {SECRET}", f"Basic {basic}"):
+        assert asked.get("/", headers={"authorization": good}).status_code == 200
+    wrong = (
+        "",
+        "Bearer",
+        f"Bearer {SECRET}x",
+        "Basic !",
+        "Basic /w==",
+        "Basic " + basic[:8],
+        f"Digest {SECRET}",
+    )
+    for bad in wrong:
+        answer = asked.get("/", headers={"authorization": bad})
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Basic")
+    assert asked.get("/").status_code == 401
+
+
+def test_a_model_that_would_be_unpickled_is_not_served(client: Any, tmp_path: Path) -> None:
+    from infra.serve import refuse_foreign
+
+    source = tracking.connect().get_model_version_download_uri("m", "1")
+    good = Path(tracking.download(source, str(tmp_path / "good")))
+    refuse_foreign(good)
+    (good / "model.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(RegistryError, match=r"promote does not write \(model.pkl\).*roll back"):
+        refuse_foreign(good)
+    (good / "model.pkl").unlink()
+    facts = (good / "MLmodel").read_text()
+    (good / "MLmodel").write_text(facts.replace("mlflow.pyfunc.loaders.code_model", "mlflow.sklearn"))
+    with pytest.raises(RegistryError, match=r"\(mlflow.sklearn\)"):
+        refuse_foreign(good)

@@ -1,4 +1,8 @@
+import os
+import signal
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -7,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from steps import tracking
+from tests.clone import ROOT
 
 
 def trial(number: int) -> FrozenTrial:
@@ -48,3 +53,35 @@ def test_outside_of_a_run_a_trial_leaves_nothing(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     tracking.log_trial("discriminative", trial(0))
     assert not list(tmp_path.iterdir())
+
+
+DIES = """
+import os, signal
+from steps import tracking
+
+with tracking.phase_run("killed", "evaluate", {"seed": 0}, {}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_runs_of_a_killed_process_are_ended_by_the_next_and_those_of_a_living_one_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = tracking.connect()
+    stranger = client.create_run(tracking.experiment(client), run_name="of somebody else")
+    with tracking.phase_run("living", "distill", {"seed": 0}, {}):
+        paths = {**os.environ, "PYTHONPATH": str(ROOT)}
+        died = subprocess.run([sys.executable, "-c", DIES], check=False, env=paths)
+        assert died.returncode == -signal.SIGKILL
+        with tracking.phase_run("next", "promote", {"seed": 0}, {}):
+            runs = client.search_runs([tracking.experiment(client)])
+    states = {run.info.run_name: run.info.status for run in runs}
+    assert states == {
+        "of somebody else": "RUNNING", "living": "RUNNING", "distill": "RUNNING", "killed": "KILLED",
+        "evaluate": "KILLED", "next": "RUNNING", "promote": "RUNNING",
+    }  # fmt: skip
+    killed = next(run for run in runs if run.info.run_name == "killed")
+    assert "its process was killed" in killed.data.tags["headstart.ended"]
+    assert killed.data.tags["phase.evaluate"] == "killed"
+    assert stranger.info.status == "RUNNING"

@@ -1,0 +1,70 @@
+"""What a disk may do to a save: be full, be read-only, be left in the middle by a kill."""
+
+import errno
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from steps.core.errors import DiskError
+from steps.core.owner import PROC
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+UNWRITABLE = {*FULL, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Put a full disk, and one that may not be written to, into words.
+
+    Raises:
+        DiskError: Instead of the OSError that says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise unwritable(error, path) from None
+
+
+def unwritable(error: OSError, path: Path) -> DiskError:
+    """Return what to say of a disk that refuses to be written to."""
+    if error.errno in FULL:
+        return DiskError(
+            f"{path} cannot be written, the disk is full: make room, or point HEADSTART_SCRATCH to a larger "
+            "disk, and run the same command again; what is finished is kept"
+        )
+    return DiskError(
+        f"{path} cannot be written ({error.strerror}): give this user the right to write there, or choose a "
+        "folder that may be written to, and run the same command again"
+    )
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """Yield a new folder next to `folder`, which is gone at the end; so is what killed processes left."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mine = f".{folder.name}-{socket.gethostname()}-"
+    for left in folder.parent.glob(f"{mine}*"):
+        pid = left.name.removeprefix(mine).partition("-")[0]
+        if not (PROC / pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    staged = Path(tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=folder.parent))
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def replace_folder(staged: Path, folder: Path) -> None:
+    """Move `staged` to `folder`; what was there goes away only after the move has worked."""
+    if not folder.exists():
+        staged.rename(folder)
+        return
+    with beside(folder) as old:
+        folder.rename(old / "old")
+        staged.rename(folder)
