@@ -1,6 +1,7 @@
 """The gates of promotion. Every gate is held and listed, also after one has failed."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,9 +84,20 @@ MEASURED = ("latency p50, ms", "looks at the test set")
 """Gates whose figure is never the same twice."""
 
 
+HOLDS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "at least": ("value", operator.ge),
+    "at most": ("value", operator.le),
+    "low above": ("low", operator.gt),
+    "high above": ("high", operator.gt),
+    "low at most": ("low", operator.le),
+}
+"""What a gate's sense holds against the limit: the figure itself, or one end of its interval."""
+
+
 def gate(name: str, found: Mapping[str, float], sense: str, limit: float) -> dict[str, Any]:
-    """Return a gate with its evidence."""
-    passed = found["value"] >= limit if sense == "at least" else found["value"] <= limit
+    """Return a gate with its evidence; see `HOLDS`."""
+    figure, holds = HOLDS[sense]
+    passed = bool(holds(found[figure], limit))
     return {"gate": name, "found": dict(found), "sense": sense, "limit": limit, "passed": passed}
 
 
@@ -135,23 +147,14 @@ def duel(old: Outcome, new: Outcome, labels: list[str], cfg: Mapping[str, Any]) 
     worst = classes[0]
     facing = {name: worst[name] for name in ("value", "low", "high")}
     return [
+        {**gate("beats champion", gained, "low above", cfg["champion_margin"]), "note": told},
         {
-            **verdict("beats champion", gained, "low above", cfg["champion_margin"], gained["low"]),
-            "note": told,
-        },
-        {
-            **verdict("no class is lost", facing, "high above", -cfg["class_margin"], worst["high"]),
+            **gate("no class is lost", facing, "high above", -cfg["class_margin"]),
             "note": f"worst: {worst['class']}",
             "classes": classes[:SHOWN],
         },
-        verdict("calibration", blurred, "low at most", cfg["calibration_margin"], blurred["low"]),
+        gate("calibration", blurred, "low at most", cfg["calibration_margin"]),
     ]
-
-
-def verdict(name: str, found: Mapping[str, float], sense: str, limit: float, bound: float) -> dict[str, Any]:
-    """Return a gate between two models, held by one end of an interval."""
-    passed = bool(bound <= limit if sense.endswith("at most") else bound > limit)
-    return {"gate": name, "found": dict(found), "sense": sense, "limit": limit, "passed": passed}
 
 
 def class_gains(old: Outcome, new: Outcome, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
