@@ -132,7 +132,10 @@ def make_clone(folder: Path) -> Clone:
             "min_macro_f1": 0.0,
             "max_ece": 1.0,
             "bootstrap": 100,
-            "min_agreement": 0.0,
+            "parity": {
+                "fp32": {"logits": 1e-3, "probabilities": 1e-4, "top1": 1.0},
+                "int8": {"logits": 100.0, "probabilities": 1.0, "top1": 0.0},
+            },
             "calibration_images": 8,
             "timings": 5,
         },

@@ -21,7 +21,7 @@ from steps.core.metrics import (
     reliability,
 )
 from steps.core.network import Network
-from steps.core.predict import Looker, predict_together
+from steps.core.predict import Looker, describe, predict_together
 from steps.core.robustness import robustness
 from steps.core.slices import slice_rows
 
@@ -53,7 +53,7 @@ class Verdict:
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
-    """A row per test sample: path, sha256, label, and per model its answer and confidence."""
+    """A row per test sample: path, sha256, label, and per model its answer, confidence, logits."""
     outcomes: dict[str, Outcome]
 
 
@@ -72,7 +72,7 @@ def judge(
     """
     truth = rows["label"].map(labels.index).to_numpy(dtype=np.int64)
     lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
-    logits, facts = predict_together(lookers, folder, list(rows["path"]))
+    logits, facts = predict_together(lookers, folder, list(rows["path"]), describe)
     outcomes = {
         name: Outcome(logits[name], truth, model.meta["temperature"]) for name, model in models.items()
     }
@@ -80,6 +80,7 @@ def judge(
     for name, outcome in outcomes.items():
         predictions[name] = [labels[k] for k in outcome.predicted]
         predictions[f"{name}_confidence"] = outcome.probabilities.max(axis=1)
+        predictions[f"{name}_logits"] = list(outcome.logits)
     pairs = {name: (outcomes[one], outcomes[other]) for name, (one, other) in PAIRS.items()}
     metrics = {
         "models": {name: evaluate(o, draws, seed) for name, o in outcomes.items()},
@@ -89,7 +90,7 @@ def judge(
         "temperature": {name: model.meta["temperature"] for name, model in models.items()},
         "coverage": {name: coverage(o) for name, o in outcomes.items()},
         "reliability": reliability_rows(outcomes[MAIN]),
-        "slices": slice_rows(outcomes[MAIN], rows, facts),
+        "slices": slice_rows(outcomes[MAIN], rows, pd.DataFrame(facts)),
         "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }
