@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset
+from steps.artifacts import Classifier, Dataset, Student
 from steps.config import From
 from steps.core.config import Config, Count, Fraction, Positive
 from steps.registry import Registry
@@ -77,7 +77,7 @@ class Promote(Config):
 
 
 def promote(
-    dataset: Dataset, finetuned: Classifier, student: Classifier, report: Report, cfg: Promote
+    dataset: Dataset, finetuned: Classifier, student: Student, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
     """Judge the candidate by its report, its exported files, and against the champion on the same images."""
     from steps.core.finish import seeded
@@ -85,7 +85,7 @@ def promote(
 
     seeded(cfg.seed)
     registry = Registry(cfg.model(), tracking.connect())
-    models = {"finetuned": finetuned, "student": student}
+    models = {"finetuned": finetuned, "student": student.alone()}
     candidate = models[cfg.candidate]
     with registry.alone(scratch()):
         if known := registry.decided(candidate.digest, report.digest):

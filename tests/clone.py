@@ -125,7 +125,7 @@ def make_clone(folder: Path) -> Clone:
             "bootstrap": 100,
         },
         fine_tune={**short, "unfreeze": 2},
-        distill={**short, "keep_stages": 5},
+        distill={**short, "candidates": [{"keep_stages": 4}, {"keep_stages": 5}], "timings": 5},
         evaluate={"bootstrap": 100, "mistakes": 3, "robustness_samples": 6},
         promote={
             "min_accuracy": 0.0,

@@ -7,6 +7,7 @@ HeadstartError
 ├── ArtifactError    a stored artifact is missing, broken or of another version
 ├── DiskError        not enough room on a disk
 ├── BackboneError    unknown backbone, or weights that cannot be found or do not fit
+├── BudgetError      no candidate for the student is fast and small enough
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
 │   └── FrozenDrift  a frozen parameter or buffer has changed
@@ -42,6 +43,10 @@ class DiskError(HeadstartError):
 
 class BackboneError(HeadstartError):
     """Raised for an unknown backbone and for weights that are missing or do not fit."""
+
+
+class BudgetError(HeadstartError):
+    """Raised before a student is trained, when no candidate fits what it may cost."""
 
 
 class TrainingError(HeadstartError):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from steps.core.controls import control_rows
 from steps.core.files import Folder
 from steps.core.images import Preprocessing, plain_view, read_image
 from steps.core.metrics import (
@@ -65,13 +66,15 @@ def judge(
     draws: int,
     seed: int,
     robust: int = 0,
+    controls: Mapping[str, Model] | None = None,
 ) -> Verdict:
     """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
 
-    `robust` is how many test images the corruptions are tried on.
+    `robust` is how many test images the corruptions are tried on; `controls` are the student's.
     """
+    controls = controls or {}
     truth = rows["label"].map(labels.index).to_numpy(dtype=np.int64)
-    lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
+    lookers = {n: Looker(model.network(), model.look) for n, model in {**models, **controls}.items()}
     logits, facts = predict_together(lookers, folder, list(rows["path"]), describe)
     outcomes = {
         name: Outcome(logits[name], truth, model.meta["temperature"]) for name, model in models.items()
@@ -91,6 +94,12 @@ def judge(
         "coverage": {name: coverage(o) for name, o in outcomes.items()},
         "reliability": reliability_rows(outcomes[MAIN]),
         "slices": slice_rows(outcomes[MAIN], rows, pd.DataFrame(facts)),
+        "controls": control_rows(
+            outcomes["student"],
+            {n: Outcome(logits[n], truth, model.meta["temperature"]) for n, model in controls.items()},
+            draws,
+            seed,
+        ),
         "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -100,6 +100,24 @@ def coverage_curves(rows: Mapping[str, list[dict[str, float]]]) -> str:
         axis.plot(x, y, color=colour, label=name.replace("_", " "))
     axis.set(xlim=(0, 1.02), xlabel="answered, the most confident first", ylabel="accuracy of these")
     axis.legend(frameon=False, fontsize=8)
+    return data_uri(figure)
+
+
+def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw test accuracy with its interval against latency; what was not trained is hollow, on validation."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+    for row in rows:
+        x, found = row["latency_p50_ms"], row["accuracy"]
+        if found is None:
+            axis.scatter([x], [row["as_is"]], s=30, facecolor="none", edgecolor=PALE)
+            y = row["as_is"]
+        else:
+            y, colour = found["value"], ACCENT if row["front"] else INK
+            axis.plot([x, x], [found["low"], found["high"]], color=colour, linewidth=1)
+            axis.scatter([x], [y], s=30, color=colour, zorder=3)
+        axis.annotate(row["model"], (x, y), (6, 4), textcoords="offset points", fontsize=7, color=INK)
+    axis.set(xlabel="latency of one image, median, ms", ylabel="accuracy", xlim=(0, None))
+    axis.margins(x=0.25)
     return data_uri(figure)
 
 
