@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -105,19 +106,18 @@ def coverage_curves(rows: Mapping[str, list[dict[str, float]]]) -> str:
 
 def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw test accuracy with its interval against latency; what was not trained is hollow, on validation."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.8))
-    for row in rows:
+    figure, axis = plt.subplots(figsize=(4.6, 3.4))
+    for row, marker in zip(rows, cycle("so^vDPX<>")):
         x, found = row["latency_p50_ms"], row["accuracy"]
-        if found is None:
-            axis.scatter([x], [row["as_is"]], s=30, facecolor="none", edgecolor=PALE)
-            y = row["as_is"]
-        else:
-            y, colour = found["value"], ACCENT if row["front"] else INK
+        colour = PALE if found is None else ACCENT if row["front"] else INK
+        y = row["as_is"] if found is None else found["value"]
+        if found is not None:
             axis.plot([x, x], [found["low"], found["high"]], color=colour, linewidth=1)
-            axis.scatter([x], [y], s=30, color=colour, zorder=3)
-        axis.annotate(row["model"], (x, y), (6, 4), textcoords="offset points", fontsize=7, color=INK)
-    axis.set(xlabel="latency of one image, median, ms", ylabel="accuracy", xlim=(0, None))
-    axis.margins(x=0.25)
+        face = "none" if found is None else colour
+        axis.scatter([x], [y], s=40, marker=marker, facecolor=face, edgecolor=colour, label=row["model"])
+    axis.set(xlabel="latency of one image, median, ms", ylabel="accuracy")
+    axis.set_xlim(0, 1.1 * max(row["latency_p50_ms"] for row in rows))
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
     return data_uri(figure)
 
 
