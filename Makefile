@@ -52,6 +52,7 @@ bench: install  ## what the README claims, measured; tables, and rows in artifac
 	$(BIN)/python -m tests.bench.speed photographs
 	$(BIN)/python -m tests.bench.speed digits
 	$(BIN)/python -m tests.bench.court
+	$(BIN)/python -m tests.bench.rulings
 
 rollback: install  ## the previous champion again; MODEL=name WHY="reason"
 	$(BIN)/python -m infra.rollback "$(MODEL)" --why "$(WHY)"

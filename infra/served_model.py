@@ -3,10 +3,16 @@
 import base64
 import binascii
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from steps.core.images import Preprocessing
 
 
 class ServedClassifier(PythonModel):  # type: ignore[misc]
@@ -25,11 +31,11 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         """Return label and calibrated probabilities per image; a bad image is the caller's mistake: 400."""
         from scipy.special import softmax
 
-        from steps.core.predict import predict_bytes
+        from steps.core.predict import predict_views
 
-        images = [checked(number, text) for number, text in enumerate(model_input["image"])]
-        meta = self.classifier.meta
-        logits = predict_bytes(self.network, self.classifier.look, images)
+        look, meta = self.classifier.look, self.classifier.meta
+        views = [view_of(number, text, look) for number, text in enumerate(model_input["image"])]
+        logits = predict_views(self.network, look, views)
         probabilities = softmax(logits / meta["temperature"], axis=1)
         return [
             {
@@ -40,23 +46,23 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         ]
 
 
-def checked(number: int, text: str) -> bytes:
-    """Return the bytes of one image, which can be decoded.
+def view_of(number: int, text: str, look: "Preprocessing") -> "Tensor":
+    """Return the view of one image that the model answers.
 
     Raises:
         MlflowException: It is no base64, or no image; a server answers this with 400.
     """
     from steps.core.errors import DataError
-    from steps.core.images import decode, open_image
+    from steps.core.images import plain_view, read_image
 
     try:
         data = base64.b64decode(text, validate=True)
-        decode(open_image(data))
     except (binascii.Error, ValueError, TypeError):
         raise MlflowException.invalid_parameter_value(f"image {number}: not base64") from None
+    try:
+        return plain_view(read_image(data), look)
     except DataError as error:
         raise MlflowException.invalid_parameter_value(f"image {number}: {error}") from None
-    return data
 
 
 mlflow.models.set_model(ServedClassifier())

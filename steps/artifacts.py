@@ -222,6 +222,45 @@ class Classifier(Artifact):
 
 
 @dataclass(frozen=True)
+class Student(Classifier):
+    """A classifier that learned from another, the controls beside it, and what it was chosen from.
+
+    How fast and how large the candidates were (`figures`, by name) is what a clock said, and no part of the
+    digest.
+    """
+
+    controls: dict[str, Classifier] = field(repr=False)
+    """Of the same architecture: `hard_labels`, and `untrained`, whose body is as it was."""
+    choice: dict[str, Any]
+    """`chosen`, a name, and `candidates`, a row each."""
+    figures: dict[str, dict[str, float]]
+
+    def files(self) -> Mapping[str, Blob]:
+        own = {**super().files(), "choice.json": to_json(self.choice)}
+        parts = (
+            (f"{name}/{file}", blob) for name, c in self.controls.items() for file, blob in c.files().items()
+        )
+        return {**own, **dict(parts)}
+
+    def remarks(self) -> Mapping[str, bytes]:
+        return {"figures.json": to_json(self.figures)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        own = Classifier.read(folder)
+        controls = {path.name: Classifier.read(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+        choice, figures = read_json(folder, "choice", "figures")
+        return cls(own.state, own.meta, own.history, own.metrics, controls, choice, figures)
+
+    def headline(self) -> Headline:
+        return {**super().headline(), "student": self.choice["chosen"]}
+
+    def alone(self) -> Classifier:
+        """Return the classifier without what stands beside it: what production needs."""
+        return Classifier(self.state, self.meta, self.history, self.metrics)
+
+
+@dataclass(frozen=True)
 class LearningRates(Artifact):
     """The winner of the search, every trial, the uniform-rate control, and a soup if it was better."""
 

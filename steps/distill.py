@@ -1,11 +1,11 @@
-"""Train a smaller student on the very views that its teacher sees, beside a hard-label control."""
+"""Train a student that fits a budget on the very views that its teacher sees, beside two controls."""
 
 from typing import Annotated
 
 from steps import tracking
-from steps.artifacts import Classifier, Features
+from steps.artifacts import Classifier, Features, Student
 from steps.config import From
-from steps.core.config import StudentRecipe
+from steps.core.config import HeadRecipe, StudentRecipe
 from steps.run import main
 from steps.scratch import scratch, training_file
 
@@ -13,26 +13,37 @@ from steps.scratch import scratch, training_file
 class Distill(StudentRecipe):
     """See params.yaml."""
 
+    head: Annotated[HeadRecipe, From("warm_up_head")]
+    """For heads on features that stay as they are."""
     seed: Annotated[int, From("seed")]
 
 
-def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotated[Classifier, "student"]:
-    """Cut the teacher after `keep_stages`, put a new head on it, and let it learn from the teacher."""
-    from steps.core.distillation import grow_students
+def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotated[Student, "student"]:
+    """Choose the best candidate that fits the budget, and let it learn from the teacher."""
+    from steps.core.distillation import Taught, grow_students
     from steps.core.finish import describe, seeded
 
     seeded(cfg.seed)
     file = training_file("distill", features.digest, finetuned.digest, cfg.model_dump_json())
     teacher, log = finetuned.network(), tracking.log_epoch
-    grown = grow_students(features, teacher, cfg, cfg.seed, scratch(), file, log)
-    metrics = {
-        **grown.metrics,
-        "hard_label_val_accuracy": grown.control_metrics["val_accuracy"],
-        "hard_label_val_loss": grown.control_metrics["val_loss"],
-        "parameters_of_teacher": grown.parameters_of_teacher,
+    grown = grow_students(features, teacher, cfg, cfg.head, cfg.seed, scratch(), file, log)
+    meta = {**features.meta, **grown.choice.meta}
+    stages = len(grown.choice.network.stages)
+
+    def classifier(taught: Taught) -> Classifier:
+        state, about = taught.trained.network.state(), describe(meta, stages, taught.temperature)
+        return Classifier(state, about, taught.trained.records(), taught.metrics)
+
+    controls = {name: classifier(taught) for name, taught in grown.controls.items()}
+    of_controls = {
+        f"{name}_{key}": control.metrics[key]
+        for name, control in controls.items()
+        for key in ("val_accuracy", "val_loss")
     }
-    meta = describe(features.meta, cfg.keep_stages, grown.temperature)
-    return Classifier(grown.student.network.state(), meta, grown.student.records(), metrics)
+    alone = classifier(grown.student)
+    metrics = {**alone.metrics, **of_controls, "parameters_of_teacher": grown.parameters_of_teacher}
+    chosen = {"chosen": grown.choice.name, "candidates": grown.candidates}
+    return Student(alone.state, alone.meta, alone.history, metrics, controls, chosen, grown.figures)
 
 
 if __name__ == "__main__":

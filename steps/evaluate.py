@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset
+from steps.artifacts import Classifier, Dataset, Student
 from steps.config import From
 from steps.core.config import Config, Count
 from steps.run import main
@@ -27,7 +27,7 @@ def evaluate(
     dataset: Dataset,
     warm_head: Classifier,
     finetuned: Classifier,
-    student: Classifier,
+    student: Student,
     cfg: Evaluate,
 ) -> Annotated[Report, "report"]:
     """Measure all three models on the test images, from the files, as production would see them."""
@@ -40,7 +40,8 @@ def evaluate(
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
     folder = Folder(dataset.root, scratch(), dataset.table)
     rows, labels = dataset.part("test"), dataset.labels
-    verdict = judge(models, rows, labels, folder, cfg.bootstrap, cfg.seed, cfg.robustness_samples)
+    sizes = (cfg.bootstrap, cfg.seed, cfg.robustness_samples)
+    verdict = judge(models, rows, labels, folder, *sizes, student.controls)
     tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)
     curves = {name: model.history for name, model in models.items()}
     html = render_evaluation(verdict, curves, finetuned, folder, cfg.mistakes)

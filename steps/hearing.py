@@ -12,6 +12,9 @@ from steps.verdicts import Decision, Report
 
 if TYPE_CHECKING:
     from steps.core.deploy import Exported
+    from steps.core.metrics import Floats, Outcome
+
+    Answers = tuple[Floats, Floats]
 
 FASTER = 2.0  # times, from which a student is worth having
 
@@ -25,28 +28,23 @@ def hold_hearing(
     scratch: Path,
 ) -> tuple[Ruling, str]:
     """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
-    import numpy as np
-
     from steps.core.card import render_card
     from steps.core.court import MEASURED, deployment_gates, hold_gates, meet_champion
-    from steps.core.deploy import deploy
 
     candidate = cfg["candidate"]
-    judged = registry.aliases().get(CHAMPION)
-    rows, folder = dataset.part("test"), Folder(dataset.root, scratch, dataset.table)
-    images = [folder.read(path) for path in rows["path"]]
-    truth = rows["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
-    known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
-    exported = deploy(models, images, [folder.read(path) for path in known], truth, cfg)
+    judged, champion = registry.aliases().get(CHAMPION), registry.champion(scratch)
+    said = outcomes(models, dataset, report)
+    folder = Folder(dataset.root, scratch, dataset.table)
+    exported, answers, old = examine(models, champion, dataset, folder, said, cfg)
     looks = tracking.looks(report.metrics["test"]["digest"])
     gates = hold_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
     gates += deployment_gates(exported, candidate, looks, cfg)
-    if champion := registry.champion(scratch):
-        gates += meet_champion(champion, models[candidate], dataset, cfg, scratch)
+    if champion:
+        gates += meet_champion(champion, old, said[candidate], dataset.labels, cfg)
     passed = all(gate["passed"] for gate in gates)
     verdict = Decision.promoted if passed else "kept" if champion else "rejected"
     card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate)
-    clocks = [{"model": one.model, "variant": one.variant, **one.clock} for one in exported]
+    clocks = [{**one.file.label, **one.clock} for one in exported]
     found = {gate["gate"]: gate["found"] for gate in gates if gate["gate"] in MEASURED}
     measured = {
         "latencies": clocks,
@@ -54,28 +52,99 @@ def hold_hearing(
         "gates": found,
         "distillation": pays(exported, report, cfg),
     }
-    table = [{"model": one.model, "variant": one.variant, **one.facts} for one in exported]
+    table = [{**one.file.label, **one.facts} for one in exported]
     still = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
-    files = kept_files(exported, candidate, images[: cfg["golden_images"]])
+    shown = [folder.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
+    files = kept_files(exported, candidate, shown, answers)
     return Ruling(verdict, still, judged, table, measured, files), card
 
 
+def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Outcome"]:
+    """Return what the models answered to the test images when they were judged.
+
+    Raises:
+        ArtifactError: The report is of another test set.
+    """
+    import numpy as np
+
+    from steps.core.errors import ArtifactError
+    from steps.core.metrics import Outcome
+
+    rows, told = dataset.part("test"), report.predictions
+    if list(told["sha256"]) != list(rows["sha256"]):
+        raise ArtifactError("the report is of other test images than the data set's: run evaluate again")
+    truth = rows["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
+    return {
+        name: Outcome(np.stack(told[f"{name}_logits"].tolist()), truth, model.meta["temperature"])
+        for name, model in models.items()
+    }
+
+
+def examine(
+    models: Mapping[str, Classifier],
+    champion: Classifier | None,
+    dataset: Dataset,
+    folder: Folder,
+    said: Mapping[str, "Outcome"],
+    cfg: Mapping[str, Any],
+) -> tuple[list["Exported"], dict[str, "Answers"], "Floats"]:
+    """Show each test image, decoded once, to every exported file and to the champion.
+
+    Return how the files compare with torch, their logits and probabilities by name, the champion's logits.
+    """
+    import numpy as np
+
+    from steps.core.deploy import answer, by_turns, deploy, hold_against, pixels
+    from steps.core.predict import Looker, predict_together
+
+    known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
+    files = deploy(models, [folder.read(path) for path in known], cfg["int8"])
+    paths = list(dataset.part("test")["path"])
+    lookers = {CHAMPION: Looker(champion.network(), champion.look)} if champion else {}
+    logits, told = predict_together(lookers, folder, paths, lambda image, views: answer(files, image))
+    answers = {
+        file.name: (np.concatenate([one[n][0] for one in told]), np.concatenate([one[n][1] for one in told]))
+        for n, file in enumerate(files)
+    }
+    sessions = {file.name: file.session for file in files}
+    clocks = by_turns(sessions, pixels(folder.read(paths[0])), cfg["timings"])
+    exported = [
+        hold_against(file, answers[file.name], said[file.model], clocks[file.name], cfg) for file in files
+    ]
+    return exported, answers, logits.get(CHAMPION, np.empty(0))
+
+
 def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Say whether the student is worth having: faster by half, and no more than the margin worse."""
+    """Say whether the student is worth having: at least twice as fast, and no more than the margin worse.
+
+    The margin is held by the paired interval's lower end: a loss that cannot be ruled out does not pay.
+    """
     from steps.core.deploy import FP32
 
-    p50 = {one.model: one.clock["latency_p50_ms"] for one in exported if one.variant == FP32}
-    lost = report.metrics["student_loss"]["accuracy"]
+    p50 = {one.file.model: one.clock["latency_p50_ms"] for one in exported if one.file.variant == FP32}
+    lost, margin = report.metrics["student_loss"]["accuracy"], cfg["student_margin"]
     times = p50["finetuned"] / p50["student"]
-    kept = lost["low"] >= -cfg["student_margin"]
-    return {"times_faster": times, "accuracy": lost, "pays": bool(times >= FASTER and kept)}
+    reasons = []
+    if times < FASTER:
+        reasons.append(f"it is {times:.1f} times as fast as its teacher, less than {FASTER:g} times")
+    if lost["low"] < -margin:
+        reasons.append(f"its accuracy may be lower by {-lost['low']:.3f}, more than the margin of {margin:g}")
+    kept = f"it is {times:.1f} times as fast as its teacher, and no more than {margin:g} of accuracy is lost"
+    return {
+        "times_faster": times,
+        "accuracy": lost,
+        "pays": not reasons,
+        "said": " and ".join(reasons) or kept,
+    }
 
 
-def kept_files(exported: list["Exported"], candidate: str, images: list[bytes]) -> dict[str, bytes]:
-    """Return the candidate's files and its golden answers, by name."""
+def kept_files(
+    exported: list["Exported"], candidate: str, images: list[bytes], answers: Mapping[str, "Answers"]
+) -> dict[str, bytes]:
+    """Return the candidate's files, and golden images with every model's answers, by name."""
     from steps.core.deploy import FP32, INT8, golden
 
-    mine = {one.variant: one for one in exported if one.model == candidate}
     names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
-    files = {names[variant]: one.file for variant, one in mine.items()}
-    return {**files, "golden.safetensors": golden(images, mine[FP32])}
+    mine = [one.file for one in exported if one.file.model == candidate]
+    files = {names[file.variant]: file.content for file in mine}
+    return {**files, "golden.safetensors": golden(images, answers)}

@@ -1,18 +1,37 @@
 """Register the model, and make it champion only if it passes every gate and beats the present one."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset
+from steps.artifacts import Classifier, Dataset, Student
 from steps.config import From
 from steps.core.config import Config, Count, Fraction, Positive
 from steps.registry import Registry
 from steps.run import main
 from steps.scratch import scratch
 from steps.verdicts import Decision, Report
+
+
+class Levels(Config):
+    """How far a file may be from the model that was judged; see `steps.core.court.parity`."""
+
+    logits: Positive
+    """In standard deviations of the logits."""
+    probabilities: Positive
+    top1: Fraction
+    """Share of the test images with the same answer, at least."""
+
+
+class Parity(Config):
+    """Limits for each variant that is exported."""
+
+    fp32: Levels
+    """For the largest difference of any test image."""
+    int8: Levels
+    """For the mean over the test images."""
 
 
 class Promote(Config):
@@ -37,10 +56,7 @@ class Promote(Config):
     """Training images that the ranges of the int8 variant are taken from."""
     golden_images: Count
     """Test images that are kept beside the model with its answers."""
-    max_difference: Positive
-    """Largest difference of a probability between the exported file and the model that was judged."""
-    min_agreement: Fraction
-    """Share of the test images on which the int8 variant must give the same answer."""
+    parity: Parity
     student_margin: Fraction
     """Accuracy that the student may lose for distillation to have paid."""
     timings: Count
@@ -61,7 +77,7 @@ class Promote(Config):
 
 
 def promote(
-    dataset: Dataset, finetuned: Classifier, student: Classifier, report: Report, cfg: Promote
+    dataset: Dataset, finetuned: Classifier, student: Student, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
     """Judge the candidate by its report, its exported files, and against the champion on the same images."""
     from steps.core.finish import seeded
@@ -69,7 +85,7 @@ def promote(
 
     seeded(cfg.seed)
     registry = Registry(cfg.model(), tracking.connect())
-    models: dict[str, Any] = {"finetuned": finetuned, "student": student}
+    models = {"finetuned": finetuned, "student": student.alone()}
     candidate = models[cfg.candidate]
     with registry.alone(scratch()):
         if known := registry.decided(candidate.digest, report.digest):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from steps.artifacts import Dataset, LearningRates, Stats
+from steps.artifacts import Dataset, LearningRates, Stats, Student
 from steps.core.storage import to_json, write_file
 from steps.verdicts import Decision, Report
 
@@ -26,6 +26,8 @@ class PhaseRow:
 def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     """Write report.html and report.json with the same numbers; return the folder."""
     from steps.core.html import render
+    from steps.core.pareto import pareto_rows
+    from steps.core.plots import pareto
 
     places = {row.output: row.folder for row in rows}
     report = Report.load(places["report"])
@@ -33,7 +35,8 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     stats = Stats.load(places["stats"])
     decision = Decision.load(places["decision"])
     search = LearningRates.load(places["learning_rates"])
-    content = {
+    student = Student.load(places["student"])
+    content: dict[str, Any] = {
         "run": run,
         "phases": [
             {
@@ -46,6 +49,7 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
             for row in rows
         ],
         "models": report.metrics["models"],
+        "pareto": pareto_rows(report.metrics, student.choice, student.figures),
         "comparisons": {key: report.metrics[key] for key in ("gain", "student_loss")},
         "per_class": report.metrics["per_class"],
         "search": {"summary": search.summary, "trials": search.trials},
@@ -61,7 +65,8 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     }
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
     bodies = {name: body(html) for name, html in pages.items()}
-    page = render("run.html", **content, **bodies, numbers=numbers)
+    picture = pareto(content["pareto"])
+    page = render("run.html", **content, **bodies, numbers=numbers, picture=picture)
     write_file(folder / "report.json", to_json(content))
     write_file(folder / "report.html", page.encode())
     return folder

@@ -5,15 +5,14 @@ from typing import Annotated
 from steps import tracking
 from steps.artifacts import Classifier, Features
 from steps.config import From
-from steps.core.config import BackboneConfig, Positive, Recipe
+from steps.core.config import BackboneConfig, HeadRecipe
 from steps.run import main
 from steps.scratch import scratch, training_file
 
 
-class WarmUpHead(Recipe):
+class WarmUpHead(HeadRecipe):
     """See params.yaml."""
 
-    head_lr: Positive
     backbone: Annotated[BackboneConfig, From("backbone")]
     seed: Annotated[int, From("seed")]
 

@@ -78,6 +78,11 @@ def test_the_report_says_what_was_asked_of_it(by_zenml: tuple[Clone, Report]) ->
     for metrics in report["models"].values():
         for metric in metrics.values():
             assert metric["low"] <= metric["value"] <= metric["high"]
+    rows = {row["model"]: row for row in report["pareto"]}
+    assert len(rows) == 5, "the teacher, the student, two controls, the candidate that was not chosen"
+    assert sum(row["accuracy"] is None for row in rows.values()) == 1
+    assert all(row["latency_p50_ms"] > 0 and row["megabytes"] > 0 for row in rows.values())
+    assert report["decision"]["measured"]["distillation"]["said"]
     assert report["decision"]["verdict"] == "promoted"
     assert report["findings"]
     (page,) = clone.folder.glob(f"reports/{report['run']}/report.html")
@@ -106,7 +111,7 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
         "warm_head": model,
         "learning_rates": {"artifact.json", "learning_rates.json", "search.html"},
         "finetuned": model,
-        "student": model,
+        "student": {*model, "choice.json", "figures.json", "hard_labels", "untrained"},
         "report": {
             "artifact.json",
             "metrics.json",

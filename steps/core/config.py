@@ -90,11 +90,38 @@ class Recipe(Config):
     """Epochs without a better validation loss after which training stops."""
 
 
-class StudentRecipe(Recipe):
-    """How a student is cut from its teacher and trained."""
+class HeadRecipe(Recipe):
+    """How a linear head is trained on features that stay as they are."""
+
+    head_lr: Positive
+
+
+class Cut(Config):
+    """A student that is the teacher's first stages, with the teacher's weights."""
 
     keep_stages: Count
-    """Stages of the teacher that the student consists of."""
+
+
+class Named(Config):
+    """A student of an architecture of its own, with its own pretrained weights."""
+
+    name: str
+    """Any timm model name."""
+    weights: str
+    """`packaged`, `hub`, or the path of a .safetensors file."""
+
+
+class StudentRecipe(Recipe):
+    """Which student is chosen and how it is trained."""
+
+    candidates: Annotated[list[Cut | Named], Field(min_length=1)]
+    """What is benchmarked; the best that fits the budget is trained."""
+    cpu_ms: Positive | None
+    """Greatest median latency of one image on this machine; null: no limit."""
+    megabytes: Positive | None
+    """Greatest size of the float32 ONNX file; null: no limit."""
+    timings: Count
+    """Answers of every candidate whose latency is taken, by turns."""
     head_lr: Positive
     ratio: Annotated[float, Field(gt=0, le=1)]
     """Learning rate of a stage relative to that of the next one."""

@@ -3,90 +3,114 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.numpy import save
+from torch import Tensor
 
 from steps.core.evaluation import Model
 from steps.core.export import IMAGES, export_onnx, quantise
 from steps.core.images import read_image
-from steps.core.metrics import Floats, Ints, Outcome, evaluate
-from steps.core.predict import predict_bytes
+from steps.core.metrics import Floats, Outcome, evaluate
 
 FP32, INT8 = "fp32", "int8"
 WARM_UP = 5
+LEAST_SPREAD = 1e-12  # of logits that are all the same
 
 
 @dataclass(frozen=True)
-class Exported:
-    """One file, and how it compares with the torch model that it was made from."""
+class File:
+    """One exported model, ready to answer."""
 
     model: str
     variant: str
-    file: bytes
-    facts: dict[str, Any]
-    """largest_difference of probabilities and logits, agreement of the answers, accuracy with interval."""
-    clock: dict[str, float]
-    """latency_p50_ms, latency_p99_ms; apart, as they are never the same twice."""
+    content: bytes
 
     @property
     def name(self) -> str:
         """What to call it in a table."""
         return f"{self.model}, {self.variant}"
 
+    @property
+    def label(self) -> dict[str, str]:
+        """How a row of a table says which file it is of."""
+        return {"model": self.model, "variant": self.variant}
 
-def deploy(
-    models: Mapping[str, Model],
-    images: Sequence[bytes],
-    calibration: Sequence[bytes],
-    labels: Ints,
-    settings: Mapping[str, Any],
-) -> list[Exported]:
-    """Export every model, in float32 and, if asked, in int8, and compare both with torch on `images`."""
-    found = []
+    @cached_property
+    def session(self) -> ort.InferenceSession:
+        """The file, loaded."""
+        return open_session(self.content)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file, and how it compares with the torch model that it was made from."""
+
+    file: File
+    facts: dict[str, Any]
+    """megabytes, agreement of the answers, accuracy with interval, differences; see `hold_against`."""
+    clock: dict[str, float]
+    """latency_p50_ms, latency_p99_ms; apart, as they are never the same twice."""
+
+
+def deploy(models: Mapping[str, Model], calibration: Sequence[bytes], int8: bool) -> list[File]:
+    """Export every model, in float32 and, if asked, in int8 with ranges from the calibration images."""
+    files = []
     for name, model in models.items():
-        network, temperature = model.network(), model.meta["temperature"]
-        logits = predict_bytes(network, model.look, images)
-        torch_says = Outcome(logits, labels, temperature)
-        files = {FP32: export_onnx(network, model.look, temperature)}
-        if settings["int8"]:
-            files[INT8] = quantise(files[FP32], [pixels(data) for data in calibration])
-        for variant, file in files.items():
-            found.append(hold_against(name, variant, file, torch_says, images, temperature, settings))
-    return found
+        whole = export_onnx(model.network(), model.look, model.meta["temperature"])
+        files.append(File(name, FP32, whole))
+        if int8:
+            files.append(File(name, INT8, quantise(whole, [pixels(data) for data in calibration])))
+    return files
+
+
+def answer(files: Sequence[File], image: Tensor) -> list[tuple[Floats, Floats]]:
+    """Return every file's logits and probabilities (1, classes) of an image (3, height, width)."""
+    return [run(file.session, [hwc(image)]) for file in files]
 
 
 def hold_against(
-    model: str,
-    variant: str,
-    file: bytes,
+    file: File,
+    answers: tuple[Floats, Floats],
     torch_says: Outcome,
-    images: Sequence[bytes],
-    temperature: float,
+    clock: dict[str, float],
     settings: Mapping[str, Any],
 ) -> Exported:
-    """Run a file on the images and compare it with torch's answers to them."""
-    session = open_session(file)
-    logits, probabilities = run(session, (pixels(data) for data in images))
-    outcome = Outcome(logits, torch_says.labels, temperature)
+    """Compare a file's logits and probabilities (n, classes) with torch's; `clock` is its latency.
+
+    A difference is the largest over an image's classes: the largest and the mean of them over the images.
+    Those of logits are in standard deviations of the logits, since only their ratios mean something.
+    """
+    logits, probabilities = answers
+    outcome = Outcome(logits, torch_says.labels, torch_says.temperature)
     metrics = evaluate(outcome, settings["bootstrap"], settings["seed"])
+    of_logits = np.abs(logits - torch_says.logits).max(axis=1) / max(torch_says.logits.std(), LEAST_SPREAD)
+    of_probabilities = np.abs(probabilities - torch_says.probabilities).max(axis=1)
     facts = {
-        "megabytes": len(file) / 1e6,
+        "megabytes": len(file.content) / 1e6,
         "agreement": float((outcome.predicted == torch_says.predicted).mean()),
-        "largest_difference": float(np.abs(probabilities - torch_says.probabilities).max()),
-        "largest_logit_difference": float(np.abs(logits - torch_says.logits).max()),
+        "largest_logit_difference": float(of_logits.max()),
+        "mean_logit_difference": float(of_logits.mean()),
+        "largest_difference": float(of_probabilities.max()),
+        "mean_difference": float(of_probabilities.mean()),
         "accuracy": metrics["accuracy"],
     }
-    return Exported(model, variant, file, facts, latency(session, pixels(images[0]), settings["timings"]))
+    return Exported(file, facts, clock)
 
 
 def pixels(data: bytes) -> NDArray[np.uint8]:
     """Decode to upright RGB (height, width, 3): what the file takes."""
-    image: NDArray[np.uint8] = read_image(data).permute(1, 2, 0).contiguous().numpy()
-    return image
+    return hwc(read_image(data))
+
+
+def hwc(image: Tensor) -> NDArray[np.uint8]:
+    """Turn an image (3, height, width) into what the file takes (height, width, 3)."""
+    turned: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
+    return turned
 
 
 def open_session(file: bytes) -> ort.InferenceSession:
@@ -103,20 +127,36 @@ def run(session: ort.InferenceSession, images: Iterable[NDArray[np.uint8]]) -> t
     return logits, probabilities
 
 
-def latency(session: ort.InferenceSession, image: NDArray[np.uint8], count: int) -> dict[str, float]:
-    """Return the median and the 99th percentile of `count` single answers, in milliseconds."""
-    seconds = []
-    for number in range(count + WARM_UP):
-        begun = time.perf_counter()
-        session.run(None, {IMAGES: image[None]})
-        if number >= WARM_UP:
-            seconds.append(time.perf_counter() - begun)
-    p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
-    return {"latency_p50_ms": float(p50), "latency_p99_ms": float(p99)}
+def by_turns(
+    sessions: Mapping[str, ort.InferenceSession], image: NDArray[np.uint8], timings: int
+) -> dict[str, dict[str, float]]:
+    """Return the median and the 99th percentile of single answers, in milliseconds.
+
+    All sessions answer in rounds, so that all meet the same weather: their ratios are worth more than the
+    figures.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(timings + WARM_UP):
+        for name, session in sessions.items():
+            begun = time.perf_counter()
+            session.run(None, {IMAGES: image[None]})
+            seconds[name].append(time.perf_counter() - begun)
+    quantiles = {name: np.quantile(taken[WARM_UP:], [0.5, 0.99]) * 1000 for name, taken in seconds.items()}
+    return {
+        name: {"latency_p50_ms": float(p50), "latency_p99_ms": float(p99)}
+        for name, (p50, p99) in quantiles.items()
+    }
 
 
-def golden(images: Sequence[bytes], exported: Exported) -> bytes:
-    """Pack images, as files, with a model's answers to them: by these anyone can check what they run."""
-    logits, probabilities = run(open_session(exported.file), (pixels(data) for data in images))
-    files = {f"image_{n}": np.frombuffer(data, np.uint8) for n, data in enumerate(images)}
-    return save({"logits": logits, "probabilities": probabilities, **files})
+def golden(images: Sequence[bytes], answers: Mapping[str, tuple[Floats, Floats]]) -> bytes:
+    """Pack images, as files, with every model's logits and probabilities (n, classes), the first rows.
+
+    By these anyone can check what they run: image_0, ..., and "NAME logits", "NAME probabilities".
+    """
+    packed: dict[str, NDArray[Any]] = {
+        f"image_{n}": np.frombuffer(data, np.uint8) for n, data in enumerate(images)
+    }
+    for name, (logits, probabilities) in answers.items():
+        packed[f"{name} logits"] = logits[: len(images)].copy()
+        packed[f"{name} probabilities"] = probabilities[: len(images)].copy()
+    return save(packed)

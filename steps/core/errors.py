@@ -8,6 +8,7 @@ HeadstartError
 ├── DiskError        a disk is full, or may not be written to
 ├── MemoryLimitError not enough memory
 ├── BackboneError    unknown backbone, or weights that cannot be found or do not fit
+├── BudgetError      no candidate for the student is fast and small enough
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
 │   └── FrozenDrift  a frozen parameter or buffer has changed
@@ -48,6 +49,10 @@ class MemoryLimitError(HeadstartError):
 
 class BackboneError(HeadstartError):
     """Raised for an unknown backbone and for weights that are missing or do not fit."""
+
+
+class BudgetError(HeadstartError):
+    """Raised before a student is trained, when no candidate fits what it may cost."""
 
 
 class TrainingError(HeadstartError):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from steps.core.controls import control_rows
 from steps.core.files import Folder
 from steps.core.images import Preprocessing, plain_view, read_image
 from steps.core.metrics import (
@@ -21,7 +22,7 @@ from steps.core.metrics import (
     reliability,
 )
 from steps.core.network import Network
-from steps.core.predict import Looker, predict_together
+from steps.core.predict import Looker, describe, predict_together
 from steps.core.robustness import robustness
 from steps.core.slices import slice_rows
 
@@ -53,7 +54,7 @@ class Verdict:
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
-    """A row per test sample: path, sha256, label, and per model its answer and confidence."""
+    """A row per test sample: path, sha256, label, and per model its answer, confidence, logits."""
     outcomes: dict[str, Outcome]
 
 
@@ -65,14 +66,16 @@ def judge(
     draws: int,
     seed: int,
     robust: int = 0,
+    controls: Mapping[str, Model] | None = None,
 ) -> Verdict:
     """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
 
-    `robust` is how many test images the corruptions are tried on.
+    `robust` is how many test images the corruptions are tried on; `controls` are the student's.
     """
+    controls = controls or {}
     truth = rows["label"].map(labels.index).to_numpy(dtype=np.int64)
-    lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
-    logits, facts = predict_together(lookers, folder, list(rows["path"]))
+    lookers = {n: Looker(model.network(), model.look) for n, model in {**models, **controls}.items()}
+    logits, facts = predict_together(lookers, folder, list(rows["path"]), describe)
     outcomes = {
         name: Outcome(logits[name], truth, model.meta["temperature"]) for name, model in models.items()
     }
@@ -80,6 +83,7 @@ def judge(
     for name, outcome in outcomes.items():
         predictions[name] = [labels[k] for k in outcome.predicted]
         predictions[f"{name}_confidence"] = outcome.probabilities.max(axis=1)
+        predictions[f"{name}_logits"] = list(outcome.logits)
     pairs = {name: (outcomes[one], outcomes[other]) for name, (one, other) in PAIRS.items()}
     metrics = {
         "models": {name: evaluate(o, draws, seed) for name, o in outcomes.items()},
@@ -89,7 +93,13 @@ def judge(
         "temperature": {name: model.meta["temperature"] for name, model in models.items()},
         "coverage": {name: coverage(o) for name, o in outcomes.items()},
         "reliability": reliability_rows(outcomes[MAIN]),
-        "slices": slice_rows(outcomes[MAIN], rows, facts),
+        "slices": slice_rows(outcomes[MAIN], rows, pd.DataFrame(facts)),
+        "controls": control_rows(
+            outcomes["student"],
+            {n: Outcome(logits[n], truth, model.meta["temperature"]) for n, model in controls.items()},
+            draws,
+            seed,
+        ),
         "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }

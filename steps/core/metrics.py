@@ -27,7 +27,7 @@ class Outcome:
 
     def __init__(self, logits: Floats, labels: Ints, temperature: float) -> None:
         """Take logits (n, classes); `temperature` divides them before the softmax."""
-        self.labels, self.logits = labels, logits
+        self.labels, self.logits, self.temperature = labels, logits, temperature
         self.classes = logits.shape[1]
         self.raw = softmax(logits, axis=1)
         self.probabilities = softmax(logits / temperature, axis=1)

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -100,6 +101,23 @@ def coverage_curves(rows: Mapping[str, list[dict[str, float]]]) -> str:
         axis.plot(x, y, color=colour, label=name.replace("_", " "))
     axis.set(xlim=(0, 1.02), xlabel="answered, the most confident first", ylabel="accuracy of these")
     axis.legend(frameon=False, fontsize=8)
+    return data_uri(figure)
+
+
+def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw test accuracy with its interval against latency; what was not trained is hollow, on validation."""
+    figure, axis = plt.subplots(figsize=(4.6, 3.4))
+    for row, marker in zip(rows, cycle("so^vDPX<>")):
+        x, found = row["latency_p50_ms"], row["accuracy"]
+        colour = PALE if found is None else ACCENT if row["front"] else INK
+        y = row["as_is"] if found is None else found["value"]
+        if found is not None:
+            axis.plot([x, x], [found["low"], found["high"]], color=colour, linewidth=1)
+        face = "none" if found is None else colour
+        axis.scatter([x], [y], s=40, marker=marker, facecolor=face, edgecolor=colour, label=row["model"])
+    axis.set(xlabel="latency of one image, median, ms", ylabel="accuracy")
+    axis.set_xlim(0, 1.1 * max(row["latency_p50_ms"] for row in rows))
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
     return data_uri(figure)
 
 

@@ -1,10 +1,9 @@
 """From image bytes to logits, the way production does it: decode, plain view, the whole network."""
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +15,7 @@ from steps.core.images import Preprocessing, normalise, plain_view, read_image
 from steps.core.network import Network
 from steps.core.processes import placed
 
+T = TypeVar("T")
 MICRO_BATCH = 16
 GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).view(1, 1, 3, 3)
@@ -28,15 +28,20 @@ class Looker(NamedTuple):
     look: Preprocessing
 
 
-@torch.inference_mode()
 def predict_bytes(network: Network, look: Preprocessing, images: Iterable[bytes]) -> NDArray[np.float64]:
-    """Return logits (n, classes).
+    """Return logits (n, classes) of image files.
 
     Raises:
         DataError: One of the images cannot be decoded.
     """
-    placed(network)
     views = prefetched(lambda data: plain_view(read_image(data), look), images, 32)
+    return predict_views(network, look, views)
+
+
+@torch.inference_mode()
+def predict_views(network: Network, look: Preprocessing, views: Iterable[Tensor]) -> NDArray[np.float64]:
+    """Return logits (n, classes) of views, uint8 (3, side, side)."""
+    placed(network)
     parts = [
         network(normalise(torch.stack(batch).to(network.device), look)).cpu().numpy().astype(np.float64)
         for batch in batched(views, MICRO_BATCH)
@@ -44,43 +49,47 @@ def predict_bytes(network: Network, look: Preprocessing, images: Iterable[bytes]
     return np.concatenate(parts) if parts else np.zeros((0, network.head.out_features))
 
 
-def predict_paths(
-    network: Network, look: Preprocessing, folder: Folder, paths: Iterable[str]
-) -> NDArray[np.float64]:
-    """Return logits (n, classes) of files."""
-    return predict_bytes(network, look, (folder.read(path) for path in paths))
-
-
 @torch.inference_mode()
 def predict_together(
-    lookers: Mapping[str, Looker], folder: Folder, paths: Iterable[str]
-) -> tuple[dict[str, NDArray[np.float64]], pd.DataFrame]:
-    """Decode every file once for all models; return logits (n, classes) by model, and facts (n, columns).
+    lookers: Mapping[str, Looker],
+    folder: Folder,
+    paths: Iterable[str],
+    beside: Callable[[Tensor, list[Tensor]], T],
+) -> tuple[dict[str, NDArray[np.float64]], list[T]]:
+    """Decode every file once for all models; return logits (n, classes) by model, and what `beside` said.
 
-    The facts: `brightness`, the mean luminance, 0 to 1; `sharpness`, the variance of the luminance's
-    Laplacian; `size`, the picture's pixels. The first two are of the view that the first model sees.
+    `beside` is shown each image, uint8 (3, height, width), and the models' views of it, in the threads that
+    decode; what it returns is kept in the order of the files.
     """
     looks = list(dict.fromkeys(looker.look for looker in lookers.values()))
 
-    def seen(path: str) -> tuple[list[Tensor], dict[str, float]]:
+    def seen(path: str) -> tuple[list[Tensor], T]:
         image = read_image(folder.read(path))
         views = [plain_view(image, look) for look in looks]
-        return views, {**describe_view(views[0]), "size": float(image.shape[1] * image.shape[2])}
+        return views, beside(image, views)
 
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in lookers}
-    facts = []
+    said = []
     for network, _ in lookers.values():
         placed(network)
     for batch in batched(prefetched(seen, paths, 32), MICRO_BATCH):
-        facts += [found for _, found in batch]
+        said += [word for _, word in batch]
         for name, (network, look) in lookers.items():
             views = torch.stack([views[looks.index(look)] for views, _ in batch]).to(network.device)
             parts[name].append(network(normalise(views, look)).cpu().numpy().astype(np.float64))
-    return {name: np.concatenate(found) for name, found in parts.items()}, pd.DataFrame(facts)
+    return {name: np.concatenate(found) for name, found in parts.items()}, said
 
 
-def describe_view(view: Tensor) -> dict[str, float]:
-    """Return brightness and sharpness of a view (3, side, side)."""
-    grey = (view / 255 * GREY).sum(dim=0)
+def describe(image: Tensor, views: list[Tensor]) -> dict[str, float]:
+    """Return facts of a picture (3, height, width), the first two of the first view of it.
+
+    `brightness`, the mean luminance, 0 to 1; `sharpness`, the variance of the luminance's Laplacian; `size`,
+    the picture's pixels.
+    """
+    grey = (views[0] / 255 * GREY).sum(dim=0)
     edges = F.conv2d(grey[None, None], LAPLACIAN)
-    return {"brightness": round(grey.mean().item(), 6), "sharpness": round(edges.var().item(), 6)}
+    return {
+        "brightness": round(grey.mean().item(), 6),
+        "sharpness": round(edges.var().item(), 6),
+        "size": float(image.shape[1] * image.shape[2]),
+    }

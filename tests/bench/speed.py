@@ -111,7 +111,7 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
         cache_features={"augmentation": augmentation},
         search_lr_ratio={"trials": TRIALS, "epochs": TRIAL_EPOCHS},
         fine_tune={"unfreeze": UNFREEZE},
-        distill={"keep_stages": KEEP},
+        distill={"candidates": [{"keep_stages": KEEP}], "timings": 1},
     )
 
 

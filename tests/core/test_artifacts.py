@@ -17,6 +17,7 @@ from steps.artifacts import (
     LearningRates,
     Manifest,
     Stats,
+    Student,
     table_bytes,
 )
 from steps.core.errors import ArtifactError
@@ -77,6 +78,18 @@ def classifier(pictures: Pictures, folder: Path) -> Classifier:
     return Classifier(build("test_resnet").state(), META, history, {"val_accuracy": 0.75})
 
 
+def student(pictures: Pictures, folder: Path) -> Student:
+    one = classifier(pictures, folder)
+    names = ("hard_labels", "untrained")
+    controls = {
+        name: replace(one, metrics={"val_loss": n / 3}, state=build("test_resnet", keep=n).state())
+        for n, name in enumerate(names, 1)
+    }
+    choice = {"chosen": "first 2 stages", "candidates": [{"name": "first 2 stages", "val_loss": 1 / 3}]}
+    figures = {"first 2 stages": {"latency_p50_ms": 1 / 3, "megabytes": 0.25}}
+    return Student(one.state, one.meta, one.history, one.metrics, controls, choice, figures)
+
+
 def learning_rates(pictures: Pictures, folder: Path) -> LearningRates:
     trials = [{"study": "uniform", "head_lr": 1e-3, "ratio": 1.0, "val_loss": None, "pruned": True}]
     summary = {
@@ -113,6 +126,7 @@ KINDS: list[Callable[[Pictures, Path], Artifact]] = [
     stats,
     features,
     classifier,
+    student,
     learning_rates,
     learning_rates_with_a_soup,
     report,
@@ -131,6 +145,8 @@ def equal(one: object, other: object) -> bool:
         return set(one) == set(other) and all(equal(value, other[key]) for key, value in one.items())
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other) and one.dtype == other.dtype
+    if isinstance(one, Artifact) and isinstance(other, Artifact):
+        return one.digest == other.digest
     if isinstance(one, Path) and isinstance(other, Path):
         return one.read_bytes() == other.read_bytes()
     return one == other
@@ -204,6 +220,37 @@ def test_a_loaded_classifier_gives_the_logits_of_the_network_it_was_made_from(tm
     with torch.inference_mode():
         assert torch.equal(loaded.network()(x), network(x))
     assert loaded.look == LOOK
+
+
+def test_what_a_clock_said_is_kept_beside_a_student_and_changes_no_digest(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    one = student(pictures, tmp_path)
+    other = replace(one, figures={"first 2 stages": {"latency_p50_ms": 7.0, "megabytes": 0.25}})
+    assert other.digest == one.digest
+    other.save(tmp_path / "saved")
+    assert Student.load(tmp_path / "saved").figures == other.figures
+    assert replace(one, choice={**one.choice, "chosen": "another"}).digest != one.digest
+
+
+def test_a_student_alone_is_a_classifier_that_production_can_load(pictures: Pictures, tmp_path: Path) -> None:
+    one = student(pictures, tmp_path)
+    one.alone().save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved")
+    assert loaded.digest == one.alone().digest != one.digest
+    names = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert names == {
+        "artifact.json", "model.safetensors", "classifier.json", "history.json", "metrics.json",
+    }  # fmt: skip
+
+
+def test_the_logits_in_a_report_come_back_bit_for_bit(pictures: Pictures, tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 3))
+    made = report(pictures, tmp_path)
+    kept = replace(made, predictions=made.predictions.assign(finetuned_logits=list(logits)))
+    kept.save(tmp_path / "saved")
+    back = Report.load(tmp_path / "saved").predictions["finetuned_logits"]
+    assert np.array_equal(np.stack(back.tolist()), logits)
 
 
 def test_a_classifier_with_weights_of_another_backbone_is_refused(tmp_path: Path) -> None:

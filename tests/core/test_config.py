@@ -6,7 +6,16 @@ from pydantic import ValidationError
 
 import steps.core.limits
 import steps.core.space  # noqa: F401
-from steps.core.config import Augmentation, BackboneConfig, CacheSettings, Config, Recipe, StudentRecipe
+from steps.core.config import (
+    Augmentation,
+    BackboneConfig,
+    CacheSettings,
+    Config,
+    Cut,
+    Named,
+    Recipe,
+    StudentRecipe,
+)
 
 from .toys import LIVELY, RECIPE
 
@@ -99,8 +108,34 @@ def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> Non
             CacheSettings(**fields)
 
 
+def student_fields(**changes: Any) -> dict[str, Any]:
+    own = {"candidates": [{"keep_stages": 1}], "cpu_ms": None, "megabytes": None, "timings": 1}
+    return {**RECIPE.model_dump(), **own, "head_lr": 0.1, "temperature": 1.0, "alpha": 0.5, **changes}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "good"),
+    [
+        ([{"keep_stages": 3}, {"name": "test_resnet", "weights": "hub"}], True),
+        ([], False),
+        ([{"keep_stages": 0}], False),
+        ([{"name": "test_resnet"}], False),
+        ([{"keep_stages": 3, "weights": "hub"}], False),
+        ([3], False),
+    ],
+)
+def test_a_candidate_is_a_cut_or_a_network_with_weights(candidates: Any, good: bool) -> None:
+    fields = student_fields(candidates=candidates, ratio=0.5)
+    if good:
+        cut, other = StudentRecipe(**fields).candidates
+        assert (cut, other) == (Cut(keep_stages=3), Named(name="test_resnet", weights="hub"))
+    else:
+        with pytest.raises(ValidationError, match="candidates"):
+            StudentRecipe(**fields)
+
+
 def test_a_student_s_ratio_is_never_above_one() -> None:
-    fields = {**RECIPE.model_dump(), "keep_stages": 1, "head_lr": 0.1, "temperature": 1.0, "alpha": 0.5}
+    fields = student_fields()
     assert StudentRecipe(**fields, ratio=1.0).ratio == 1.0
     with pytest.raises(ValidationError, match="ratio"):
         StudentRecipe(**fields, ratio=1.01)

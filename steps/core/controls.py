@@ -1,0 +1,33 @@
+"""What the teacher's word was worth: the student against networks like it that went without."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from steps.core.metrics import Floats, Ints, Outcome, accuracy, interval, resamples
+
+LEVEL = 0.95
+
+
+def control_rows(
+    student: Outcome, controls: Mapping[str, Outcome], draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return each control's accuracy and what the student gains on it, paired, with 95 % intervals."""
+    everything = np.arange(len(student.labels))
+    samples = [*resamples(student.labels, draws, seed), everything]
+    mine = curve(student, samples)
+    found = {}
+    for name, outcome in controls.items():
+        its = curve(outcome, samples)
+        gain = mine - its
+        found[name] = {
+            "accuracy": interval(its[:-1], float(its[-1]), LEVEL),
+            "student_gain": interval(gain[:-1], float(gain[-1]), LEVEL),
+        }
+    return found
+
+
+def curve(outcome: Outcome, samples: list[Ints]) -> Floats:
+    """Return the accuracy on each sample of the rows."""
+    return np.array([accuracy(outcome, rows) for rows in samples])

@@ -1,0 +1,204 @@
+"""`python -m tests.bench.rulings`: who comes before the promotion court, and what it rules, over 20 seeds.
+
+Twelve challengers of known worth. Seven meet a champion that is right four times of five; the others are
+files that a model was exported to, rightly or not.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from steps.core.court import deployment_gates, duel
+from steps.core.deploy import FP32, INT8, File, hold_against, pixels, run
+from steps.core.export import export_onnx, quantise
+from steps.core.metrics import Outcome
+from steps.core.network import Network
+from steps.core.predict import predict_bytes
+from steps.phase import all_configs
+from tests.core.toys import LOOK, build, encode, picture
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = Path("artifacts/bench/rulings.json").absolute()
+SEEDS = 20
+CLASSES, SAMPLES = 5, 400
+CLOCK = {"latency_p50_ms": 1.0, "latency_p99_ms": 2.0}
+Logits = NDArray[np.float64]
+Gates = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One challenger: the gates that failed, how often; those that must; how often the ruling was right."""
+
+    challenger: str
+    ruled: dict[str, int]
+    expected: list[str]
+    seeds: int
+    right: int
+
+
+def answered(labels: NDArray[np.int64], skill: list[float], seed: int) -> Logits:
+    """Logits of a calibrated model that answers each class rightly with a probability of its own."""
+    draw = np.random.default_rng(seed)
+    right = draw.random(len(labels)) < np.array(skill)[labels]
+    wrong = (labels + draw.integers(1, CLASSES, len(labels))) % CLASSES
+    said = np.where(right, labels, wrong)
+    sure = np.log(np.mean(right) / (1 - np.mean(right)) * (CLASSES - 1))
+    logits: Logits = np.eye(CLASSES)[said] * sure + draw.normal(scale=0.05, size=(len(labels), CLASSES))
+    return logits
+
+
+Answers = Callable[[NDArray[np.int64], int], Logits]
+MODELS: Mapping[str, tuple[Answers, list[str]]] = {
+    "better": (lambda y, seed: answered(y, [0.93] * CLASSES, seed + 1), []),
+    "the champion itself": (lambda y, seed: answered(y, [0.8] * CLASSES, seed), ["beats champion"]),
+    "worse": (lambda y, seed: answered(y, [0.7] * CLASSES, seed + 2), ["beats champion"]),
+    "trained on shuffled labels": (
+        lambda y, seed: answered(y, [1 / CLASSES] * CLASSES, seed + 3),
+        ["beats champion", "no class is lost"],
+    ),
+    "better, but one class is ruined": (
+        lambda y, seed: answered(y, [0.99] * 4 + [0.4], seed + 4),
+        ["no class is lost"],
+    ),
+    "better, but far too sure": (
+        lambda y, seed: answered(y, [0.88] * CLASSES, seed + 5) * 8,
+        ["calibration"],
+    ),
+    "better, with two classes swapped": (
+        lambda y, seed: answered(y, [0.93] * CLASSES, seed + 6)[:, [1, 0, 2, 3, 4]],
+        ["beats champion", "no class is lost"],
+    ),
+}
+"""Who meets the champion, with the gates that must fail, whatever others do; who has none must pass all."""
+
+
+def meet(name: str, seed: int) -> Gates:
+    """Let one challenger meet the champion."""
+    labels = np.random.default_rng(seed).integers(0, CLASSES, SAMPLES)
+    champion = Outcome(answered(labels, [0.8] * CLASSES, 100 * seed), labels, 1.0)
+    challenger = Outcome(MODELS[name][0](labels, 100 * seed), labels, 1.0)
+    margins = {"champion_margin": 0.0, "class_margin": 0.05, "calibration_margin": 0.02}
+    return duel(champion, challenger, list("abcde"), {"bootstrap": 200, "seed": seed, **margins})
+
+
+class Swapped(nn.Module):
+    """The mistake that exports are known for: red and blue the other way round."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.inner = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn the channels round."""
+        out: torch.Tensor = self.inner(x.flip(1))
+        return out
+
+
+def images(seed: int, count: int = 6) -> list[bytes]:
+    """Draw pictures of several sizes."""
+    return [encode(picture(seed + n, 34 + 3 * n, 50 - 2 * n, n % 3)) for n in range(count)]
+
+
+@cache
+def whole() -> bytes:
+    """The file that agrees."""
+    return export_onnx(build("test_resnet"), LOOK, 1.3)
+
+
+@cache
+def swapped() -> bytes:
+    """The file with the channels turned round."""
+    return export_onnx(Swapped(build("test_resnet")), LOOK, 1.3)  # type: ignore[arg-type]
+
+
+@cache
+def overconfident() -> bytes:
+    """The file that lost the temperature on its way."""
+    return export_onnx(build("test_resnet"), LOOK, 1.0)
+
+
+@cache
+def small(file: Callable[[], bytes]) -> bytes:
+    """Quantise a file, its ranges from pictures that are not shown again."""
+    return quantise(file(), [pixels(data) for data in images(10_000, 16)])
+
+
+LEVELS = ("logits", "probabilities")
+FILES: Mapping[str, tuple[str, Callable[[], bytes], list[str]]] = {
+    "exported rightly": (FP32, whole, []),
+    "exported rightly, int8": (INT8, lambda: small(whole), []),
+    "exported with red and blue swapped": (FP32, swapped, [f"parity: m, fp32, {kind}" for kind in LEVELS]),
+    "exported with red and blue swapped, int8": (
+        INT8,
+        lambda: small(swapped),
+        ["parity: m, int8, logits"],
+    ),
+    "exported with another temperature": (
+        FP32,
+        overconfident,
+        ["parity: m, fp32, probabilities"],
+    ),
+}
+"""What a model is exported to, with the gates that must fail."""
+
+
+def limits() -> dict[str, Any]:
+    """Return the limits of params.yaml on parity, and none on cost."""
+    shipped = all_configs(ROOT / "params.yaml")["promote"].model_dump()
+    return {"parity": shipped["parity"], "max_megabytes": None, "max_latency_ms": None, "max_looks": None}
+
+
+def examine(name: str, seed: int) -> Gates:
+    """Hold one file to the model it was made from, beside a float32 file that is right."""
+    data = images(100 * seed)
+    said = Outcome(predict_bytes(build("test_resnet"), LOOK, data), np.zeros(len(data), dtype=np.int64), 1.3)
+    variant, content, _ = FILES[name]
+    rows = []
+    for file in (File("m", variant, content()), File("right", FP32, whole())):
+        told = run(file.session, map(pixels, data))
+        rows.append(hold_against(file, told, said, CLOCK, {"bootstrap": 100, "seed": seed}))
+    return deployment_gates(rows, "right", 1, limits())
+
+
+def ruling(name: str, seeds: int = SEEDS) -> Row:
+    """Let one challenger come before the court with every seed."""
+    expected = MODELS[name][1] if name in MODELS else FILES[name][2]
+    ruled: dict[str, int] = {}
+    right = 0
+    for seed in range(seeds):
+        rows = meet(name, seed) if name in MODELS else examine(name, seed)
+        failed = {row["gate"] for row in rows if not row["passed"]}
+        right += failed >= set(expected) and bool(failed) == bool(expected)
+        ruled.update({gate: ruled.get(gate, 0) + 1 for gate in failed})
+    return Row(name, dict(sorted(ruled.items())), expected, seeds, right)
+
+
+CHALLENGERS = (*MODELS, *FILES)
+
+
+def main() -> None:
+    """Print and write all rows."""
+    rows = [ruling(name) for name in CHALLENGERS]
+    table = Table("challenger", "gates that failed, of 20 times", "must fail", "ruled rightly")
+    for row in rows:
+        ruled = "\n".join(f"{gate}: {count}" for gate, count in row.ruled.items()) or "none"
+        expected = "\n".join(row.expected) or "none"
+        table.add_row(row.challenger, ruled, expected, f"{row.right} of {row.seeds}")
+    Console(width=130).print(table)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
