@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,16 +13,21 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from pipelines import phases
 from pipelines.summary import summarise
 from steps.core.errors import HeadstartError
-from steps.phase import all_configs, all_phases
+from steps.phase import Phase, all_configs, all_phases
 
 logging.getLogger("headstart").setLevel(logging.INFO)
 
 
 def wire() -> None:
     """Call every phase's step on the artifacts that its arguments name."""
+    chain(all_phases())
+
+
+def chain(sequence: Iterable[Phase]) -> None:
+    """Call the steps of these phases, in this order."""
     configs = all_configs()
     artifacts: dict[str, Any] = {}
-    for phase in all_phases():
+    for phase in sequence:
         inputs = {name: artifacts[name] for name in phase.inputs}
         artifacts[phase.output] = getattr(phases, phase.name)(**inputs, cfg=configs[phase.name])
 
@@ -32,17 +37,23 @@ class FinetunePipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack; then write the report if the run has ended here."""
-        try:
-            with lean_compilation():
-                run = super().__call__(*args, **kwargs)
-        except (HeadstartError, RuntimeError) as error:
-            known = error if isinstance(error, HeadstartError) else phases.failure
-            if known is None or os.environ.get("HEADSTART_DEBUG"):
-                raise
-            raise SystemExit(f"\n{type(known).__name__}\n{known}\n") from None
+        with plain_mistakes(), lean_compilation():
+            run = super().__call__(*args, **kwargs)
         if run is not None:
             summarise(run)
         return run
+
+
+@contextmanager
+def plain_mistakes() -> Iterator[None]:
+    """Let a mistake that was foreseen end the run with its message, without a traceback."""
+    try:
+        yield
+    except (HeadstartError, RuntimeError) as error:
+        known = error if isinstance(error, HeadstartError) else phases.failure
+        if known is None or os.environ.get("HEADSTART_DEBUG"):
+            raise
+        raise SystemExit(f"\n{type(known).__name__}\n{known}\n") from None
 
 
 @contextmanager

@@ -44,7 +44,8 @@ class ArtifactMaterializer(BaseMaterializer):
         source = f"{self.uri}/{CONTENT}"
         if Path(source).is_dir():
             return data_type.load(Path(source))
-        with self.get_temporary_directory(delete_at_exit=True, delete_after_step_execution=True) as folder:
+        # Not deleted at the end of this call: what is memory-mapped is read while the step runs.
+        with self.get_temporary_directory(delete_at_exit=False, delete_after_step_execution=True) as folder:
             local = Path(folder) / CONTENT
             copy_tree(source, local)
             return data_type.load(local)

@@ -57,7 +57,19 @@ def hold_hearing(
     table = [{"model": one.model, "variant": one.variant, **one.facts} for one in exported]
     still = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
     files = kept_files(exported, candidate, images[: cfg["golden_images"]])
+    files |= remembered(dataset, list(report.predictions[candidate]), cfg, scratch)
     return Ruling(verdict, still, judged, table, measured, files), card
+
+
+def remembered(
+    dataset: Dataset, answers: list[str], cfg: Mapping[str, Any], scratch: Path
+) -> dict[str, bytes]:
+    """Return what a later run tests drift against; see `steps.core.drift.remember`."""
+    from steps.core.config import BackboneConfig
+    from steps.core.drift import remember
+
+    backbone = BackboneConfig.model_validate(cfg["backbone"])
+    return remember(dataset.root, dataset.table, answers, backbone, cfg["reference_samples"], scratch)
 
 
 def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,14 @@ def close_parent(run: str, files: Path) -> None:
     client.log_artifacts(open_parent(client, run), str(files))
 
 
+def tag_run(run: str, tags: Mapping[str, str]) -> None:
+    """Record what a pipeline run came to."""
+    client = connect()
+    parent = open_parent(client, run)
+    for name, value in tags.items():
+        client.set_tag(parent, name, value)
+
+
 def download(uri: str, folder: str) -> str:
     """Fetch an artifact folder of the tracker; return where it lies."""
     from mlflow.artifacts import download_artifacts
