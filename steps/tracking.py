@@ -14,8 +14,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from steps import PHASES
+from steps.core.errors import TrackerError
 from steps.lineage import lineage_tags
 
 if TYPE_CHECKING:
@@ -133,6 +135,14 @@ def looks(test: str) -> int:
 @contextmanager
 def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
     """Open the phase's nested run below the pipeline run with the key `run`, and close both."""
+    with answering():
+        yield from record_phase(run, phase, params, tags)
+
+
+def record_phase(
+    run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> Iterator[Record]:
+    """Do what `phase_run` says."""
     client = connect()
     parent = open_parent(client, run)
     nested = client.create_run(
@@ -154,6 +164,27 @@ def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str
         client.set_tag(parent, f"phase.{phase}", word)
         client.set_terminated(record.run, status)
         client.set_terminated(parent, status)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raise TrackerError where the tracker has stopped to answer; MLflow has tried again before.
+
+    How often: $MLFLOW_HTTP_REQUEST_MAX_RETRIES, each time after twice as long.
+    """
+    where = urlsplit(connect().tracking_uri)
+    from mlflow.exceptions import MlflowException  # after `connect` has silenced it
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+            raise
+        raise TrackerError(
+            f"MLflow at {where.hostname or where.path}:{where.port or where.scheme} does not answer "
+            f"({str(error).splitlines()[0][:160]}): see that it runs, then start the same command again; "
+            "what is finished is reused"
+        ) from error
 
 
 def connect() -> "MlflowClient":
