@@ -212,15 +212,15 @@ stop() {  # name: the whole session, servers and their workers
 
 down() {
   for name in zenml mlflow s3; do stop "$name" || true; done
-  local pg_ctl
-  pg_ctl=$(ls /usr/lib/postgresql/*/bin/pg_ctl 2>/dev/null | sort -V | tail -1)
-  [ -z "$pg_ctl" ] || as_postgres "$pg_ctl" -D "$database" -m fast -s stop 2>/dev/null || true
+  for pg_ctl in /usr/lib/postgresql/*/bin/pg_ctl; do
+    [ ! -x "$pg_ctl" ] || as_postgres "$pg_ctl" -D "$database" -m fast -s stop 2>/dev/null || true
+  done
 }
 
 erase() {
   down
-  [ -n "$home" ] && find "$home" -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +
-  as_postgres rm -rf "$database"
+  [ ! -d "$home" ] || find "$home" -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +
+  rm -rf "$database" "$database.password"
 }
 
 case "${1:-}" in
