@@ -22,11 +22,14 @@ else
   as_postgres() { "$@"; }
 fi
 
-install() {
+provide() {
   if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
-    export DEBIAN_FRONTEND=noninteractive
-    mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
-    apt-get update -qq && apt-get install -qq --no-install-recommends postgresql >/dev/null
+    local sudo
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo install -d /etc/postgresql-common
+    echo "create_main_cluster = false" | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql >/dev/null
   fi
   pg=$(dirname "$(ls /usr/lib/postgresql/*/bin/initdb | sort -V | tail -1)")
   if ! cmp -s infra/services.txt "$home/venv/installed"; then
@@ -188,7 +191,7 @@ up() {
   mkdir -p "$home"
   exec 9> "$home/lock"
   flock 9  # two that start at once draw one set of passwords
-  install
+  provide
   settle
   . "$home/secrets"
   write_env
