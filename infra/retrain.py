@@ -5,9 +5,11 @@ with 75 (try again later) where another one is running.
 """
 
 import argparse
+import ctypes
 import itertools
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from steps.scratch import scratch
 COMMAND = ("zenml", "pipeline", "run", "retraining_pipeline")
 HOLD, RENEW = 900.0, 60.0  # seconds: of the lease, and between two prolongations
 BUSY = 75  # EX_TEMPFAIL
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHANGE = timedelta(hours=2)  # more than clocks are ever changed by
 
 log = logging.getLogger("headstart")
@@ -69,7 +72,7 @@ def is_due(when: Retraining, file: Path, now: datetime) -> bool:
 
 def run(prolong: Callable[[], None]) -> int:
     """Run the pipeline as it is typed, holding the lease meanwhile; return its exit code."""
-    child = subprocess.Popen(COMMAND)
+    child = subprocess.Popen(COMMAND, preexec_fn=die_with_parent)
     try:
         while True:
             try:
@@ -78,6 +81,11 @@ def run(prolong: Callable[[], None]) -> int:
                 prolong()
     finally:
         child.kill()  # where the lease is lost; one that has ended does not mind
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies, however: no run goes on without its lease."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def alert(message: str) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import logging
+import multiprocessing
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra import retrain
@@ -111,6 +114,36 @@ def test_a_good_run_is_recorded_and_its_lease_given_back(
     assert json.loads((tmp_path / "last.json").read_bytes())["exit_code"] == 0
     assert not (tmp_path / "lease.json").exists()
     assert told == []
+
+
+def run_for_ever(folder: str) -> None:
+    file = Path(folder) / "pipeline"
+    retrain.COMMAND = (str(file),)  # type: ignore[assignment]
+    attempt(ZURICH, Path(folder), at("2026-06-05 12:00"), True)
+
+
+def test_a_runner_that_is_killed_takes_its_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(tmp_path, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 600",
+            monkeypatch)  # fmt: skip
+    runner = multiprocessing.get_context("forkserver").Process(target=run_for_ever, args=(str(tmp_path),))
+    runner.start()
+    wait_until((tmp_path / "pid").exists)
+    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert child.is_running()
+    runner.kill()
+    runner.join()
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert not (tmp_path / "last.json").exists(), "it is still due"
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited for a minute")
 
 
 def test_it_does_not_start_beside_another(
