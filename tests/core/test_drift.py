@@ -62,6 +62,14 @@ def test_one_label_that_was_always_the_only_one_is_no_drift() -> None:
     assert label_p({"a": 30}, ["new"] * 10, 99, 0) <= 0.01
 
 
+def test_a_reference_too_small_to_tell_anything_from_raises_no_alarm() -> None:
+    generator = np.random.default_rng(0)
+    tiny = Reference(draw(generator, 2), {"a": 5}, BACKBONE)
+    assert not any(
+        row["drift"] for row in hold_tests(tiny, draw(generator, 20, 9.0), ["a"] * 20, 0.05, 99, 0)
+    )
+
+
 def test_the_reference_reads_what_it_wrote_in_half_precision(tmp_path: Path) -> None:
     old, _ = reference(np.random.default_rng(1))
     (tmp_path / "reference.safetensors").write_bytes(old.bytes())
