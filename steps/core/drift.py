@@ -56,8 +56,8 @@ def vectors(
     """Return z of the wanted rows; the table is embedded up to the last one, as the audit has done before."""
     last = int(np.flatnonzero(wanted)[-1]) + 1
     look = pretrained_preprocessing(backbone.name, backbone.image_size)
-    z: Floats = embed(Folder(root, scratch), table.head(last), backbone, look, scratch)[wanted[:last]]
-    return z
+    z = embed(Folder(root, scratch), table.head(last), backbone, look, scratch)
+    return z[wanted[:last]].astype(np.float32)
 
 
 def first(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
