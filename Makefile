@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: install demo run repro bench rollback serve test test-services test-all lint format clean
+.PHONY: install demo run repro retrain services services-down bench rollback serve test test-services test-all lint format clean
 
 install: .venv/.installed
 
@@ -29,6 +29,19 @@ run: install demo  ## the pipeline; DATA=folder takes your own images, PARAMS=fi
 repro: install demo  ## the same phases, run by DVC
 	$(BIN)/dvc repro
 
+retrain: install  ## looks for news and drift, and trains where there is a reason
+	$(BIN)/zenml pipeline run retraining_pipeline
+
+services: .venv/.services  ## PostgreSQL, S3, MLflow and ZenML on this machine, until services-down
+	PYTHON=$(PYTHON) infra/local-services.sh up
+
+services-down:
+	infra/local-services.sh down
+
+.venv/.services: install
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,services]'
+	touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +55,7 @@ format: install
 test: install lint
 	$(BIN)/pytest
 
-test-services: install
+test-services: .venv/.services
 	$(BIN)/pytest -m services
 
 test-all: install lint

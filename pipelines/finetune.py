@@ -1,7 +1,7 @@
 """The pipeline: one step per phase, wired by the names in the phases' signatures."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,16 +13,21 @@ from pipelines import phases, reasons
 from pipelines.dead_runs import OWNER, bury_the_dead
 from pipelines.summary import summarise
 from steps.core.owner import owner
-from steps.phase import all_configs, all_phases
+from steps.phase import Phase, all_configs, all_phases
 
 logging.getLogger("headstart").setLevel(logging.INFO)
 
 
 def wire() -> None:
     """Call every phase's step on the artifacts that its arguments name."""
+    chain(all_phases())
+
+
+def chain(sequence: Iterable[Phase]) -> None:
+    """Call the steps of these phases, in this order."""
     configs = all_configs()
     artifacts: dict[str, Any] = {}
-    for phase in all_phases():
+    for phase in sequence:
         inputs = {name: artifacts[name] for name in phase.inputs}
         artifacts[phase.output] = getattr(phases, phase.name)(**inputs, cfg=configs[phase.name])
 
@@ -32,14 +37,21 @@ class FinetunePipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack; then write the report if the run has ended here."""
-        with reasons.Readable(self.name):
-            bury_the_dead(self.name)
-            self.configure(extra={**self.configuration.extra, OWNER: owner()})
-            with lean_compilation(), reasons.without_tracebacks():
-                run = super().__call__(*args, **kwargs)
+        with on_behalf_of(self):
+            run = super().__call__(*args, **kwargs)
             if run is not None:
                 summarise(run)
         return run
+
+
+@contextmanager
+def on_behalf_of(pipeline: Pipeline) -> Iterator[None]:
+    """Let a pipeline run: killed runs are ended, this one says whose it is, mistakes read as one block."""
+    with reasons.Readable(pipeline.name):
+        bury_the_dead(pipeline.name)
+        pipeline.configure(extra={**pipeline.configuration.extra, OWNER: owner()})
+        with lean_compilation(), reasons.without_tracebacks():
+            yield
 
 
 @contextmanager

@@ -47,7 +47,8 @@ class ArtifactMaterializer(BaseMaterializer):
         if Path(source).is_dir():
             with in_this_step():
                 return data_type.load(Path(source))
-        with self.get_temporary_directory(delete_at_exit=True, delete_after_step_execution=True) as folder:
+        # Not deleted at the end of this call: what is memory-mapped is read while the step runs.
+        with self.get_temporary_directory(delete_at_exit=False, delete_after_step_execution=True) as folder:
             local = Path(folder) / CONTENT
             copy_tree(source, local)
             return data_type.load(local)

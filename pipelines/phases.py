@@ -12,7 +12,7 @@ from zenml.steps.base_step import BaseStep
 
 from pipelines import reasons
 from pipelines.materializer import ArtifactMaterializer
-from steps import PHASES
+from steps import PHASES, RETRAINING, UNCACHED
 from steps.config import load_params, params_path
 from steps.core.errors import DataError
 from steps.core.files import HUB, list_samples
@@ -77,8 +77,13 @@ def as_step(phase: Phase) -> BaseStep:
         file_dependencies=phase.code,
         cache_func=fingerprint(phase),
     )
-    decorate = step(name=phase.name, cache_policy=policy, output_materializers=ArtifactMaterializer)
+    decorate = step(
+        name=phase.name,
+        enable_cache=phase.name not in UNCACHED,
+        cache_policy=policy,
+        output_materializers=ArtifactMaterializer,
+    )
     return decorate(entrypoint(phase))
 
 
-globals().update({name: as_step(load_phase(name)) for name in PHASES})
+globals().update({name: as_step(load_phase(name)) for name in dict.fromkeys((*PHASES, *RETRAINING))})

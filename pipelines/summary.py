@@ -1,6 +1,7 @@
 """The end of a run: one table on the screen, report.html and report.json beside each other."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,22 @@ from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse, StepRunResponse
 
-from pipelines.materializer import CONTENT, HEADLINE
+from pipelines.materializer import CONTENT, HEADLINE, copy_tree
 from steps import PHASES, tracking
 from steps.phase import load_phase
-from steps.summary import PhaseRow, show, write_report
+from steps.scratch import scratch
+from steps.summary import SHOWN, PhaseRow, show, write_report
 
 REPORTS = Path("reports")
 
 
-def summarise(run: PipelineRunResponse) -> None:
+def summarise(run: PipelineRunResponse, phases: Sequence[str] = PHASES) -> None:
     """Write and print the report of a run that is finished; others have nothing to report yet."""
     run = Client().get_pipeline_run(run.id)
     if run.status != ExecutionStatus.COMPLETED:
         return
     steps = run.steps
-    rows = [row_of(steps[name]) for name in PHASES]
+    rows = [row_of(steps[name]) for name in phases]
     folder = write_report(REPORTS / run.name, run.name, rows)
     tracking.close_parent(run.name, folder)
     # ZenML's command line sends what is printed to stderr; a result belongs on stdout.
@@ -38,5 +40,16 @@ def row_of(step: StepRunResponse) -> PhaseRow:
     seconds = 0.0
     if not reused and step.start_time and step.end_time:
         seconds = (step.end_time - step.start_time).total_seconds()
-    folder = Path(f"{output.uri}/{CONTENT}")
-    return PhaseRow(step.name, phase.output, seconds, reused, str(facts["digest"]), facts[HEADLINE], folder)
+    digest = str(facts["digest"])
+    folder = at_hand(f"{output.uri}/{CONTENT}", digest, phase.output in SHOWN)
+    return PhaseRow(step.name, phase.output, seconds, reused, digest, facts[HEADLINE], folder)
+
+
+def at_hand(place: str, digest: str, wanted: bool) -> Path:
+    """Return an artifact's folder; one that is wanted is fetched from a remote store, once."""
+    local = scratch() / "fetched" / digest
+    if Path(place).is_dir() or not wanted:
+        return Path(place)
+    if not local.is_dir():
+        copy_tree(place, local)
+    return local

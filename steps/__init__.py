@@ -15,7 +15,24 @@ PHASES = (
     "evaluate",
     "promote",
 )
-"""Every phase in an order in which it can run; the edges follow from the signatures."""
+"""Every phase of the fine-tuning in an order in which it can run; the edges follow from the signatures."""
 
 SHARED = ("cache_features", "warm_up_head", "fine_tune", "distill")
 """The phases that several processes can compute as one."""
+
+WATCHING = ("ingest_data", "validate_data", "watch_data")
+"""What a retraining looks at before it decides."""
+
+RETRAINING = (
+    *WATCHING,
+    *PHASES[PHASES.index("measure_stats") : PHASES.index("distill")],
+    "warm_start",
+    "distill",
+    "evaluate",
+    "judge_newest",
+    "promote",
+)
+"""The phases of a retraining; where two make a noun of one name, the later one's goes on."""
+
+UNCACHED = ("watch_data",)
+"""Phases that ask what changes outside of the data and the params: the registry."""

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from zoneinfo import available_timezones
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -23,6 +24,35 @@ class From:
     """Marks a field whose value is owned by another place in params.yaml, as a dotted path."""
 
     path: str
+
+
+class Retraining(Config):
+    """When the retraining pipeline runs; see `infra.retrain`."""
+
+    cron: str
+    """Minute, hour, day of the month, month, day of the week."""
+    timezone: str
+    """Name in the IANA database, in which `cron` is meant."""
+    check_minutes: Annotated[int, Field(ge=1, le=59)]
+    """Minutes between two looks at whether it is time."""
+
+    @field_validator("cron")
+    @classmethod
+    def is_cron(cls, cron: str) -> str:
+        """Refuse what cannot be read."""
+        from croniter import croniter
+
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
+            raise ValueError('five fields of cron, such as "0 3 * * *"')
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def is_zone(cls, name: str) -> str:
+        """Refuse what this machine does not know."""
+        if name not in available_timezones():
+            raise ValueError("a time zone such as Europe/Zurich or UTC")
+        return name
 
 
 def params_path() -> Path:

@@ -56,6 +56,7 @@ def hold_hearing(
     still = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
     shown = [folder.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
     files = kept_files(exported, candidate, shown, answers)
+    files |= remembered(dataset, list(report.predictions[candidate]), cfg, scratch)
     return Ruling(verdict, still, judged, table, measured, files), card
 
 
@@ -112,6 +113,17 @@ def examine(
         hold_against(file, answers[file.name], said[file.model], clocks[file.name], cfg) for file in files
     ]
     return exported, answers, logits.get(CHAMPION, np.empty(0))
+
+
+def remembered(
+    dataset: Dataset, answers: list[str], cfg: Mapping[str, Any], scratch: Path
+) -> dict[str, bytes]:
+    """Return what a later run tests drift against; see `steps.core.drift.remember`."""
+    from steps.core.config import BackboneConfig
+    from steps.core.drift import remember
+
+    backbone = BackboneConfig.model_validate(cfg["backbone"])
+    return remember(dataset.root, dataset.table, answers, backbone, cfg["reference_samples"], scratch)
 
 
 def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from steps import PHASES
-from steps.config import params_path, read_configs, shared
+from steps import PHASES, RETRAINING
+from steps.config import Retraining, params_path, read_configs, shared
 from steps.core.config import Config, Watched
 from steps.core.storage import Artifact
 
@@ -69,8 +69,11 @@ def all_phases() -> list[Phase]:
 
 
 def all_configs(path: Path | None = None) -> dict[str, Config]:
-    """Build every phase's config; see `steps.config.read_configs`."""
-    return read_configs({p.name: p.config for p in all_phases()}, path or params_path())
+    """Build every phase's config, those of the retraining too; see `steps.config.read_configs`."""
+    kinds: dict[str, type[Config]] = {
+        name: load_phase(name).config for name in dict.fromkeys((*PHASES, *RETRAINING))
+    }
+    return read_configs({**kinds, "retraining": Retraining}, path or params_path())
 
 
 def imported(module: str) -> list[str]:

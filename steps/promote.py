@@ -1,6 +1,5 @@
 """Register the model, and make it champion only if it passes every gate and beats the present one."""
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -8,8 +7,8 @@ from pydantic import Field
 from steps import tracking
 from steps.artifacts import Classifier, Dataset, Student
 from steps.config import From
-from steps.core.config import Config, Count, Fraction, Positive
-from steps.registry import Registry
+from steps.core.config import BackboneConfig, Config, Count, Fraction, Positive
+from steps.registry import Registry, model_name
 from steps.run import main
 from steps.scratch import scratch
 from steps.verdicts import Decision, Report
@@ -67,13 +66,15 @@ class Promote(Config):
     max_looks: Count | None
     """Models that the test set may have been shown to."""
     bootstrap: Annotated[int, Field(ge=100)]
+    reference_samples: Annotated[int, From("watch_data.samples")]
+    """Training samples that are kept with the model, for drift to be tested against."""
+    backbone: Annotated[BackboneConfig, From("backbone")]
     data: Annotated[str, From("ingest_data.path")]
     seed: Annotated[int, From("seed")]
 
     def model(self) -> str:
         """Return the registered model's name."""
-        last = self.data.rstrip("/").rpartition("/")[2]
-        return self.name or re.sub(r"[^\w. -]", "-", last, flags=re.ASCII)
+        return model_name(self.name, self.data)
 
 
 def promote(

@@ -6,6 +6,7 @@ leaves exactly one champion, and running again finishes the job.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 CLASSIFIER = "artifacts/classifier"  # where an MLflow model keeps ours
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 NOBODY = "nobody"
+
+
+def model_name(name: str | None, data: str) -> str:
+    """Return the registered model's name: as given, or after the last part of the data set's path."""
+    return name or re.sub(r"[^\w. -]", "-", data.rstrip("/").rpartition("/")[2], flags=re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,32 @@ class Registry:
     def champion(self, scratch: Path) -> Classifier | None:
         """Load the present champion."""
         version = self.aliases().get(CHAMPION)
-        if version is None:
-            return None
+        return None if version is None else self.load(version, scratch)
+
+    def load(self, version: str, scratch: Path) -> Classifier:
+        """Load the model of a version."""
         source = self.client.get_model_version_download_uri(self.name, version)
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             return Classifier.load(Path(tracking.download(f"{source}/{CLASSIFIER}", folder)))
+
+    def kept(self, version: str, file: str, scratch: Path) -> Path | None:
+        """Fetch a file that is kept beside a version's model; None where there is none.
+
+        A version never changes, so what was fetched once is read from `scratch` the next time.
+        """
+        known = self.client.get_model_version(self.name, version)
+        place = scratch / "registry" / str(known.run_id) / file
+        if not place.is_file():
+            listed = self.client.list_artifacts(known.run_id, "model")
+            if f"model/{file}" not in {entry.path for entry in listed}:
+                return None
+            source = self.client.get_model_version_download_uri(self.name, version)
+            scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                fetched = Path(tracking.download(f"{source}/{file}", folder))
+                write_file(place, fetched.read_bytes())
+        return place
 
     def register(self, model: Classifier, report: Report, ruling: Ruling, card: str) -> Decision:
         """Make a version of the model with the ruling on it, and move the aliases as it says."""

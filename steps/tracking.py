@@ -14,8 +14,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from steps import PHASES
+from steps.core.errors import TrackerError
 from steps.core.lock import alone
 from steps.core.owner import living, owner
 from steps.lineage import lineage_tags
@@ -139,6 +141,14 @@ def looks(test: str) -> int:
 @contextmanager
 def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
     """Open the phase's nested run below the pipeline run with the key `run`, and close both."""
+    with answering():
+        yield from record_phase(run, phase, params, tags)
+
+
+def record_phase(
+    run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> Iterator[Record]:
+    """Do what `phase_run` says."""
     client = connect()
     bury_the_dead(client)
     parent = open_parent(client, run)
@@ -175,6 +185,27 @@ def bury_the_dead(client: "MlflowClient") -> None:
                 client.set_tag(run.info.run_id, name, "killed")
         client.set_tag(run.info.run_id, ENDED, "its process was killed; the next run has found that out")
         client.set_terminated(run.info.run_id, "KILLED")
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raise TrackerError where the tracker has stopped to answer; MLflow has tried again before.
+
+    How often: $MLFLOW_HTTP_REQUEST_MAX_RETRIES, each time after twice as long.
+    """
+    where = urlsplit(connect().tracking_uri)
+    from mlflow.exceptions import MlflowException  # after `connect` has silenced it
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+            raise
+        raise TrackerError(
+            f"MLflow at {where.hostname or where.path}:{where.port or where.scheme} does not answer "
+            f"({str(error).splitlines()[0][:160]}): see that it runs, then start the same command again; "
+            "what is finished is reused"
+        ) from error
 
 
 def connect() -> "MlflowClient":
@@ -217,6 +248,14 @@ def close_parent(run: str, files: Path) -> None:
     """Make sure that the pipeline run exists, also if no phase ran, and attach its report."""
     client = connect()
     client.log_artifacts(open_parent(client, run), str(files))
+
+
+def tag_run(run: str, tags: Mapping[str, str]) -> None:
+    """Record what a pipeline run came to."""
+    client = connect()
+    parent = open_parent(client, run)
+    for name, value in tags.items():
+        client.set_tag(parent, name, value)
 
 
 def download(uri: str, folder: str) -> str:

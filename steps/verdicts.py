@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from steps.core.storage import Artifact, Blob, Headline, read_json, read_table, table_bytes, to_json
+from steps.core.storage import Artifact, Blob, Headline, Record, read_json, read_table, table_bytes, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,3 +94,46 @@ class Decision(Artifact):
     def headline(self) -> Headline:
         passed = sum(gate["passed"] for gate in self.gates)
         return {"verdict": self.verdict, "gates": f"{passed}/{len(self.gates)}"}
+
+
+@dataclass(frozen=True)
+class Watch(Record):
+    """Whether a retraining is worth its time, and why."""
+
+    reasons: list[str]
+    """Why to train; none: there is nothing to do."""
+    champion: dict[str, str]
+    """Name and version that the data set was compared for; no version: there is no champion."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Samples that are new or relabelled since."""
+    tests: list[dict[str, Any]] = field(default_factory=list)
+    """Of drift: what was tested, p, the limit, samples."""
+    newest: list[str] = field(default_factory=list)
+    """SHA-256 of every new sample."""
+
+    file: ClassVar[str] = "watch.json"
+
+    @property
+    def verdict(self) -> str:
+        """What to do."""
+        return "retrain" if self.reasons else "nothing to do"
+
+    def headline(self) -> Headline:
+        return {"verdict": self.verdict, "why": "; ".join(self.reasons) or "no reason", **self.counts}
+
+
+@dataclass(frozen=True)
+class Newest(Record):
+    """The champion and its challenger on old and on new test images, apart."""
+
+    parts: dict[str, Any]
+    """Of frozen and newest: samples, and accuracy with interval of each model, and the paired gain."""
+
+    file: ClassVar[str] = "newest.json"
+
+    def headline(self) -> Headline:
+        return {
+            f"{part}_{name}": figure["value"]
+            for part, found in self.parts.items()
+            for name, figure in found["accuracy"].items()
+        }

@@ -21,6 +21,7 @@ COPIED = (
     "pipelines",
     "infra",
     "finetune_pipeline.py",
+    "retraining_pipeline.py",
     "params.yaml",
     "dvc.yaml",
     "README.md",
@@ -156,6 +157,8 @@ def make_clone(folder: Path) -> Clone:
             "calibration_images": 8,
             "timings": 5,
         },
+        watch_data={"worthwhile": 9, "least": 8, "samples": 40, "permutations": 99},
+        judge_newest={"bootstrap": 100},
     )
     return clone
 

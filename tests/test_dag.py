@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from infra import dvc_stages
 from pipelines.finetune import finetune_pipeline
-from steps import PHASES
+from pipelines.retraining import retraining_pipeline
+from steps import PHASES, RETRAINING, UNCACHED, WATCHING
 from steps.phase import ROOT, all_phases, load_phase
 
 Edges = set[tuple[str, str]]
@@ -54,6 +55,29 @@ def test_the_edges_of_the_zenml_pipeline_are_those_of_the_signatures() -> None:
     found = {(up, name) for name, call in pipeline.invocations.items() for up in call.upstream_steps}
     assert set(pipeline.invocations) == set(PHASES)
     assert found == edges_of_the_signatures()
+
+
+def test_a_retraining_looks_first_and_trains_by_the_same_phases() -> None:
+    look, whole = retraining_pipeline.copy(), retraining_pipeline.copy()
+    look.prepare()
+    whole.prepare(train=True)
+    assert tuple(look.invocations) == WATCHING
+    assert tuple(whole.invocations) == RETRAINING
+    assert set(PHASES) < set(RETRAINING)
+    found = {(up, name) for name, call in whole.invocations.items() for up in call.upstream_steps}
+    assert {("fine_tune", "warm_start"), ("warm_start", "distill"), ("warm_start", "promote")} <= found
+    assert ("fine_tune", "distill") not in found, "the better of two starts goes on"
+    assert {("watch_data", "warm_start"), ("watch_data", "judge_newest")} <= found
+    for name in WATCHING[:2]:
+        same = (pipeline.invocations[name].step for pipeline in (look, whole))
+        assert len({step.configuration.cache_policy.model_dump_json() for step in same}) == 1
+
+
+def test_what_asks_the_registry_is_never_reused() -> None:
+    whole = retraining_pipeline.copy()
+    whole.prepare(train=True)
+    asked = {name for name, call in whole.invocations.items() if call.step.enable_cache is False}
+    assert asked == set(UNCACHED) == {"watch_data"}
 
 
 def test_dvc_yaml_is_what_the_signatures_say() -> None:

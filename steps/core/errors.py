@@ -13,6 +13,7 @@ HeadstartError
 │   ├── Diverged     the loss is no longer finite
 │   └── FrozenDrift  a frozen parameter or buffer has changed
 ├── ProcessError     of several processes on one phase, one is lost or works on something else
+├── TrackerError     the MLflow server, or what it stands on, does not answer
 └── RegistryError    the model registry is not in a state that promotion can work with
 
 A message says what was found, what was expected and what to do, and names the file or key.
@@ -69,6 +70,10 @@ class FrozenDrift(TrainingError):
 
 class ProcessError(HeadstartError):
     """Raised where processes that compute one result cannot go on together."""
+
+
+class TrackerError(HeadstartError):
+    """Raised when runs cannot be recorded: nothing that cannot be traced is made."""
 
 
 class RegistryError(HeadstartError):

@@ -1,0 +1,63 @@
+"""Champion and challenger on the test images that the champion knew of, and on those that came since."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from steps import tracking
+from steps.artifacts import Classifier, Dataset
+from steps.config import From
+from steps.core.config import Config
+from steps.registry import Registry
+from steps.run import main
+from steps.scratch import scratch
+from steps.verdicts import Newest, Watch
+
+
+class JudgeNewest(Config):
+    """See params.yaml."""
+
+    bootstrap: Annotated[int, Field(ge=100)]
+    candidate: Annotated[Literal["finetuned", "student"], From("promote.candidate")]
+    seed: Annotated[int, From("seed")]
+
+
+def judge_newest(
+    dataset: Dataset, finetuned: Classifier, student: Classifier, watch: Watch, cfg: JudgeNewest
+) -> Annotated[Newest, "newest"]:
+    """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
+    import numpy as np
+
+    from steps.core.files import Folder
+    from steps.core.metrics import Outcome, compare, evaluate
+    from steps.core.predict import Looker, predict_together
+
+    models = {"challenger": {"finetuned": finetuned, "student": student}[cfg.candidate]}
+    if "version" in watch.champion:
+        registry = Registry(watch.champion["name"], tracking.connect())
+        champion = registry.load(watch.champion["version"], scratch())
+        if champion.meta["labels"] == dataset.labels:
+            models["champion"] = champion
+    test, folder = dataset.part("test"), Folder(dataset.root, scratch(), dataset.table)
+    truth = test["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
+    lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
+    logits, _ = predict_together(lookers, folder, list(test["path"]), lambda image, views: None)
+    new = test["sha256"].isin(watch.newest).to_numpy()
+    parts: dict[str, Any] = {}
+    for part, mask in (("frozen", ~new), ("newest", new)):
+        if not mask.any():
+            continue
+        seen = {
+            name: Outcome(logits[name][mask], truth[mask], model.meta["temperature"])
+            for name, model in models.items()
+        }
+        found = {name: evaluate(one, cfg.bootstrap, cfg.seed)["accuracy"] for name, one in seen.items()}
+        if "champion" in seen:
+            gain = compare(seen["challenger"], seen["champion"], cfg.bootstrap, cfg.seed)
+            found["gain"] = gain["accuracy"]
+        parts[part] = {"samples": int(mask.sum()), "accuracy": found}
+    return Newest(parts)
+
+
+if __name__ == "__main__":
+    main(judge_newest)

@@ -1,0 +1,90 @@
+"""Go on from the champion too; keep what validates better, that or the start from pretrained weights."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+from steps import tracking
+from steps.artifacts import Classifier, Features, LearningRates
+from steps.config import From
+from steps.core.config import Config, Fraction
+from steps.fine_tune import FineTuneSection
+from steps.registry import Registry
+from steps.run import main
+from steps.scratch import scratch, training_file
+from steps.verdicts import Watch
+
+if TYPE_CHECKING:
+    from steps.core.network import Network
+
+
+class WarmStart(Config):
+    """See params.yaml."""
+
+    rate: Fraction
+    """Of the searched learning rates, for weights that have been trained already."""
+    recipe: Annotated[FineTuneSection, From("fine_tune")]
+    seed: Annotated[int, From("seed")]
+
+
+def warm_start(
+    features: Features, finetuned: Classifier, learning_rates: LearningRates, watch: Watch, cfg: WarmStart
+) -> Annotated[Classifier, "finetuned"]:
+    """Fine-tune the champion on the data of now, by the same recipe; the lower validation loss wins."""
+    from steps.core.batches import open_batches
+    from steps.core.finish import calibrate, describe, seeded
+    from steps.core.groups import parameter_groups
+    from steps.core.loop import train
+    from steps.core.tasks import Classify
+
+    seeded(cfg.seed)
+    fresh = told(finetuned, from_champion=0.0)
+    if (network := champion_network(features, finetuned, watch)) is None:
+        return fresh
+    boundary = features.meta["boundary"]
+    batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
+    head_lr = cfg.rate * learning_rates.head_lr
+    groups = parameter_groups(network, boundary, head_lr, learning_rates.ratio, learning_rates.weight_decay)
+    inputs = (features.digest, finetuned.digest, learning_rates.digest, watch.digest)
+    file = training_file("warm_start", *inputs, cfg.model_dump_json())
+    task = Classify(cfg.recipe)
+    trained = train(network, boundary, task, batches, cfg.recipe, groups, tracking.log_epoch, file)
+    temperature, metrics = calibrate(trained, batches)
+    losses = {"pretrained": finetuned.metrics["val_loss"], "champion": metrics["val_loss"]}
+    tracking.log({f"val_loss_from_{start}": loss for start, loss in losses.items()})
+    if losses["champion"] >= losses["pretrained"]:
+        return fresh
+    meta = describe(features.meta, features.meta["stages"], temperature)
+    warm = Classifier(network.state(), meta, trained.records(), {**metrics, "souped": 0.0})
+    return told(warm, from_champion=1.0)
+
+
+def told(model: Classifier, **facts: float) -> Classifier:
+    """Return the model with more figures on it."""
+    return replace(model, metrics={**model.metrics, **facts})
+
+
+def champion_network(features: Features, finetuned: Classifier, watch: Watch) -> "Network | None":
+    """Return the champion's network, if the cache of features is true for it.
+
+    It is where backbone, labels and preprocessing are those of now, and everything below the freeze
+    boundary is what the pretrained backbone has there.
+    """
+    from steps.core.network import frozen_digest
+
+    if "version" not in watch.champion:
+        return None
+    registry = Registry(watch.champion["name"], tracking.connect())
+    champion = registry.load(watch.champion["version"], scratch())
+    same = ("backbone", "stages", "labels", "preprocessing")
+    if any(champion.meta[key] != finetuned.meta[key] for key in same):
+        return None
+    boundary = features.meta["boundary"]
+    theirs, ours = champion.network(), finetuned.network()
+    if frozen_digest(theirs, boundary) != frozen_digest(ours, boundary):
+        return None
+    theirs.freeze(boundary)
+    return theirs
+
+
+if __name__ == "__main__":
+    main(warm_start)

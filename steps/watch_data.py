@@ -1,0 +1,127 @@
+"""Is a retraining worth its time? What is new since the champion, and whether the inputs have drifted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, model_validator
+
+from steps import tracking
+from steps.artifacts import Dataset
+from steps.config import From
+from steps.core.config import BackboneConfig, Config, Count
+from steps.core.errors import DataError
+from steps.registry import CHAMPION, Registry, model_name
+from steps.run import main
+from steps.scratch import scratch
+from steps.verdicts import Watch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class WatchData(Config):
+    """See params.yaml."""
+
+    worthwhile: Count
+    """New or relabelled samples that are reason enough."""
+    least: Annotated[int, Field(ge=8)]
+    """New samples below which drift is not tested: nothing could be found."""
+    samples: Annotated[int, Field(ge=8)]
+    """Samples on either side of the test; of the training ones, so many are kept with the model."""
+    level: Annotated[float, Field(gt=0, lt=1)]
+    """Probability of a false alarm, of both tests together."""
+    permutations: Annotated[int, Field(ge=19)]
+    name: Annotated[str | None, From("promote.name")]
+    data: Annotated[str, From("ingest_data.path")]
+    backbone: Annotated[BackboneConfig, From("backbone")]
+    seed: Annotated[int, From("seed")]
+
+    @model_validator(mode="after")
+    def can_alarm(self) -> "WatchData":
+        """Refuse so few permutations that no p-value could be small enough."""
+        if 1 / (self.permutations + 1) > self.level / 2:
+            raise ValueError(f"permutations of at least {int(2 / self.level)} for this level")
+        return self
+
+
+def watch_data(dataset: Dataset, cfg: WatchData) -> Annotated[Watch, "watch"]:
+    """Compare the data set with what the champion knew, and decide whether to train.
+
+    Raises:
+        DataError: Samples have moved to another split since: the frozen test set would be no test.
+    """
+    import pandas as pd
+
+    from steps.core.drift import KNOWN
+
+    registry = Registry(model_name(cfg.name, cfg.data), tracking.connect())
+    version = registry.aliases().get(CHAMPION)
+    if version is None:
+        return Watch(["there is no champion"], {"name": registry.name})
+    champion = {"name": registry.name, "version": version}
+    file = registry.kept(version, KNOWN, scratch())
+    if file is None:
+        return Watch(["the champion keeps no record of its training data"], champion)
+    known = pd.read_parquet(file)
+    refuse_moved(known, dataset, version)
+    new = ~dataset.table["sha256"].isin(known["sha256"])
+    relabelled = count_relabelled(known, dataset.table)
+    reasons = []
+    if strange := set(dataset.labels) ^ set(known["label"]):
+        reasons.append(f"other classes: {', '.join(sorted(strange))}")
+    if (fresh := int(new.sum()) + relabelled) >= cfg.worthwhile:
+        reasons.append(f"{fresh} new or relabelled samples")
+    tests: list[dict[str, Any]] = []
+    if new.sum() >= cfg.least:
+        tests = look_for_drift(registry, version, dataset, new, cfg)
+    reasons += [f"drift of {row['test']}: p = {row['p']:.3g}" for row in tests if row["drift"]]
+    counts = {"new": int(new.sum()), "relabelled": relabelled}
+    return Watch(reasons, champion, counts, tests, sorted(dataset.table["sha256"][new]))
+
+
+def refuse_moved(known: "pd.DataFrame", dataset: Dataset, version: str) -> None:
+    """Raise DataError if a sample that the champion knew is in another split now."""
+    before = known.drop_duplicates("sha256").set_index("sha256")["split"]
+    rows = dataset.table[dataset.table["sha256"].isin(before.index)]
+    moved = rows[rows["split"] != rows["sha256"].map(before)]
+    if len(moved):
+        row = moved.iloc[0]
+        raise DataError(
+            f"{len(moved)} samples are in another split than when version {version} was trained: "
+            f"{row['path']} was {before[row['sha256']]} and is {row['split']}; a test set must stay one: "
+            "restore ingest_data.splits, seed and the manifest, or set promote.name to begin another model"
+        )
+
+
+def count_relabelled(known: "pd.DataFrame", table: "pd.DataFrame") -> int:
+    """Count the samples whose content was known under another label."""
+    pairs = set(zip(known["sha256"], known["label"], strict=True))
+    seen = table[table["sha256"].isin(known["sha256"])]
+    return sum(pair not in pairs for pair in zip(seen["sha256"], seen["label"], strict=True))
+
+
+def look_for_drift(
+    registry: Registry, version: str, dataset: Dataset, new: "pd.Series[bool]", cfg: WatchData
+) -> list[dict[str, Any]]:
+    """Hold the two-sample tests between the champion's reference and the new samples."""
+    from steps.core.drift import REFERENCE, Reference, first, hold_tests, vectors
+    from steps.core.files import Folder
+    from steps.core.predict import predict_bytes
+
+    file = registry.kept(version, REFERENCE, scratch())
+    reference = Reference.read(Path(str(file)))
+    if reference.backbone != cfg.backbone.model_dump():
+        row = {"test": "backbone, it is another than the champion's", "p": 0.0, "limit": 0.0}
+        return [{**row, "samples": 0, "drift": True}]
+    champion = registry.load(version, scratch())
+    mask = first(new.to_numpy(), cfg.samples)
+    z = vectors(dataset.root, dataset.table, mask, cfg.backbone, scratch())
+    folder = Folder(dataset.root, scratch(), dataset.table)
+    paths = list(dataset.table["path"][mask])
+    logits = predict_bytes(champion.network(), champion.look, map(folder.read, paths))
+    answers = [champion.meta["labels"][number] for number in logits.argmax(axis=1)]
+    return hold_tests(reference, z, answers, cfg.level, cfg.permutations, cfg.seed)
+
+
+if __name__ == "__main__":
+    main(watch_data)

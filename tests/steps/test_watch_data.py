@@ -1,0 +1,167 @@
+"""A retraining is decided by what is new, what has moved and what has drifted since the champion."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from steps import tracking
+from steps.artifacts import Classifier, Dataset
+from steps.core.config import BackboneConfig
+from steps.core.drift import KNOWN, REFERENCE, Reference, remember
+from steps.core.errors import DataError
+from steps.core.moments import pretrained_preprocessing
+from steps.core.network import Network
+from steps.registry import Registry, Ruling
+from steps.verdicts import Decision, Report, Watch
+from steps.watch_data import WatchData, watch_data
+from tests.clone import BACKBONE, CLASSES, write_images
+
+from .test_validate_data import gate
+
+SETTINGS = {
+    "worthwhile": 30, "least": 8, "samples": 40, "level": 0.05, "permutations": 99, "name": None,
+    "data": "images", "seed": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("HEADSTART_SCRATCH", str(tmp_path / "scratch"))
+    write_images(tmp_path / "images", 20)
+    return tmp_path / "images"
+
+
+def backbone(images: Path) -> BackboneConfig:
+    return BackboneConfig(name=BACKBONE, weights=str(images.parent / "w.safetensors"), image_size=32)
+
+
+def watch(images: Path, dataset: Dataset, **changes: object) -> Watch:
+    values = {**SETTINGS, "backbone": backbone(images), **changes}
+    with tracking.phase_run("look", "watch_data", {"seed": 0}, {}):
+        return watch_data(dataset, WatchData.model_validate(values))
+
+
+def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
+    """Make a champion of an untrained network, whose answers to the test images are what they are."""
+    look = pretrained_preprocessing(BACKBONE, 32)
+    network = Network.build(BACKBONE, 3, 32, backbone(images).weights)
+    meta = {
+        "backbone": BACKBONE, "stages": len(network.stages), "labels": sorted(CLASSES),
+        "preprocessing": look.to_dict(), "temperature": 1.0,
+    }  # fmt: skip
+    files = {}
+    if remembering:
+        answers = ["blue"] * len(dataset.part("test"))  # a head of zeros answers the first class
+        about = (backbone(images), 40, images.parent / "scratch")
+        files = remember(dataset.root, dataset.table, answers, *about)
+    report = Report({"models": {}}, pd.DataFrame({"path": ["a"]}), "<p></p>")
+    model = Classifier(network.state(), meta, [], {})
+    with tracking.phase_run("first", "promote", {"seed": 0}, {}):
+        ruling = Ruling(Decision.promoted, [], None, files=files)
+        Registry("images", tracking.connect()).register(model, report, ruling, "# card")
+
+
+def add(images: Path, count: int, low: int, high: int) -> None:
+    """Add pictures of the three classes whose noise lies between two levels."""
+    generator = np.random.default_rng(99)
+    for number, name in enumerate(CLASSES):
+        for i in range(count):
+            pixels = generator.integers(low, high, (40, 48, 3))
+            pixels[..., 2 - number] += 90
+            Image.fromarray(pixels.astype(np.uint8)).save(images / name / f"new-{i:03d}.png")
+
+
+def test_without_a_champion_there_is_something_to_do(images: Path) -> None:
+    found = watch(images, gate(images))
+    assert (found.verdict, found.reasons) == ("retrain", ["there is no champion"])
+
+
+def test_a_champion_that_remembers_nothing_is_a_reason(images: Path) -> None:
+    dataset = gate(images)
+    crown(images, dataset, remembering=False)
+    assert watch(images, dataset).reasons == ["the champion keeps no record of its training data"]
+
+
+def test_the_same_data_again_is_nothing_to_do(images: Path) -> None:
+    dataset = gate(images)
+    crown(images, dataset)
+    found = watch(images, dataset)
+    assert (found.verdict, found.counts, found.tests) == ("nothing to do", {"new": 0, "relabelled": 0}, [])
+    assert found.champion == {"name": "images", "version": "1"}
+
+
+def test_a_few_more_of_the_same_kind_are_no_reason_and_are_listed(images: Path) -> None:
+    crown(images, gate(images))
+    add(images, 6, 0, 160)
+    dataset = gate(images)
+    found = watch(images, dataset)
+    assert found.reasons == []
+    assert found.counts["new"] == 18 == len(found.newest)
+    assert [row["drift"] for row in found.tests] == [False, False]
+    assert set(found.newest) <= set(dataset.table["sha256"])
+
+
+def test_enough_more_of_the_same_kind_are_a_reason(images: Path) -> None:
+    crown(images, gate(images))
+    add(images, 6, 0, 160)
+    assert watch(images, gate(images), worthwhile=18).reasons == ["18 new or relabelled samples"]
+
+
+def test_pictures_of_another_kind_are_drift(images: Path) -> None:
+    crown(images, gate(images))
+    add(images, 6, 100, 165)
+    (reason,) = watch(images, gate(images)).reasons
+    assert reason.startswith("drift of z: p = 0.01")
+
+
+def test_a_label_that_was_corrected_counts(images: Path, tmp_path: Path) -> None:
+    crown(images, gate(images))
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text("path,label\nred/000.png,blue\n")
+    found = watch(images, gate(images, corrections), worthwhile=1)
+    assert (found.reasons, found.counts["relabelled"]) == (["1 new or relabelled samples"], 1)
+
+
+def test_a_sample_that_left_the_test_set_stops_everything(images: Path) -> None:
+    dataset = gate(images)
+    crown(images, dataset)
+    moved = dataset.table.copy()
+    row = moved.index[moved["split"] == "test"][0]
+    moved.loc[row, "split"] = "train"
+    table = Dataset(moved, dataset.root, dataset.overlooked, dataset.findings, dataset.suite)
+    with pytest.raises(DataError, match="was test and is train; a test set must stay one"):
+        watch(images, table)
+
+
+def test_what_was_test_stays_test_whatever_is_added(images: Path) -> None:
+    before = gate(images).table.set_index("sha256")["split"]
+    add(images, 10, 0, 160)
+    after = gate(images).table.set_index("sha256")["split"]
+    assert len(after) == len(before) + 30
+    assert (after[before.index] == before).all()
+
+
+def test_too_few_permutations_for_the_level_are_refused() -> None:
+    with pytest.raises(ValueError, match="permutations of at least 400 for this level"):
+        WatchData.model_validate({**SETTINGS, "level": 0.005, "backbone": {
+            "name": "x", "weights": "y", "image_size": 32,
+        }})  # fmt: skip
+
+
+def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_vectors(
+    images: Path,
+) -> None:
+    dataset = gate(images)
+    crown(images, dataset)
+    registry, scratch = Registry("images", tracking.connect()), images.parent / "scratch"
+    known = pd.read_parquet(str(registry.kept("1", KNOWN, scratch)))
+    assert set(known["sha256"]) == set(dataset.table["sha256"])
+    reference = Reference.read(Path(str(registry.kept("1", REFERENCE, scratch))))
+    assert len(reference.z) == min(40, len(dataset.part("train")))
+    assert reference.predicted == {"blue": len(dataset.part("test"))}
+    assert registry.kept("1", "nothing.json", scratch) is None
