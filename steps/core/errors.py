@@ -10,7 +10,8 @@ HeadstartError
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
 │   └── FrozenDrift  a frozen parameter or buffer has changed
-└── RegistryError    the model registry is not in a state that promotion can work with
+├── RegistryError    the model registry is not in a state that promotion can work with
+└── ClusterError     a scheduler refused or lost a job
 
 A message says what was found, what was expected and what to do, and names the file or key.
 """
@@ -58,3 +59,7 @@ class FrozenDrift(TrainingError):
 
 class RegistryError(HeadstartError):
     """Raised when the model registry is in a state that promotion cannot work with."""
+
+
+class ClusterError(HeadstartError):
+    """Raised when a scheduler has refused, lost or ended a job."""
