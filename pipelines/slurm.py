@@ -122,7 +122,7 @@ class SlurmOrchestrator(BaseOrchestrator):
         submitted: dict[str, int] = {}
         try:
             for name, step in snapshot.step_configurations.items():
-                environment = {**os.environ, **step_environments[name], RUN: key}
+                environment = {**plain_log(), **step_environments[name], RUN: key}
                 submitted[name] = self.submit_step(snapshot, run, name, step, environment, submitted)
         except ClusterError:
             jobs.cancel(list(submitted.values()))
@@ -158,7 +158,7 @@ class SlurmOrchestrator(BaseOrchestrator):
             last: dict[int, jobs.Job] = {}
             for now in jobs.follow(list(names), self.config.poll):  # type: ignore[attr-defined]
                 for number, job in now.items():
-                    if number not in last or job.state != last[number].state:
+                    if job != last.get(number) and job.reason != "Dependency":
                         jobs.log.info("%s: job %s %s", names[number], number, job)
                 last = now
         except KeyboardInterrupt:
@@ -181,7 +181,7 @@ class SlurmOrchestrator(BaseOrchestrator):
 
     def _stop_run(self, run: PipelineRunResponse, graceful: bool = False) -> None:
         """Do what `zenml pipeline runs stop` asks for; a job always gets the time to end well."""
-        self.end(run, list(run.run_metadata[JOBS].values()))  # type: ignore[union-attr,arg-type]
+        self.end(run, list(run.run_metadata[JOBS].values()))  # type: ignore[union-attr]
 
 
 class SlurmOrchestratorFlavor(BaseOrchestratorFlavor):
@@ -201,6 +201,11 @@ class SlurmOrchestratorFlavor(BaseOrchestratorFlavor):
     def implementation_class(self) -> type[BaseOrchestrator]:
         """Return what it does."""
         return SlurmOrchestrator
+
+
+def plain_log() -> dict[str, str]:
+    """Return this process's environment, with a log that a file can hold."""
+    return {**os.environ, "ZENML_LOGGING_COLORS_DISABLED": "true"}
 
 
 def log_file(run: str, step: str) -> Path:

@@ -1,6 +1,5 @@
 """Slurm as a ZenML step operator: single phases become jobs, from whatever orchestrates the others."""
 
-import os
 from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveFloat
@@ -13,7 +12,8 @@ from zenml.step_operators.step_operator_entrypoint_configuration import StepOper
 
 from pipelines import jobs, phases
 from pipelines.failures import blame
-from pipelines.slurm import SlurmSettings, Stays, log_file
+from pipelines.slurm import SlurmSettings, Stays, log_file, plain_log
+from steps.core.errors import ClusterError
 
 if TYPE_CHECKING:
     from zenml.config.step_run_info import StepRunInfo
@@ -48,9 +48,12 @@ class SlurmStepOperator(BaseStepOperator):
         assert isinstance(settings, SlurmSettings)
         words = settings.words(info.config.resource_settings)
         log = log_file(info.run_name, info.pipeline_step_name)
-        self.job = jobs.submit(
-            info.pipeline_step_name, entrypoint_command, log, words, {**os.environ, **environment}
-        )
+        own = {**plain_log(), **environment}
+        try:
+            self.job = jobs.submit(info.pipeline_step_name, entrypoint_command, log, words, own)
+        except ClusterError as error:
+            phases.failure = error  # the orchestrator ends the run with an error of its own
+            raise
 
     def wait(self, step_run: StepRunResponse) -> ExecutionStatus:
         """Follow the job to its end; cancel it if this process is ended before.

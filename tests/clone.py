@@ -37,8 +37,9 @@ class Clone:
 
     folder: Path
 
-    def run(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command of the environment the tests run in; never raises."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of a command that belongs to this copy."""
         places = [str(Path(sys.executable).parent), os.environ["PATH"]]
         own = {
             "PATH": os.pathsep.join(places),
@@ -48,10 +49,14 @@ class Clone:
             "COLUMNS": "200",
         }
         inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        return {**inherited, **own}
+
+    def run(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of the environment the tests run in; never raises."""
         return subprocess.run(
             words,
             cwd=self.folder,
-            env={**inherited, **own, **env},
+            env={**self.environment, **env},
             capture_output=True,
             text=True,
             check=False,
