@@ -37,9 +37,8 @@ class Clone:
 
     folder: Path
 
-    @property
     def environment(self) -> dict[str, str]:
-        """The variables of a command that belongs to this copy."""
+        """Return the variables that a command in the copy is given."""
         places = [str(Path(sys.executable).parent), os.environ["PATH"]]
         own = {
             "PATH": os.pathsep.join(places),
@@ -56,7 +55,7 @@ class Clone:
         return subprocess.run(
             words,
             cwd=self.folder,
-            env={**self.environment, **env},
+            env={**self.environment(), **env},
             capture_output=True,
             text=True,
             check=False,

@@ -13,6 +13,7 @@ from zenml.integrations.kubernetes.manifest_utils import (
     build_cron_job_manifest,
     job_template_manifest_from_job,
 )
+from zenml.stack.utils import validate_stack_component_config
 from zenml.utils.env_utils import substitute_env_variable_placeholders
 
 from infra.stack import PREFIX, STACKS, apply_stack, read_stack
@@ -29,6 +30,13 @@ def components(name: str) -> dict[str, Any]:
         kind.value: [str(part.id), part.flavor_name, part.configuration, str(part.updated)]
         for kind, (part,) in stack.components.items()
     }
+
+
+def schedulable(name: str) -> bool:
+    """Ask the orchestrator's own config class."""
+    (part,) = Client().get_stack(f"{PREFIX}{name}").components[StackComponentType.ORCHESTRATOR]
+    config = validate_stack_component_config(part.configuration, part.flavor, part.type)
+    return bool(config and config.is_schedulable)  # type: ignore[attr-defined]
 
 
 def compiled(name: str) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def job(orchestrator: Any, step: Any, cron: str | None = None) -> Any:
         settings.pod_settings,
     )  # fmt: skip
     if cron:
-        made = build_cron_job_manifest(cron, job_template_manifest_from_job(made))
+        made = build_cron_job_manifest(job_template_manifest_from_job(made), cron)
     return ApiClient().sanitize_for_serialization(made)
 
 
@@ -84,6 +92,7 @@ def main() -> None:
             lines = apply_stack(f"{PREFIX}{path.stem}", read_stack(path, variables[path.stem]))
             rounds.append([lines, components(path.stem), Client().active_stack_model.name])
         said["applied"][path.stem] = rounds
+    said["schedulable"] = [path.stem for path in sorted(STACKS.glob("*.yaml")) if schedulable(path.stem)]
     for name in COMPILED:
         said["compiled"][name] = compiled(name)
     print(json.dumps(said))

@@ -8,6 +8,7 @@ Kubernetes' own schemas. For the others their settings are checked by ZenML's se
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,11 @@ from zenml.integrations.skypilot_aws.flavors.skypilot_orchestrator_aws_vm_flavor
     SkypilotAWSOrchestratorSettings,
 )
 
+from infra.cloud_schedule import cron
 from infra.stack import STACKS, read_stack
 from pipelines.slurm import SlurmSettings
 from steps import PHASES
-from steps.core.errors import ClusterError
+from steps.core.errors import ClusterError, ParamsError
 from steps.phase import ROOT
 
 CONFIGS = {path.stem: YAML(typ="safe").load(path) for path in sorted((ROOT / "infra/configs").glob("*.yaml"))}
@@ -122,7 +124,8 @@ def test_a_stack_that_is_applied_twice_is_the_same_and_active(name: str, rendere
     wanted = read_stack(STACKS / f"{name}.yaml", variables(name)).components
     for kind, component in wanted.items():
         _, flavor, configuration, _ = parts[kind.value]
-        assert (flavor, configuration) == (component.flavor, component.configuration)
+        assert flavor == component.flavor
+        assert {**configuration, **component.configuration} == configuration
 
 
 def test_every_stack_but_the_plain_one_has_a_config_and_no_config_is_without_a_stack() -> None:
@@ -290,6 +293,44 @@ def test_the_jobs_of_kubernetes_are_valid_and_carry_the_gpus(rendered: dict[str,
         assert bool(step["retry"]) == (phase in ON_GPU)
 
 
+def test_the_stacks_that_the_readme_calls_schedulable_are(rendered: dict[str, Any]) -> None:
+    text = (ROOT / "infra/README.md").read_text().split("`--cron` (UTC). ")[1].split(" have one")[0]
+    assert sorted(re.findall(r"`(\w+)`", text)) == rendered["schedulable"]
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "expected"),
+    [
+        ("", "5 4 * * *", "5 4 * * *"),
+        ("retraining: {cron: '0 3 * * *'}", None, "0 3 * * *"),
+        ("retraining: {cron: '0 3 * * *', timezone: UTC}", None, "0 3 * * *"),
+        ("retraining: {cron: '0 3 * * *', timezone: Asia/Tokyo}", "0 18 * * *", "0 18 * * *"),
+    ],
+)
+def test_the_time_of_a_schedule_stands_in_one_place(
+    section: str, given: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text(f"seed: 0\n{section}\n")
+    monkeypatch.setenv("HEADSTART_PARAMS", str(tmp_path / "params.yaml"))
+    assert cron(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("", "has no retraining.cron: set it, or say --cron"),
+        ("retraining: {cron: '0 3 * * *', timezone: Asia/Tokyo}", "retraining.timezone is Asia/Tokyo"),
+    ],
+)
+def test_a_schedule_without_a_time_or_in_another_zone_is_refused(
+    section: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text(f"seed: 0\n{section}\n")
+    monkeypatch.setenv("HEADSTART_PARAMS", str(tmp_path / "params.yaml"))
+    with pytest.raises(ParamsError, match=re.escape(said)):
+        cron(None)
+
+
 def test_the_schedule_of_kubernetes_is_a_valid_cron_job(rendered: dict[str, Any]) -> None:
     cron = rendered["compiled"]["kubernetes"]["ingest_data"]["cron"]
     valid(cron)
@@ -305,5 +346,7 @@ def test_the_validation_of_manifests_refuses_what_kubernetes_would(rendered: dic
 
 
 def valid(manifest: dict[str, Any]) -> None:
+    # ZenML leaves out of a job what the address that it is sent to says
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", **manifest}
     for version in ("1.29", "1.33"):
         kubernetes_validate.validate(manifest, version, strict=True)

@@ -103,7 +103,7 @@ class Started:
             self.process = subprocess.Popen(
                 words,
                 cwd=clone.folder,
-                env={**clone.environment, **nodes.environment},
+                env={**clone.environment(), **nodes.environment},
                 stdout=out,
                 stderr=out,
             )
@@ -225,7 +225,7 @@ def test_workers_of_the_search_share_its_trials_on_both_nodes(clone: Clone, node
     for phase, ((folder, _),) in ask(clone)["outputs"].items():
         (artifacts / load_phase(phase).output).symlink_to(folder)
     clone.set_params(search_lr_ratio={"trials": 6, "startup_trials": 6})
-    environment = {**clone.environment, **nodes.environment}
+    environment = {**clone.environment(), **nodes.environment}
     words = ["sbatch", "--wait", "--array=1-2", "--cpus-per-task=5", "--export=ALL"]
     done = subprocess.run(
         [*words, "infra/slurm/search_workers.sh"],
@@ -300,6 +300,14 @@ def test_what_a_phase_says_of_bad_data_reaches_the_user_as_one_block(clone: Clon
     assert set(run["steps"]) == {"ingest_data"}
     assert nodes.queue()["promote"][0] == "CANCELLED"
     clone.set_params(ingest_data={"path": "images"})
+
+
+def test_slurm_says_that_it_has_no_scheduler_of_zenmls(clone: Clone) -> None:
+    for name, said in (("slurm", "headstart-slurm has no scheduler"), ("vertex", "make stack NAME=vertex")):
+        words = ("infra.cloud_schedule", name, "pipelines.finetune.finetune_pipeline", "--cron", "0 3 * * *")
+        done = clone.run("python", "-m", *words)
+        assert done.returncode == 1
+        assert said in done.stderr.splitlines()[-1]
 
 
 def test_the_step_operator_sends_single_phases_from_the_local_orchestrator(
