@@ -123,6 +123,11 @@ def running(nodes: Nodes, phase: str) -> bool:
     return nodes.queue().get(phase, ("", ""))[0] == "RUNNING"
 
 
+def log_of(clone: Clone, phase: str) -> str:
+    """Return what the jobs of a phase have printed, over all runs."""
+    return "".join(log.read_text() for log in clone.folder.glob(f".headstart/slurm/*/{phase}.log"))
+
+
 def block(said: str) -> str:
     """Return the last block of a failed command's output, which is meant for the user."""
     assert "Traceback (most recent call last)" not in said.split("\n\n")[-1]
@@ -159,19 +164,19 @@ def test_a_lost_node_fails_the_run_with_a_message_and_the_next_start_completes_i
     clone: Clone, nodes: Nodes, digests: dict[str, str]
 ) -> None:
     started = Started(clone, nodes)
-    until(lambda: running(nodes, "warm_up_head"), 400)
-    node = nodes.queue()["warm_up_head"][1]
+    until(lambda: "has started" in log_of(clone, "search_lr_ratio"), 600)
+    node = nodes.queue()["search_lr_ratio"][1]
     nodes.do("kill", node)
     assert started.end(180) == 1
     said = block(started.said())
-    assert said.startswith("ClusterError\nwarm_up_head: job ")
+    assert said.startswith("ClusterError\nsearch_lr_ratio: job ")
     assert f"node_fail on {node}" in said
     assert "Start the same command again: phases that have finished are reused." in said
     lost = ask(clone)
     assert lost["status"] == "failed"
-    assert lost["steps"]["cache_features"] == "completed"
-    assert lost["steps"]["warm_up_head"] == "failed"
-    assert "search_lr_ratio" not in lost["steps"]
+    assert lost["steps"]["warm_up_head"] == "completed"
+    assert lost["steps"]["search_lr_ratio"] == "failed"
+    assert "fine_tune" not in lost["steps"]
     nodes.do("node", node)
 
     started = Started(clone, nodes)
@@ -179,7 +184,7 @@ def test_a_lost_node_fails_the_run_with_a_message_and_the_next_start_completes_i
     last = started.said().rstrip().splitlines()[-1]
     assert last.startswith("report: ")
     report = json.loads((clone.folder / last.removeprefix("report: ")).with_suffix(".json").read_text())
-    assert [row["phase"] for row in report["phases"] if row["reused"]] == list(PHASES[:4])
+    assert [row["phase"] for row in report["phases"] if row["reused"]] == list(PHASES[:5])
     assert of(report) == digests
 
 
@@ -204,9 +209,9 @@ def test_mlflow_has_one_run_per_pipeline_run_though_every_phase_was_a_process(cl
     name = ask(clone)["name"]
     (parent,) = [run for run in runs if run.info.run_name == name]
     children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert sorted(run.info.run_name for run in children) == sorted(PHASES[4:])
+    assert sorted(run.info.run_name for run in children) == sorted(PHASES[5:])
     tags = {phase: parent.data.tags[f"phase.{phase}"] for phase in PHASES}
-    assert tags == {phase: "ran" if phase in PHASES[4:] else "reused" for phase in PHASES}
+    assert tags == {phase: "ran" if phase in PHASES[5:] else "reused" for phase in PHASES}
 
 
 def test_a_run_in_which_nothing_has_changed_sends_no_job(clone: Clone, nodes: Nodes) -> None:
