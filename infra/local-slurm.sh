@@ -114,7 +114,7 @@ case $action in
   node) node "${3:?n1 or n2}" ;;
   kill) fall "${3:?n1 or n2}" ;;
   stop)
-    scancel --quiet --full -u root 2>/dev/null || true
+    scancel --quiet --full --partition=main 2>/dev/null || true
     for _ in $(seq 50); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 0.2; done
     for name in slurmd-n1 slurmd-n2 slurmctld munged; do end "$name"; done
     ;;

@@ -14,6 +14,7 @@ import psutil
 from steps.phase import ROOT
 
 SCRIPT = ROOT / "infra/local-slurm.sh"
+ROOT_RIGHTS = [] if os.geteuid() == 0 else ["sudo", "--preserve-env"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Nodes:
         own = {**os.environ, "HEADSTART_SLURM_PORT": str(self.port)}
         with log.open("w") as out:  # no pipe, which the daemons would hold open
             done = subprocess.run(
-                [SCRIPT, action, self.folder, *words],
+                [*ROOT_RIGHTS, SCRIPT, action, self.folder, *words],
                 stdout=out,
                 stderr=out,
                 env=own,
