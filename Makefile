@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: install demo run repro retrain services services-down bench rollback serve test test-services test-all lint format clean
+.PHONY: install demo run repro retrain stack services services-down bench rollback serve test test-services test-all lint format clean
 
 install: .venv/.installed
 
@@ -24,7 +24,10 @@ demo: install
 run: export HEADSTART_DATA := $(DATA)
 run: export HEADSTART_PARAMS := $(PARAMS)
 run: install demo  ## the pipeline; DATA=folder takes your own images, PARAMS=file other parameters
-	$(BIN)/zenml pipeline run finetune_pipeline
+	$(BIN)/zenml pipeline run finetune_pipeline $(if $(CONFIG),--config $(CONFIG))
+
+stack: install  ## where the pipeline runs from now on; NAME=a file in infra/stacks
+	$(BIN)/python -m infra.stack "$(NAME)"
 
 repro: install demo  ## the same phases, run by DVC
 	$(BIN)/dvc repro

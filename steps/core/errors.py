@@ -14,7 +14,8 @@ HeadstartError
 │   └── FrozenDrift  a frozen parameter or buffer has changed
 ├── ProcessError     of several processes on one phase, one is lost or works on something else
 ├── TrackerError     the MLflow server, or what it stands on, does not answer
-└── RegistryError    the model registry is not in a state that promotion can work with
+├── RegistryError    the model registry is not in a state that promotion can work with
+└── ClusterError     a scheduler refused or lost a job
 
 A message says what was found, what was expected and what to do, and names the file or key.
 """
@@ -78,3 +79,7 @@ class TrackerError(HeadstartError):
 
 class RegistryError(HeadstartError):
     """Raised when the model registry is in a state that promotion cannot work with."""
+
+
+class ClusterError(HeadstartError):
+    """Raised when a scheduler has refused, lost or ended a job."""
