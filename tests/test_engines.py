@@ -271,6 +271,7 @@ print(json.dumps(facts))
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_four_times_ends_like_one_that_is_not(
     by_zenml: tuple[Clone, Report], tmp_path: Path
 ) -> None:
