@@ -10,10 +10,9 @@ from zenml.models import StepRunResponse
 from zenml.step_operators import BaseStepOperator, BaseStepOperatorConfig, BaseStepOperatorFlavor
 from zenml.step_operators.step_operator_entrypoint_configuration import StepOperatorEntrypointConfiguration
 
-from pipelines import jobs, phases
+from pipelines import jobs, reasons
 from pipelines.failures import blame
 from pipelines.slurm import SlurmSettings, Stays, log_file, plain_log
-from steps.core.errors import ClusterError
 
 if TYPE_CHECKING:
     from zenml.config.step_run_info import StepRunInfo
@@ -49,11 +48,8 @@ class SlurmStepOperator(BaseStepOperator):
         words = settings.words(info.config.resource_settings)
         log = log_file(info.run_name, info.pipeline_step_name)
         own = {**plain_log(), **environment}
-        try:
+        with reasons.Kept(info.run_name, info.pipeline_step_name):
             self.job = jobs.submit(info.pipeline_step_name, entrypoint_command, log, words, own)
-        except ClusterError as error:
-            phases.failure = error  # the orchestrator ends the run with an error of its own
-            raise
 
     def wait(self, step_run: StepRunResponse) -> ExecutionStatus:
         """Follow the job to its end; cancel it if this process is ended before.
@@ -73,8 +69,8 @@ class SlurmStepOperator(BaseStepOperator):
             return ExecutionStatus.COMPLETED
         run = Client().get_pipeline_run(step_run.pipeline_run_id)
         log = log_file(run.name, step_run.name)
-        phases.failure = blame(run.id, step_run.name, f"job {self.job} {job}", log)
-        raise phases.failure
+        with reasons.Kept(run.name, step_run.name):
+            raise blame(run.id, step_run.name, f"job {self.job} {job}", log)
 
 
 class SlurmStepOperatorFlavor(BaseStepOperatorFlavor):

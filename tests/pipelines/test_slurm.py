@@ -129,9 +129,11 @@ def log_of(clone: Clone, phase: str) -> str:
 
 
 def block(said: str) -> str:
-    """Return the last block of a failed command's output, which is meant for the user."""
+    """Return the last block of a failed command's output, which is meant for the user, from its error on."""
     assert "Traceback (most recent call last)" not in said.split("\n\n")[-1]
-    return said.rstrip().rpartition("\n\n")[2]
+    where, _, what = said.rstrip().rpartition("\n\n")[2].partition(": ")
+    assert where in ("finetune_pipeline", *PHASES), where
+    return what
 
 
 def test_jobs_run_in_the_order_of_their_dependencies_and_end_with_them(nodes: Nodes, tmp_path: Path) -> None:
