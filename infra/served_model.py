@@ -22,22 +22,14 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def predict(  # type: ignore[no-untyped-def] # MLflow takes type hints for a schema
         self, context, model_input, params=None
     ):
-        """Return label and calibrated probabilities per image; a bad image is the caller's mistake: 400."""
-        from scipy.special import softmax
-
+        """Return label or labels, and calibrated probabilities; a bad image is the caller's mistake: 400."""
         from steps.core.predict import predict_bytes
+        from steps.core.thresholds import say
 
         images = [checked(number, text) for number, text in enumerate(model_input["image"])]
         meta = self.classifier.meta
         logits = predict_bytes(self.network, self.classifier.look, images)
-        probabilities = softmax(logits / meta["temperature"], axis=1)
-        return [
-            {
-                "label": meta["labels"][int(row.argmax())],
-                "probabilities": dict(zip(meta["labels"], row.tolist(), strict=True)),
-            }
-            for row in probabilities
-        ]
+        return [say(row, meta) for row in logits]
 
 
 def checked(number: int, text: str) -> bytes:

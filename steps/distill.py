@@ -31,7 +31,7 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
         "hard_label_val_loss": grown.control_metrics["val_loss"],
         "parameters_of_teacher": grown.parameters_of_teacher,
     }
-    meta = describe(features.meta, cfg.keep_stages, grown.temperature)
+    meta = describe(features.meta, cfg.keep_stages, grown.chosen)
     return Classifier(grown.student.network.state(), meta, grown.student.records(), metrics)
 
 

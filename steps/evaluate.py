@@ -40,7 +40,8 @@ def evaluate(
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
     folder = Folder(dataset.root, scratch())
     rows, labels = dataset.part("test"), dataset.labels
-    verdict = judge(models, rows, labels, folder, cfg.bootstrap, cfg.seed, cfg.robustness_samples)
+    settings = (cfg.bootstrap, cfg.seed, cfg.robustness_samples)
+    verdict = judge(models, rows, labels, folder, *settings, dataset.labelling)
     tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)
     curves = {name: model.history for name, model in models.items()}
     html = render_evaluation(verdict, curves, finetuned, folder, cfg.mistakes)

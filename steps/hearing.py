@@ -25,8 +25,6 @@ def hold_hearing(
     scratch: Path,
 ) -> tuple[Ruling, str]:
     """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
-    import numpy as np
-
     from steps.core.card import render_card
     from steps.core.court import MEASURED, deployment_gates, hold_gates, meet_champion
     from steps.core.deploy import deploy
@@ -35,7 +33,7 @@ def hold_hearing(
     judged = registry.aliases().get(CHAMPION)
     rows, folder = dataset.part("test"), Folder(dataset.root, scratch)
     images = [folder.read(path) for path in rows["path"]]
-    truth = rows["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
+    truth = dataset.labelling.encode(rows["label"], dataset.labels)
     known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
     exported = deploy(models, images, [folder.read(path) for path in known], truth, cfg)
     looks = tracking.looks(report.metrics["test"]["digest"])

@@ -10,11 +10,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from steps.core.answers import Answers
 from steps.core.evaluation import Model
 from steps.core.export import IMAGES, export_onnx, quantise
 from steps.core.images import read_image
-from steps.core.metrics import Floats, Ints, Outcome, evaluate
+from steps.core.metrics import Floats, Ints, evaluate
 from steps.core.predict import predict_bytes
+from steps.core.targets import of_model
+from steps.core.thresholds import outcome_of
 
 FP32, INT8 = "fp32", "int8"
 WARM_UP = 5
@@ -50,12 +53,12 @@ def deploy(
     for name, model in models.items():
         network, temperature = model.network(), model.meta["temperature"]
         logits = predict_bytes(network, model.look, images)
-        torch_says = Outcome(logits, labels, temperature)
-        files = {FP32: export_onnx(network, model.look, temperature)}
+        torch_says = outcome_of(logits, labels, model.meta)
+        files = {FP32: export_onnx(network, model.look, temperature, of_model(model.meta))}
         if settings["int8"]:
             files[INT8] = quantise(files[FP32], [pixels(data) for data in calibration])
         for variant, file in files.items():
-            found.append(hold_against(name, variant, file, torch_says, images, temperature, settings))
+            found.append(hold_against(name, variant, file, torch_says, images, settings))
     return found
 
 
@@ -63,15 +66,14 @@ def hold_against(
     model: str,
     variant: str,
     file: bytes,
-    torch_says: Outcome,
+    torch_says: Answers,
     images: Sequence[bytes],
-    temperature: float,
     settings: Mapping[str, Any],
 ) -> Exported:
     """Run a file on the images and compare it with torch's answers to them."""
     session = open_session(file)
     logits, probabilities = run(session, (pixels(data) for data in images))
-    outcome = Outcome(logits, torch_says.labels, temperature)
+    outcome = torch_says.again(logits)
     metrics = evaluate(outcome, settings["bootstrap"], settings["seed"])
     facts = {
         "megabytes": len(file) / 1e6,

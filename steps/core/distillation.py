@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,10 +25,10 @@ log = logging.getLogger("headstart")
 
 @dataclass(frozen=True)
 class Grown:
-    """The student, its temperature, and how the control fared on validation."""
+    """The student, what was chosen on validation, and how the control fared on validation."""
 
     student: Trained
-    temperature: float
+    chosen: dict[str, Any]
     metrics: dict[str, float]
     control_metrics: dict[str, float]
     parameters_of_teacher: float
@@ -62,8 +63,8 @@ def grow_students(
     trained = learn(student, teacher, cfg.alpha, cfg, batches, on_epoch, file)
     hard = file.with_name(f"{file.stem}-control{file.suffix}")
     control = learn(student, teacher, 0.0, cfg, batches, lambda epoch: None, hard)
-    temperature, metrics = calibrate(trained, batches)
-    return Grown(trained, temperature, metrics, calibrate(control, batches)[1], size(student) / size(teacher))
+    chosen, metrics = calibrate(trained, batches)
+    return Grown(trained, chosen, metrics, calibrate(control, batches)[1], size(student) / size(teacher))
 
 
 def learn(

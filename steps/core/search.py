@@ -230,7 +230,9 @@ def study_name(*depends: str) -> str:
     return hashlib.sha256(json.dumps([*depends, code, torch.__version__]).encode()).hexdigest()[:32]
 
 
-CODE = ("batches", "groups", "loop", "network", "processes", "search", "stages", "tasks", "trials")
+CODE = (
+    "batches", "groups", "loop", "network", "processes", "search", "stages", "targets", "tasks", "trials",
+)  # fmt: skip
 
 
 def derive(seed: int, name: str) -> int:

@@ -8,8 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from steps.core.court import duel, gate, hold_gates, meet_champion
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.core.metrics import Outcome
+from steps.core.multilabel import SetOutcome
 
+from .test_evaluation import SetSeer
 from .toys import LABELS, Pictures, Seer, draw_pictures
 
 CFG = {"bootstrap": 200, "seed": 0, "champion_margin": 0.0, "class_margin": 0.05, "calibration_margin": 0.02}
@@ -27,6 +30,10 @@ class Data:
     @property
     def labels(self) -> list[str]:
         return LABELS
+
+    @property
+    def labelling(self) -> Labelling:
+        return ONE_LABEL
 
     @property
     def verdict(self) -> str:
@@ -180,3 +187,36 @@ def test_a_class_of_a_handful_of_samples_is_not_condemned_by_chance() -> None:
         one, other = (Outcome(answered(labels, [0.8] * CLASSES, 2 * seed + k), labels, 1.0) for k in (0, 1))
         condemned += not duel(one, other, list("abcde"), {**CFG, "seed": seed})[1]["passed"]
     assert condemned <= 4
+
+
+def sets(noise: float, seed: int) -> SetOutcome:
+    """Answers to the same 300 samples of three labels that may occur together."""
+    labels = (np.random.default_rng(0).random((300, 3)) < 0.4).astype(np.int64)
+    logits = 2.0 * labels - 1.0 + noise * np.random.default_rng(seed).normal(size=labels.shape)
+    return SetOutcome(logits, labels, 1.0, np.full(3, 0.5))
+
+
+def test_label_sets_are_held_by_their_own_limits() -> None:
+    names = ("macro_auroc", "map", "macro_f1", "ece", "accuracy")
+    found = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in names}
+    limits = {**LIMITS, "min_macro_auroc": 0.4, "min_map": 0.6, "min_accuracy": 1.0, "max_ece": 1.0}
+    rows = hold_gates(found, limits, "pass")
+    assert [(row["gate"], row["passed"]) for row in rows] == [
+        ("macro_auroc", True), ("map", False), ("macro_f1", False), ("ece", True),
+        ("data not rejected", True),
+    ]  # fmt: skip
+
+
+def test_a_better_model_of_label_sets_beats_the_champion_and_a_worse_one_loses_labels() -> None:
+    good, bad = sets(0.8, 1), sets(2.0, 2)
+    better = duel(bad, good, LABELS, CFG)
+    assert [row["passed"] for row in better] == [True, True, True]
+    assert better[0]["found"]["value"] > 0.1
+    worse = duel(good, bad, LABELS, CFG)
+    assert [row["passed"] for row in worse[:2]] == [False, False]
+    assert {row["class"] for row in worse[1]["classes"]} == set(LABELS)
+
+
+def test_label_sets_are_not_compared_with_single_labels(data: Data, tmp_path: Path) -> None:
+    (row,) = meet_champion(SetSeer(), Seer(), data, CFG, tmp_path)
+    assert (row["sense"], row["passed"]) == ("same labels", False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from torch import nn
 
 from steps.core.court import deployment_gates
@@ -16,8 +16,10 @@ from steps.core.deploy import FP32, INT8, Exported, deploy, golden, hold_against
 from steps.core.export import Deployed, export_onnx, quantise
 from steps.core.images import Preprocessing, plain_view
 from steps.core.metrics import Outcome
+from steps.core.multilabel import SetOutcome
 from steps.core.network import Network
 from steps.core.predict import predict_bytes
+from steps.core.targets import ANY_OF
 
 from .toys import LOOK, build, encode, picture
 
@@ -68,6 +70,19 @@ def test_onnx_and_torch_give_the_same_probabilities(name: str, per_image: bool) 
     np.testing.assert_allclose(probabilities, softmax(wanted / 1.3, axis=1), atol=1e-5)
 
 
+def test_label_sets_have_sigmoids_and_their_temperature_inside_the_graph() -> None:
+    data = images(4)
+    file = export_onnx(build("test_resnet"), LOOK, 1.7, ANY_OF)
+    logits, probabilities = run(open_session(file), map(pixels, data))
+    wanted = predict_bytes(build("test_resnet"), LOOK, data)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(probabilities, expit(wanted / 1.7), atol=1e-5)
+    said = SetOutcome(wanted, np.ones((4, 3), np.int64), 1.7, np.full(3, 0.5))
+    one = hold_against("finetuned", FP32, file, said, data, SETTINGS)
+    assert one.facts["agreement"] == 1.0
+    assert one.facts["largest_difference"] < 1e-5
+
+
 def test_a_batch_gives_what_its_images_give_alone() -> None:
     session = open_session(file_of())
     batch = np.stack([picture(seed, 41, 57) for seed in range(5)])
@@ -108,7 +123,7 @@ def test_the_golden_images_get_their_answers_back() -> None:
 def exported(file: bytes, data: list[bytes], variant: str = FP32) -> Exported:
     logits = predict_bytes(build("test_resnet"), LOOK, data)
     said = Outcome(logits, np.zeros(len(data), dtype=np.int64), 1.3)
-    return hold_against("finetuned", variant, file, said, data, 1.3, SETTINGS)
+    return hold_against("finetuned", variant, file, said, data, SETTINGS)
 
 
 def failed(rows: list[dict[str, Any]]) -> list[str]:
