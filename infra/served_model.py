@@ -28,22 +28,13 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     def predict(  # type: ignore[no-untyped-def] # MLflow takes type hints for a schema
         self, context, model_input, params=None
     ):
-        """Return label and calibrated probabilities per image; a bad image is the caller's mistake: 400."""
-        from scipy.special import softmax
-
+        """Return label or labels, and calibrated probabilities; a bad image is the caller's mistake: 400."""
         from steps.core.predict import predict_views
+        from steps.core.thresholds import say
 
         look, meta = self.classifier.look, self.classifier.meta
         views = [view_of(number, text, look) for number, text in enumerate(model_input["image"])]
-        logits = predict_views(self.network, look, views)
-        probabilities = softmax(logits / meta["temperature"], axis=1)
-        return [
-            {
-                "label": meta["labels"][int(row.argmax())],
-                "probabilities": dict(zip(meta["labels"], row.tolist(), strict=True)),
-            }
-            for row in probabilities
-        ]
+        return [say(row, meta) for row in predict_views(self.network, look, views)]
 
 
 def view_of(number: int, text: str, look: "Preprocessing") -> "Tensor":

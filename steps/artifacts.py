@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steps.core.images import Preprocessing
+    from steps.core.labels import Labelling
     from steps.core.network import Network
 
 
@@ -40,27 +41,40 @@ class Manifest(Artifact):
     root: str
     overlooked: dict[str, list[str]]
     """What lies in the folder and was not taken: by the reason, paths."""
+    label_sets: bool = field(default=False, kw_only=True)
+    """Whether a sample has a set of labels, written `a|b`, instead of exactly one."""
 
     def files(self) -> Mapping[str, Blob]:
-        facts = {"root": self.root, "overlooked": self.overlooked}
+        facts: dict[str, Any] = {"root": self.root, "overlooked": self.overlooked}
+        facts |= {"label_sets": True} if self.label_sets else {}
         return {"manifest.parquet": table_bytes(self.table), "root.json": to_json(facts)}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         (facts,) = read_json(folder, "root")
-        return cls(read_table(folder / "manifest.parquet"), facts["root"], facts["overlooked"])
+        return cls(read_table(folder / "manifest.parquet"), **facts)
 
     def headline(self) -> Headline:
         counts = self.table["split"].value_counts()
+        members = self.labelling.members(self.table["label"])
+        several = {"labels_per_sample": round(len(members) / len(self.table), 3)} if self.label_sets else {}
         return {
             "samples": len(self.table),
-            "classes": int(self.table["label"].nunique()),
+            "classes": int(members.nunique()),
+            **several,
             **{split: int(counts.get(split, 0)) for split in ("train", "val", "test")},
         }
 
     def part(self, split: str) -> "pd.DataFrame":
         """Return the rows of one split."""
         return self.table[self.table["split"] == split]
+
+    @property
+    def labelling(self) -> "Labelling":
+        """How the column `label` is read."""
+        from steps.core.labels import labelling
+
+        return labelling(self.label_sets)
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,8 @@ class Dataset(Manifest):
     def read(cls, folder: Path) -> Self:
         base = Manifest.read(folder)
         texts = ((folder / name).read_bytes().decode() for name in ("audit.html", "suspects.csv"))
-        return cls(base.table, base.root, base.overlooked, *read_json(folder, "findings", "suite"), *texts)
+        found = (*read_json(folder, "findings", "suite"), *texts)
+        return cls(base.table, base.root, base.overlooked, *found, label_sets=base.label_sets)
 
     def headline(self) -> Headline:
         verdicts = [finding["verdict"] for finding in self.findings]
@@ -105,7 +120,7 @@ class Dataset(Manifest):
     @property
     def labels(self) -> list[str]:
         """The class names; a class's number is its place here."""
-        return sorted(self.table["label"].unique())
+        return sorted(self.labelling.members(self.table["label"]).unique())
 
 
 @dataclass(frozen=True)

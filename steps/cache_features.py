@@ -22,7 +22,7 @@ def cache_features(dataset: Dataset, stats: Stats, cfg: CacheFeatures) -> Annota
     from steps.core.cache import build_cache
 
     index, shards, meta = build_cache(
-        dataset.table, dataset.labels, dataset.root, stats.look(), cfg, scratch()
+        dataset.table, dataset.labels, dataset.root, stats.look(), cfg, scratch(), dataset.labelling
     )
     return Features(index, shards, meta)
 

@@ -31,7 +31,7 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     stages = len(grown.choice.network.stages)
 
     def classifier(taught: Taught) -> Classifier:
-        state, about = taught.trained.network.state(), describe(meta, stages, taught.temperature)
+        state, about = taught.trained.network.state(), describe(meta, stages, taught.chosen)
         return Classifier(state, about, taught.trained.records(), taught.metrics)
 
     controls = {name: classifier(taught) for name, taught in grown.controls.items()}

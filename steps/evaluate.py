@@ -41,7 +41,7 @@ def evaluate(
     folder = Folder(dataset.root, scratch(), dataset.table)
     rows, labels = dataset.part("test"), dataset.labels
     sizes = (cfg.bootstrap, cfg.seed, cfg.robustness_samples)
-    verdict = judge(models, rows, labels, folder, *sizes, student.controls)
+    verdict = judge(models, rows, labels, folder, *sizes, student.controls, dataset.labelling)
     tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)
     curves = {name: model.history for name, model in models.items()}
     html = render_evaluation(verdict, curves, finetuned, folder, cfg.mistakes)

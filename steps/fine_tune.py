@@ -45,11 +45,9 @@ def fine_tune(
     file = training_file("fine_tune", *inputs, cfg.model_dump_json())
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     trained, souped = serve_soup(trained, learning_rates.soup, batches)
-    temperature, metrics = calibrate(trained, batches)
+    chosen, metrics = calibrate(trained, batches)
     metrics["souped"] = float(souped)
-    return Classifier(
-        network.state(), describe(meta, meta["stages"], temperature), trained.records(), metrics
-    )
+    return Classifier(network.state(), describe(meta, meta["stages"], chosen), trained.records(), metrics)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from steps.registry import CHAMPION, Registry, Ruling
 from steps.verdicts import Decision, Report
 
 if TYPE_CHECKING:
+    from steps.core.answers import Answers, Floats
     from steps.core.deploy import Exported
-    from steps.core.metrics import Floats, Outcome
 
-    Answers = tuple[Floats, Floats]
+    Output = tuple[Floats, Floats]
 
 FASTER = 2.0  # times, from which a student is worth having
 
@@ -60,7 +60,7 @@ def hold_hearing(
     return Ruling(verdict, still, judged, table, measured, files), card
 
 
-def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Outcome"]:
+def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Answers"]:
     """Return what the models answered to the test images when they were judged.
 
     Raises:
@@ -69,14 +69,14 @@ def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report)
     import numpy as np
 
     from steps.core.errors import ArtifactError
-    from steps.core.metrics import Outcome
+    from steps.core.thresholds import outcome_of
 
     rows, told = dataset.part("test"), report.predictions
     if list(told["sha256"]) != list(rows["sha256"]):
         raise ArtifactError("the report is of other test images than the data set's: run evaluate again")
-    truth = rows["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
+    truth = dataset.labelling.encode(rows["label"], dataset.labels)
     return {
-        name: Outcome(np.stack(told[f"{name}_logits"].tolist()), truth, model.meta["temperature"])
+        name: outcome_of(np.stack(told[f"{name}_logits"].tolist()), truth, model.meta)
         for name, model in models.items()
     }
 
@@ -86,9 +86,9 @@ def examine(
     champion: Classifier | None,
     dataset: Dataset,
     folder: Folder,
-    said: Mapping[str, "Outcome"],
+    said: Mapping[str, "Answers"],
     cfg: Mapping[str, Any],
-) -> tuple[list["Exported"], dict[str, "Answers"], "Floats"]:
+) -> tuple[list["Exported"], dict[str, "Output"], "Floats"]:
     """Show each test image, decoded once, to every exported file and to the champion.
 
     Return how the files compare with torch, their logits and probabilities by name, the champion's logits.
@@ -151,7 +151,7 @@ def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> 
 
 
 def kept_files(
-    exported: list["Exported"], candidate: str, images: list[bytes], answers: Mapping[str, "Answers"]
+    exported: list["Exported"], candidate: str, images: list[bytes], answers: Mapping[str, "Output"]
 ) -> dict[str, bytes]:
     """Return the candidate's files, and golden images with every model's answers, by name."""
     from steps.core.deploy import FP32, INT8, golden

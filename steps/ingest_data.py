@@ -51,15 +51,19 @@ class IngestData(Config):
 def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     """List the data set, hash every file, read every image's header, and give each row a split."""
     from steps.core.ingest import correct_labels, describe_files, local_copy
+    from steps.core.labels import labelling
     from steps.core.layouts import assign_splits, overlooked, read_layout
 
     path = local_copy(cfg.path, scratch())
     folder, table = read_layout(path, scratch())
     left = overlooked(folder) if folder.url == path else {}  # beside a manifest anything may lie
-    table = describe_files(folder, correct_labels(table, Path(cfg.corrections)))
+    label_sets = "labels" in table
+    table = table.rename(columns={"labels": "label"})
+    corrected = correct_labels(table, Path(cfg.corrections), labelling(label_sets))
+    table = describe_files(folder, corrected)
     table["split"] = assign_splits(table, cfg.splits.model_dump(), cfg.seed)
     table = table.sort_values(["sha256", "path"], ignore_index=True)
-    return Manifest(table, folder.url, left)
+    return Manifest(table, folder.url, left, label_sets=label_sets)
 
 
 if __name__ == "__main__":

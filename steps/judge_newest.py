@@ -26,11 +26,10 @@ def judge_newest(
     dataset: Dataset, finetuned: Classifier, student: Classifier, watch: Watch, cfg: JudgeNewest
 ) -> Annotated[Newest, "newest"]:
     """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
-    import numpy as np
-
     from steps.core.files import Folder
-    from steps.core.metrics import Outcome, compare, evaluate
+    from steps.core.metrics import compare, evaluate
     from steps.core.predict import Looker, predict_together
+    from steps.core.thresholds import outcome_of
 
     models = {"challenger": {"finetuned": finetuned, "student": student}[cfg.candidate]}
     if "version" in watch.champion:
@@ -39,7 +38,7 @@ def judge_newest(
         if champion.meta["labels"] == dataset.labels:
             models["champion"] = champion
     test, folder = dataset.part("test"), Folder(dataset.root, scratch(), dataset.table)
-    truth = test["label"].map(dataset.labels.index).to_numpy(dtype=np.int64)
+    truth = dataset.labelling.encode(test["label"], dataset.labels)
     lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
     logits, _ = predict_together(lookers, folder, list(test["path"]), lambda image, views: None)
     new = test["sha256"].isin(watch.newest).to_numpy()
@@ -48,8 +47,7 @@ def judge_newest(
         if not mask.any():
             continue
         seen = {
-            name: Outcome(logits[name][mask], truth[mask], model.meta["temperature"])
-            for name, model in models.items()
+            name: outcome_of(logits[name][mask], truth[mask], model.meta) for name, model in models.items()
         }
         found = {name: evaluate(one, cfg.bootstrap, cfg.seed)["accuracy"] for name, one in seen.items()}
         if "champion" in seen:

@@ -37,7 +37,7 @@ def measure_stats(dataset: Dataset, cfg: MeasureStats) -> Annotated[Stats, "stat
     trial = {}
     if cfg.choice == "trial":
         about = (cfg.trial_samples, cfg.bootstrap, cfg.seed, scratch())
-        trial = hold_trial(looks, dataset.table, folder, cfg.backbone, *about)
+        trial = hold_trial(looks, dataset.table, folder, cfg.backbone, *about, dataset.labelling)
     choice = trial["choice"] if trial else cfg.choice
     return Stats(measured, published, choice, moments.pixels, looks[choice].to_dict(), trial)
 

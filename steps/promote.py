@@ -42,6 +42,9 @@ class Promote(Config):
     """Which model is to be champion."""
     min_accuracy: Fraction
     min_macro_f1: Fraction
+    min_macro_auroc: Fraction
+    """Of label sets, as the next; a single label is held by its accuracy."""
+    min_map: Fraction
     max_ece: Fraction
     champion_margin: Annotated[float, Field(ge=-1, le=1)]
     """Accuracy that the challenger must have gained beyond doubt."""

@@ -37,26 +37,29 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     from steps.core.quality import check, corrected, declare, quarantine
     from steps.core.survey import survey
 
+    read = manifest.labelling
     suites = declare(Path(cfg.suite), cfg, cfg.splits.model_dump())
     folder = Folder(manifest.root, scratch(), manifest.table)
     seen = survey(folder, manifest.table, cfg.audit_samples)
     table = manifest.table.assign(error=seen.facts["error"].to_numpy(dtype=object))
-    findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked), *check(table, suites)]
+    findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked)]
+    findings += check(table, suites, read)
     stop(findings, "")
     whole = table["error"].isna().to_numpy()
     clean, seen = table[whole].reset_index(drop=True), seen.only(whole.nonzero()[0])
     look = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
     z = embed(folder, clean.head(len(seen.prints)), cfg.backbone, look, scratch())
-    found = audit(clean, seen, z, cfg, cfg.seed)
+    found = audit(clean, seen, z, cfg, cfg.seed, read)
     kept = found.repaired if cfg.repair else clean
     judged = settled(found.findings) if cfg.repair else found.findings
-    after = [row for row in check(kept, suites) if row["verdict"] == "fail"] if len(kept) < len(clean) else []
-    findings += [*judged, *after]
+    after = check(kept, suites, read) if len(kept) < len(clean) else []
+    findings += [*judged, *(row for row in after if row["verdict"] == "fail")]
     html = render_audit(findings, found, folder, clean, len(kept))
     write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the gate then stops
     stop(findings, f"pictures: {scratch()}/audit/audit.html")
     suspects = found.suspects.to_csv(index=False)
-    return Dataset(kept, manifest.root, manifest.overlooked, findings, suites, html, suspects)
+    found_at = (manifest.root, manifest.overlooked)
+    return Dataset(kept, *found_at, findings, suites, html, suspects, label_sets=manifest.label_sets)
 
 
 def stop(findings: list[dict[str, Any]], hint: str) -> None:

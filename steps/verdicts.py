@@ -35,7 +35,6 @@ class Report(Artifact):
 
     def plots(self) -> Mapping[str, Blob]:
         """Return what DVC draws, as tables."""
-        known = [name for name in ("label", "finetuned") if name in self.predictions]
         tables = {
             "coverage": [
                 {"model": model, **row}
@@ -43,16 +42,36 @@ class Report(Artifact):
                 for row in rows
             ],
             "reliability": self.metrics.get("reliability", {}).get("after", []),
-            "answers": self.predictions[known].to_dict("records"),
+            "answers": self.answers(),
         }
         return {f"{name}.json": to_json(rows) for name, rows in tables.items()}
 
+    def answers(self) -> list[dict[str, Any]]:
+        """Return true and answered label of each sample; of sets each label's, `none` where there is none."""
+        known = self.predictions[[n for n in ("label", "finetuned") if n in self.predictions]]
+        if self.main == "accuracy":
+            return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
+        from steps.core.labels import parts
+
+        rows = []
+        for row in known.to_dict("records"):
+            true, said = (set(parts(row[name])) for name in ("label", "finetuned"))
+            for name in sorted(true | said):
+                answer = {"label": name in true, "finetuned": name in said}
+                rows.append({key: name if yes else "none" for key, yes in answer.items()})
+        return rows
+
+    @property
+    def main(self) -> str:
+        """The metric by which models are compared."""
+        return str(self.metrics.get("main", "accuracy"))
+
     def headline(self) -> Headline:
         accuracies = {
-            f"{model}_accuracy": metrics["accuracy"]["value"]
+            f"{model}_{self.main}": metrics[self.main]["value"]
             for model, metrics in self.metrics["models"].items()
         }
-        gain = self.metrics["gain"]["accuracy"]
+        gain = self.metrics["gain"][self.main]
         return {**accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
 
 

@@ -38,8 +38,8 @@ def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "
     groups = parameter_groups(network, top, cfg.head_lr, 1.0, cfg.weight_decay)
     file = training_file("warm_up_head", features.digest, cfg.model_dump_json())
     trained = train(network, top, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
-    temperature, metrics = calibrate(trained, batches)
-    return Classifier(network.state(), describe(meta, top, temperature), trained.records(), metrics)
+    chosen, metrics = calibrate(trained, batches)
+    return Classifier(network.state(), describe(meta, top, chosen), trained.records(), metrics)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def look_for_drift(
     from steps.core.drift import REFERENCE, Reference, first, hold_tests, vectors
     from steps.core.files import Folder
     from steps.core.predict import predict_bytes
+    from steps.core.thresholds import outcome_of
 
     file = registry.kept(version, REFERENCE, scratch())
     reference = Reference.read(Path(str(file)))
@@ -119,7 +120,8 @@ def look_for_drift(
     folder = Folder(dataset.root, scratch(), dataset.table)
     paths = list(dataset.table["path"][mask])
     logits = predict_bytes(champion.network(), champion.look, map(folder.read, paths))
-    answers = [champion.meta["labels"][number] for number in logits.argmax(axis=1)]
+    truth = dataset.labelling.encode(dataset.table["label"][mask], dataset.labels)
+    answers = outcome_of(logits, truth, champion.meta).answers(champion.meta["labels"])
     return hold_tests(reference, z, answers, cfg.level, cfg.permutations, cfg.seed)
 
 

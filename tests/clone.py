@@ -174,6 +174,34 @@ def write_images(folder: Path, count: int = 30) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i:03d}.png")
 
 
+def make_set_clone(folder: Path) -> Clone:
+    """Make a clone whose data are label sets: pictures with any of three coloured squares."""
+    clone = make_clone(folder)
+    write_label_sets(folder / "squares")
+    clone.set_params(
+        ingest_data={"path": "squares/manifest.csv"},
+        promote={"min_macro_auroc": 0.0, "min_map": 0.0, "int8": False},
+    )
+    return clone
+
+
+def write_label_sets(folder: Path, count: int = 90) -> None:
+    """Write noisy pictures in which each colour's square is there or not, and a manifest of labels."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    lines = ["path,labels"]
+    for i in range(count):
+        pixels = generator.integers(0, 160, (40, 48, 3))
+        there = generator.random(len(CLASSES)) < 0.5
+        for number in np.flatnonzero(there):
+            left = 16 * number
+            pixels[12:28, left : left + 16, 2 - number] += 90
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:03d}.png")
+        names = np.array(CLASSES)[there]
+        lines.append(f"{i:03d}.png,{'|'.join(generator.permutation(names))}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_weights(path: Path) -> None:
     """Write seeded random weights of the tiny backbone."""
     torch.manual_seed(0)

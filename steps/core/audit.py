@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.core.canaries import canary, file_features
+from steps.core.canaries import canary, canary_of_sets, file_features
 from steps.core.findings import report
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.core.leaks import find_copies, judge_copies
 from steps.core.limits import Limits
-from steps.core.probe import linear_probe
+from steps.core.probe import hits, linear_probe
 from steps.core.survey import Survey
 from steps.core.suspects import FOLDS, drift, label_suspects
 
@@ -29,7 +30,14 @@ class Audit:
     """Accuracy of a probe on the held-out files, trained with and without the twins that leak."""
 
 
-def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float16], limits: Limits, seed: int) -> Audit:
+def audit(
+    table: pd.DataFrame,
+    seen: Survey,
+    z: NDArray[np.float16],
+    limits: Limits,
+    seed: int,
+    labelling: Labelling = ONE_LABEL,
+) -> Audit:
     """Examine readable images (sorted by digest: the head of the table is a random part of it).
 
     Args:
@@ -38,21 +46,22 @@ def audit(table: pd.DataFrame, seen: Survey, z: NDArray[np.float16], limits: Lim
         z: Embeddings of the first rows, which are compared with one another (audited, features).
         limits: See params.yaml.
         seed: Of folds and shuffles.
+        labelling: How labels are read.
     """
     part = table.head(len(z)).reset_index(drop=True)
     copies, leaving = find_leaks(part, seen.prints, z, limits)
-    suspects = label_suspects(part, z, seed, limits.probe_samples)
+    suspects = label_suspects(part, z, seed, limits.probe_samples, labelling)
     findings = [
-        *names(table),
+        *names(table, labelling),
         *pictures(table, seen, limits),
         *copies,
-        *shortcuts(part, seen, limits, seed),
+        *shortcuts(part, seen, limits, seed, labelling),
         doubtful(suspects, part, limits),
-        imbalance(table, limits),
+        imbalance(table, limits, labelling),
         *drifts(part, z, limits, seed),
     ]
     repaired = table[~table["path"].isin(leaving)].reset_index(drop=True)
-    return Audit(findings, suspects, repaired, worth_of(part, z, leaving))
+    return Audit(findings, suspects, repaired, worth_of(part, z, leaving, labelling))
 
 
 def find_leaks(
@@ -73,9 +82,9 @@ def find_leaks(
         leaving |= more
 
 
-def names(table: pd.DataFrame) -> list[dict[str, Any]]:
+def names(table: pd.DataFrame, labelling: Labelling) -> list[dict[str, Any]]:
     """Look at the names of classes and files."""
-    labels = pd.Series(sorted(table["label"].astype(str).unique()))
+    labels = pd.Series(sorted(labelling.members(table["label"].astype(str)).unique()))
     alike = labels[
         labels.str.casefold().str.strip().str.replace(r"[\s_-]+", " ", regex=True).duplicated(keep=False)
     ]
@@ -139,22 +148,28 @@ def pictures(table: pd.DataFrame, seen: Survey, limits: Limits) -> list[dict[str
     return findings
 
 
-def shortcuts(table: pd.DataFrame, seen: Survey, limits: Limits, seed: int) -> list[dict[str, Any]]:
+def shortcuts(
+    table: pd.DataFrame, seen: Survey, limits: Limits, seed: int, labelling: Labelling
+) -> list[dict[str, Any]]:
     """Run the canaries on the training samples."""
     rows = np.flatnonzero(table["split"] == "train")[: limits.probe_samples]
-    y = table["label"].iloc[rows].factorize(sort=True)[0].astype(np.int64)
+    cells = table["label"].iloc[rows]
+    known = sorted(labelling.members(cells).unique())
+    y = labelling.encode(cells, known)
     features = {
         "file": file_features(table.iloc[rows], seen.only(rows)),
         "border": seen.borders[rows].astype(np.float64),
     }
     findings = []
     for kind, x in features.items():
-        found = canary(x, y, limits.permutations, seed)
+        found = (canary if y.ndim == 1 else canary_of_sets)(x, y, limits.permutations, seed)
         sings = found["p"] is not None and found["p"] <= limits.canary_level
         what = "file size, format and compression" if kind == "file" else "the border of the picture"
         says = "not measured" if found["p"] is None else (
             f"balanced accuracy {found['accuracy']:.3f}, chance {found['chance']:.3f}, p = {found['p']:.3f}"
         )  # fmt: skip
+        if "label" in found:
+            says += f", of the label that is told best, {known[found['label']]}"
         row = report(
             f"the class cannot be told from {what}", "warn", ["the data set"] if sings else [], 1,
             "take care that all classes were photographed and saved alike, or crop",
@@ -177,9 +192,9 @@ def doubtful(suspects: pd.DataFrame, table: pd.DataFrame, limits: Limits) -> dic
     return row if share > limits.max_suspects else {**row, "verdict": "pass"}
 
 
-def imbalance(table: pd.DataFrame, limits: Limits) -> dict[str, Any]:
+def imbalance(table: pd.DataFrame, limits: Limits, labelling: Labelling = ONE_LABEL) -> dict[str, Any]:
     """Compare the sizes of the classes in train."""
-    counts = table["label"][table["split"] == "train"].value_counts()
+    counts = labelling.members(table["label"][table["split"] == "train"]).value_counts()
     ratio = counts.max() / max(1, counts.min())
     rare = [str(name) for name in counts.index[counts * limits.max_imbalance < counts.max()]]
     row = report(
@@ -209,17 +224,19 @@ def drifts(table: pd.DataFrame, z: NDArray[np.float16], limits: Limits, seed: in
     return findings
 
 
-def worth_of(table: pd.DataFrame, z: NDArray[np.float16], leaving: set[str]) -> dict[str, float] | None:
+def worth_of(
+    table: pd.DataFrame, z: NDArray[np.float16], leaving: set[str], labelling: Labelling
+) -> dict[str, float] | None:
     """Return a probe's accuracy on the held-out files that stay, trained with and without the leaks."""
     train = (table["split"] == "train").to_numpy()
     stays = ~table["path"].isin(leaving).to_numpy()
     held = (table["split"] == "test").to_numpy() & stays
     if stays.all() or not held.any() or table["label"][train & stays].nunique() < 2:
         return None
-    y = table["label"].factorize(sort=True)[0].astype(np.int64)
+    y = labelling.encode(table["label"], sorted(labelling.members(table["label"]).unique()))
     asked = z[held].astype(np.float64)
     leaky, clean = (
-        float((linear_probe(z[rows].astype(np.float64), y[rows], asked) == y[held]).mean())
+        float(hits(linear_probe(z[rows].astype(np.float64), y[rows], asked), y[held]).mean())
         for rows in (train, train & stays)
     )
     return {"leaky": leaky, "repaired": clean, "difference": leaky - clean, "samples": int(held.sum())}

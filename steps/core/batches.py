@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from steps.core import targets
 from steps.core.config import Augmentation
 from steps.core.extraction import Sample, Views, batched, prefix
 from steps.core.files import Folder, prefetched
@@ -44,7 +45,7 @@ class Cache(Protocol):
 
 
 class Batch(NamedTuple):
-    """x at the boundary (n, ...), float32; y (n,) class numbers."""
+    """x at the boundary (n, ...), float32; y (n,) class numbers, or (n, classes) indicators."""
 
     x: Tensor
     y: Tensor
@@ -160,8 +161,8 @@ class Batches:
 
     @cached_property
     def labels(self) -> Tensor:
-        """Class numbers (rows,)."""
-        return torch.tensor(self.index["label"].to_numpy(), dtype=torch.int64)
+        """Class numbers (rows,), or indicators (rows, classes)."""
+        return torch.from_numpy(targets.stack(self.index["label"]))
 
     def rows(self, split: str) -> list[int]:
         """Return the rows of a split."""

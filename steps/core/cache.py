@@ -12,6 +12,7 @@ from steps.core.errors import BackboneError, DiskError, ProcessError
 from steps.core.extraction import Extractor, Sample, Views
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.core.layouts import SPLITS
 from steps.core.network import Network
 from steps.core.processes import agree, count, placed, rank, wait
@@ -26,6 +27,7 @@ def build_cache(
     look: Preprocessing,
     cfg: CacheSettings,
     scratch: Path,
+    labelling: Labelling = ONE_LABEL,
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
     """Return the index (a row per sample), the shard files by name, and what describes them."""
     weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch)
@@ -48,7 +50,7 @@ def build_cache(
     progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
     for name, part, views in plan:
         shards[name] = extractor.shard(folder, samples_of(part), views)
-        numbers = part["label"].map(labels.index)
+        numbers = list(labelling.encode(part["label"], labels))
         facts = part[["sha256", "path", "split"]]
         index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
         progress.update(len(part))

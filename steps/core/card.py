@@ -3,14 +3,34 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import pandas as pd
 import timm
 
-from steps.core.court import Data
 from steps.core.html import render
+from steps.core.labels import Labelling
 
 
-class Audited(Data, Protocol):
-    """A data set with its digest."""
+class Audited(Protocol):
+    """A data set, as an artifact holds it."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The class names."""
+        ...
+
+    @property
+    def labelling(self) -> Labelling:
+        """How the column of labels is read."""
+        ...
+
+    @property
+    def verdict(self) -> str:
+        """What the audit came to: pass, warn or fail."""
+        ...
+
+    def part(self, split: str) -> pd.DataFrame:
+        """Return the rows of one split."""
+        ...
 
     @property
     def digest(self) -> str:

@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from steps.core.metrics import Floats, Ints, Outcome, accuracy, interval, resamples
+from steps.core.answers import Answers, Floats, Ints
+from steps.core.metrics import interval, resamples
 
 LEVEL = 0.95
 
 
 def control_rows(
-    student: Outcome, controls: Mapping[str, Outcome], draws: int, seed: int
+    student: Answers, controls: Mapping[str, Answers], draws: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Return each control's accuracy and what the student gains on it, paired, with 95 % intervals."""
     everything = np.arange(len(student.labels))
-    samples = [*resamples(student.labels, draws, seed), everything]
+    samples = [*resamples(student.strata, draws, seed), everything]
     mine = curve(student, samples)
     found = {}
     for name, outcome in controls.items():
@@ -28,6 +29,6 @@ def control_rows(
     return found
 
 
-def curve(outcome: Outcome, samples: list[Ints]) -> Floats:
+def curve(outcome: Answers, samples: list[Ints]) -> Floats:
     """Return the accuracy on each sample of the rows."""
-    return np.array([accuracy(outcome, rows) for rows in samples])
+    return np.array([outcome.metrics["accuracy"](outcome, rows) for rows in samples])

@@ -2,48 +2,34 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from steps.core.answers import Answers
 from steps.core.deploy import FP32, INT8, Exported
 from steps.core.evaluation import Model
-from steps.core.metrics import Floats, Ints, Outcome, compare, interval, mcnemar
+from steps.core.metrics import Floats, compare, interval, mcnemar
+from steps.core.targets import of, of_model
+from steps.core.thresholds import outcome_of
 
 LEVEL = 0.90  # a two-sided 90 % interval's ends are one-sided 95 % bounds
 SHOWN = 5  # classes that the gate lists
 
 
-class Data(Protocol):
-    """The data set, as an artifact holds it."""
-
-    @property
-    def root(self) -> str:
-        """Where the files are."""
-        ...
-
-    @property
-    def labels(self) -> list[str]:
-        """The class names."""
-        ...
-
-    @property
-    def verdict(self) -> str:
-        """What the audit came to: pass, warn or fail."""
-        ...
-
-    def part(self, split: str) -> pd.DataFrame:
-        """Return the rows of one split."""
-        ...
+SINGLE = (("accuracy", "at least", "min_accuracy"), ("macro_f1", "at least", "min_macro_f1"))
+MULTILABEL = (
+    ("macro_auroc", "at least", "min_macro_auroc"),
+    ("map", "at least", "min_map"),
+    ("macro_f1", "at least", "min_macro_f1"),
+)
 
 
 def hold_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict: str) -> list[dict[str, Any]]:
     """Compare the metrics of the test set, and the audit of the data, with the limits in the params."""
+    held = (*(MULTILABEL if "map" in metrics else SINGLE), ("ece", "at most", "max_ece"))
     return [
-        gate("accuracy", metrics["accuracy"], "at least", limits["min_accuracy"]),
-        gate("macro_f1", metrics["macro_f1"], "at least", limits["min_macro_f1"]),
-        gate("ece", metrics["ece"], "at most", limits["max_ece"]),
+        *(gate(name, metrics[name], sense, limits[key]) for name, sense, key in held),
         {**gate("data not rejected", exactly(float(verdict != "fail")), "at least", 1.0), "note": verdict},
     ]
 
@@ -115,29 +101,31 @@ def exactly(value: float) -> dict[str, float]:
 
 
 def meet_champion(
-    champion: Model, logits: Floats, challenger: Outcome, labels: list[str], cfg: Mapping[str, Any]
+    champion: Model, logits: Floats, challenger: Answers, labels: list[str], cfg: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Hold the gates between the champion, by its logits of the test images, and the challenger.
 
-    One with other labels than the champion's cannot be compared, and fails.
+    One with other labels than the champion's, or one label against sets of them, cannot be compared, and
+    fails.
     """
-    if champion.meta["labels"] != labels:
+    if champion.meta["labels"] != labels or of_model(champion.meta) is not of(challenger.labels):
         note = f"champion knows {champion.meta['labels']}: set promote.name to register another model"
         row = {"gate": "beats champion", "found": exactly(0.0), "sense": "same labels", "limit": 0.0}
         return [{**row, "passed": False, "note": note}]
-    return duel(Outcome(logits, challenger.labels, champion.meta["temperature"]), challenger, labels, cfg)
+    return duel(outcome_of(logits, challenger.labels, champion.meta), challenger, labels, cfg)
 
 
-def duel(old: Outcome, new: Outcome, labels: list[str], cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
+def duel(old: Answers, new: Answers, labels: list[str], cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Hold the gates between two models' answers to the same test images, champion first.
 
-    - The lower one-sided 95 % bound of the accuracy gained is above `champion_margin`.
+    - The lower one-sided 95 % bound of the accuracy gained, of label sets the mean average precision, is
+      above `champion_margin`.
     - No class's recall is shown to have fallen by more than `class_margin`: the upper bound of its gain,
       at 95 % for all classes together (Bonferroni), stays above minus the margin.
     - The calibration error has not risen by more than `calibration_margin` beyond doubt.
     """
     found = compare(new, old, cfg["bootstrap"], cfg["seed"], LEVEL)
-    gained, blurred = found["accuracy"], found["ece"]
+    gained, blurred = found[new.main], found["ece"]
     test = mcnemar(new, old)
     told = f"McNemar: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.3g}"
     classes = class_gains(old, new, labels, cfg["bootstrap"], cfg["seed"])
@@ -154,26 +142,20 @@ def duel(old: Outcome, new: Outcome, labels: list[str], cfg: Mapping[str, Any]) 
     ]
 
 
-def class_gains(old: Outcome, new: Outcome, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+def class_gains(old: Answers, new: Answers, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
     """Return each class's gain in recall with an interval, the one that has lost most for sure first.
 
     A test of means within a class, by bootstrap, at 5 % over all classes; a class with a handful of
     samples can hardly be shown to have lost anything, and says so by its interval.
     """
-    present = np.unique(old.labels)
+    present = np.flatnonzero(old.own.any(axis=1))
     level = 1 - 2 * (1 - 0.95) / len(present)
     generator = np.random.default_rng(seed)
     rows = []
     for number in present:
-        gap = answers(new, number) - answers(old, number)
+        mine = old.own[number]
+        gap = new.says[number, mine].astype(np.float64) - old.says[number, mine]
         drawn = gap[generator.integers(0, len(gap), (draws, len(gap)))].mean(axis=1)
         row = interval(drawn, float(gap.mean()), level)
         rows.append({"class": labels[number], "samples": len(gap), **row})
     return sorted(rows, key=lambda row: row["high"])
-
-
-def answers(outcome: Outcome, number: int) -> Floats:
-    """Return 1 for each right answer to the samples of a class, 0 for the others."""
-    mine: Ints = outcome.predicted[outcome.labels == number]
-    right: Floats = (mine == number).astype(np.float64)
-    return right

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor
 
+from steps.core.answers import Answers
 from steps.core.evaluation import Model
 from steps.core.export import IMAGES, export_onnx, quantise
 from steps.core.images import read_image
-from steps.core.metrics import Floats, Outcome, evaluate
+from steps.core.metrics import Floats, evaluate
+from steps.core.targets import of_model
 
 FP32, INT8 = "fp32", "int8"
 WARM_UP = 5
@@ -61,7 +63,7 @@ def deploy(models: Mapping[str, Model], calibration: Sequence[bytes], int8: bool
     """Export every model, in float32 and, if asked, in int8 with ranges from the calibration images."""
     files = []
     for name, model in models.items():
-        whole = export_onnx(model.network(), model.look, model.meta["temperature"])
+        whole = export_onnx(model.network(), model.look, model.meta["temperature"], of_model(model.meta))
         files.append(File(name, FP32, whole))
         if int8:
             files.append(File(name, INT8, quantise(whole, [pixels(data) for data in calibration])))
@@ -76,7 +78,7 @@ def answer(files: Sequence[File], image: Tensor) -> list[tuple[Floats, Floats]]:
 def hold_against(
     file: File,
     answers: tuple[Floats, Floats],
-    torch_says: Outcome,
+    torch_says: Answers,
     clock: dict[str, float],
     settings: Mapping[str, Any],
 ) -> Exported:
@@ -86,7 +88,7 @@ def hold_against(
     Those of logits are in standard deviations of the logits, since only their ratios mean something.
     """
     logits, probabilities = answers
-    outcome = Outcome(logits, torch_says.labels, torch_says.temperature)
+    outcome = torch_says.again(logits)
     metrics = evaluate(outcome, settings["bootstrap"], settings["seed"])
     of_logits = np.abs(logits - torch_says.logits).max(axis=1) / max(torch_says.logits.std(), LEAST_SPREAD)
     of_probabilities = np.abs(probabilities - torch_says.probabilities).max(axis=1)

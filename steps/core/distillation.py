@@ -32,7 +32,7 @@ from steps.core.groups import parameter_groups
 from steps.core.images import Preprocessing
 from steps.core.loop import Epoch, Trained, train
 from steps.core.network import Network
-from steps.core.processes import placed
+from steps.core.processes import agree, placed
 from steps.core.tasks import Classify, Distil
 
 NEAR = 0.1  # of the limit on latency: another measurement might fall on its other side
@@ -44,10 +44,10 @@ log = logging.getLogger("headstart")
 
 @dataclass(frozen=True)
 class Taught:
-    """A trained network, its temperature, and how it fared on validation."""
+    """A trained network, what was chosen on validation for it to answer, and how it fared there."""
 
     trained: Trained
-    temperature: float
+    chosen: dict[str, Any]
     metrics: dict[str, float]
 
 
@@ -106,6 +106,7 @@ def grow_students(
     number = min(fitting, key=lambda n: heads[n].metrics["val_loss"])
     choice = candidates[number]
     log.info("the student is to be: %s", choice.name)
+    agree("the choice of the student", choice.name, "set distill.cpu_ms to null, or leave one candidate")
     warn_of_pixels(choice, cache.meta["boundary"])
     batches = open_batches(cache, choice.start, cfg.batch_size, seed, scratch)
     files = [file.with_name(f"{file.stem}-{number}{part}{file.suffix}") for part in ("", "-control")]

@@ -7,24 +7,30 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
+from steps.core.answers import Answers
 from steps.core.controls import control_rows
 from steps.core.files import Folder
 from steps.core.images import Preprocessing, plain_view, read_image
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.core.metrics import (
     Outcome,
     auroc_per_class,
+    binned,
     compare,
     coverage,
     evaluate,
     mcnemar,
     per_class,
-    reliability,
 )
+from steps.core.multilabel import SetOutcome, label_rows
 from steps.core.network import Network
 from steps.core.predict import Looker, describe, predict_together
 from steps.core.robustness import robustness
 from steps.core.slices import slice_rows
+from steps.core.targets import cuts
+from steps.core.thresholds import outcome_of
 
 MAIN = "finetuned"
 PAIRS = {"gain": (MAIN, "warm_head"), "student_loss": ("student", MAIN)}
@@ -55,7 +61,7 @@ class Verdict:
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     """A row per test sample: path, sha256, label, and per model its answer, confidence, logits."""
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, Answers]
 
 
 def judge(
@@ -67,48 +73,48 @@ def judge(
     seed: int,
     robust: int = 0,
     controls: Mapping[str, Model] | None = None,
+    labelling: Labelling = ONE_LABEL,
 ) -> Verdict:
     """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
 
     `robust` is how many test images the corruptions are tried on; `controls` are the student's.
     """
     controls = controls or {}
-    truth = rows["label"].map(labels.index).to_numpy(dtype=np.int64)
-    lookers = {n: Looker(model.network(), model.look) for n, model in {**models, **controls}.items()}
+    truth = labelling.encode(rows["label"], labels)
+    every = {**models, **controls}
+    lookers = {name: Looker(model.network(), model.look) for name, model in every.items()}
     logits, facts = predict_together(lookers, folder, list(rows["path"]), describe)
-    outcomes = {
-        name: Outcome(logits[name], truth, model.meta["temperature"]) for name, model in models.items()
-    }
+    answered = {name: outcome_of(logits[name], truth, model.meta) for name, model in every.items()}
+    outcomes = {name: answered[name] for name in models}
     predictions = rows[["path", "sha256", "label"]].reset_index(drop=True)
     for name, outcome in outcomes.items():
-        predictions[name] = [labels[k] for k in outcome.predicted]
-        predictions[f"{name}_confidence"] = outcome.probabilities.max(axis=1)
+        predictions[name] = outcome.answers(labels)
+        predictions[f"{name}_confidence"] = outcome.confidence
         predictions[f"{name}_logits"] = list(outcome.logits)
     pairs = {name: (outcomes[one], outcomes[other]) for name, (one, other) in PAIRS.items()}
     metrics = {
         "models": {name: evaluate(o, draws, seed) for name, o in outcomes.items()},
         **{name: compare(*pair, draws, seed) for name, pair in pairs.items()},
         "mcnemar": {name: mcnemar(*pair) for name, pair in pairs.items()},
-        "per_class": {name: class_rows(o, labels) for name, o in outcomes.items()},
+        "per_class": {name: rows_of(o, labels, draws, seed) for name, o in outcomes.items()},
         "temperature": {name: model.meta["temperature"] for name, model in models.items()},
         "coverage": {name: coverage(o) for name, o in outcomes.items()},
         "reliability": reliability_rows(outcomes[MAIN]),
         "slices": slice_rows(outcomes[MAIN], rows, pd.DataFrame(facts)),
         "controls": control_rows(
-            outcomes["student"],
-            {n: Outcome(logits[n], truth, model.meta["temperature"]) for n, model in controls.items()},
-            draws,
-            seed,
+            outcomes["student"], {name: answered[name] for name in controls}, draws, seed
         ),
-        "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed),
+        "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed, cuts(models[MAIN].meta)),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }
+    if outcomes[MAIN].main != Outcome.main:
+        metrics["main"] = outcomes[MAIN].main
     return Verdict(metrics, predictions, outcomes)
 
 
 def robust_rows(
     looker: Looker, rows: pd.DataFrame, truth: "np.ndarray[Any, np.dtype[np.int64]]", folder: Folder,
-    count: int, seed: int,
+    count: int, seed: int, cut: Tensor,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Try the corruptions on a part of the test set that follows from the contents of its files."""
     places = np.argsort(rows["sha256"].to_numpy(), kind="stable")[:count]
@@ -116,7 +122,15 @@ def robust_rows(
         return []
     paths = rows["path"].to_numpy()[places]
     views = [plain_view(read_image(folder.read(path)), looker.look) for path in paths]
-    return robustness(looker.network, looker.look, views, truth[places].tolist(), seed)
+    return robustness(looker.network, looker.look, views, truth[places].tolist(), seed, cut)
+
+
+def rows_of(outcome: Answers, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Return the table of the classes, or of the labels that may occur together."""
+    if isinstance(outcome, SetOutcome):
+        return label_rows(outcome, labels, draws, seed)
+    assert isinstance(outcome, Outcome)
+    return class_rows(outcome, labels)
 
 
 def class_rows(outcome: Outcome, labels: list[str]) -> list[dict[str, Any]]:
@@ -141,9 +155,9 @@ def test_digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256(repr(pairs).encode()).hexdigest()
 
 
-def reliability_rows(outcome: Outcome) -> dict[str, list[dict[str, float]]]:
+def reliability_rows(outcome: Answers) -> dict[str, list[dict[str, float]]]:
     """Return the reliability diagram before and after the temperature."""
     return {
-        "before": reliability(outcome.raw, outcome.labels),
-        "after": reliability(outcome.probabilities, outcome.labels),
+        "before": binned(*outcome.beliefs(outcome.raw)),
+        "after": binned(*outcome.beliefs(outcome.probabilities)),
     }

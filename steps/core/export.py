@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from steps.core.images import Preprocessing, normalise
 from steps.core.network import Network
+from steps.core.targets import ONE_OF, Targets
 
 OPSET = 18
 BITS = 15  # of a resize weight, its sign aside
@@ -35,14 +36,17 @@ Pixels = NDArray[np.uint8]
 class Deployed(nn.Module):
     """Images uint8 (n, height, width, 3), upright RGB, to logits and probabilities (n, classes)."""
 
-    def __init__(self, network: Network, look: Preprocessing, temperature: float) -> None:
+    def __init__(
+        self, network: Network, look: Preprocessing, temperature: float, targets: Targets = ONE_OF
+    ) -> None:
         super().__init__()
         self.network, self.look, self.temperature = network.eval().cpu(), look, temperature
+        self.targets = targets
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Do all that production does with an image after decoding it."""
         logits = self.network(normalise(self.view(images), self.look))
-        return logits, torch.softmax(logits / self.temperature, dim=1)
+        return logits, self.targets.probabilities(logits / self.temperature)
 
     def view(self, images: Tensor) -> Tensor:
         """Return the deterministic view (n, 3, side, side), whole numbers as float32; see `plain_view`."""
@@ -122,12 +126,14 @@ def integer_pass(x: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
     return torch.floor(x @ shares.T + 0.5).clamp(0.0, 255.0)
 
 
-def export_onnx(network: Network, look: Preprocessing, temperature: float) -> bytes:
+def export_onnx(
+    network: Network, look: Preprocessing, temperature: float, targets: Targets = ONE_OF
+) -> bytes:
     """Return the classifier as an ONNX file; batch, height and width are free."""
     names = [torch.export.Dim(name, min=1, max=65536) for name in ("batch", "height", "width")]
     shapes = {"images": {0: names[0], 1: names[1], 2: names[2]}}
     example = torch.zeros(2, look.resize + 3, look.resize + 8, 3, dtype=torch.uint8)
-    deployed = Deployed(network, look, temperature).eval()
+    deployed = Deployed(network, look, temperature, targets).eval()
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from steps.core import targets
 from steps.core.errors import TrainingError
 from steps.core.metrics import interval
 from steps.core.search import DISCRIMINATIVE, UNIFORM, completed, derive
@@ -110,12 +110,12 @@ def difference(
 
 def nll(run: Run, labels: Tensor) -> NDArray[np.float64]:
     """Return each validation sample's loss in nats."""
-    return F.cross_entropy(run.val_logits, labels, reduction="none").double().numpy()
+    return targets.of(labels).loss(run.val_logits, labels, reduction="none").double().numpy()
 
 
 def right(run: Run, labels: Tensor) -> NDArray[np.float64]:
-    """Return 1 for each validation sample that is answered rightly, 0 for the others."""
-    return (run.val_logits.argmax(dim=1) == labels).double().numpy()
+    """Return 1 for each validation sample that is answered rightly, 0 for the others, or the share."""
+    return targets.of(labels).right(run.val_logits, labels).double().numpy()
 
 
 def compare_rates(finals: Sequence[Finalist], labels: Tensor, draws: int, seed: int) -> dict[str, Any] | None:

@@ -7,31 +7,31 @@ import torch
 
 from steps.core.batches import Batches
 from steps.core.loop import Trained, predict
-from steps.core.metrics import Outcome, ece, fit_temperature
+from steps.core.thresholds import fit_answers, outcome_of
 
 
-def calibrate(trained: Trained, batches: Batches) -> tuple[float, dict[str, float]]:
-    """Return the temperature fitted on validation, and the validation metrics."""
+def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what is chosen on validation (see `fit_answers`), and the validation metrics."""
     logits, labels = (tensor.numpy() for tensor in predict(trained.network, batches, "val"))
-    temperature = round(fit_temperature(logits.astype(np.float64), labels), 4)
-    outcome = Outcome(logits.astype(np.float64), labels, temperature)
-    rows = np.arange(len(labels))
-    return temperature, {
+    wide = logits.astype(np.float64)
+    chosen = fit_answers(wide, labels)
+    outcome, rows = outcome_of(wide, labels, chosen), np.arange(len(labels))
+    return chosen, {
         "val_accuracy": round(trained.best.val_accuracy, 6),
         "val_loss": round(trained.best.val_loss, 6),
-        "val_ece": round(ece(outcome, rows), 6),
+        **{f"val_{name}": round(outcome.metrics[name](outcome, rows), 6) for name in outcome.told},
         "best_epoch": float(trained.best.epoch),
     }
 
 
-def describe(meta: dict[str, Any], stages: int, temperature: float) -> dict[str, Any]:
-    """Return all that is needed, beside the weights, to predict."""
+def describe(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return all that is needed, beside the weights, to predict; `chosen` is from `calibrate`."""
     return {
         "backbone": meta["backbone"],
         "stages": stages,
         "labels": meta["labels"],
         "preprocessing": meta["preprocessing"],
-        "temperature": temperature,
+        **chosen,
         "weights_sha256": meta["weights_sha256"],
     }
 

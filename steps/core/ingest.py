@@ -12,6 +12,7 @@ from tqdm import tqdm
 from steps.core.errors import DataError
 from steps.core.files import HUB, Folder, prefetched
 from steps.core.images import open_image
+from steps.core.labels import Labelling
 
 COLUMNS = (
     "path", "label", "corrected_from", "split", "group", "sha256", "bytes", "format", "mode", "width",
@@ -28,7 +29,7 @@ def describe_files(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
     return described.reindex(columns=list(COLUMNS)).astype({"error": object, "corrected_from": object})
 
 
-def correct_labels(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.DataFrame:
     """Apply labels that a person has corrected; `corrected_from` keeps what they were.
 
     Raises:
@@ -48,7 +49,8 @@ def correct_labels(table: pd.DataFrame, file: Path) -> pd.DataFrame:
             f"ingest_data.corrections: {file} names files that are not there: {strange[:5]}; correct the "
             "paths, or take the lines out"
         )
-    new = table["path"].map(dict(zip(rows["path"], rows["label"], strict=True)))
+    written = rows["label"].map(labelling.written)
+    new = table["path"].map(dict(zip(rows["path"], written, strict=True)))
     changed = new.notna() & (new != table["label"])
     old = table["label"].astype(object).where(changed, None)
     return table.assign(label=table["label"].where(~changed, new), corrected_from=old)

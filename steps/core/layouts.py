@@ -1,7 +1,8 @@
 """How a data set lies on disk, read into one table: path, label, split, group (the last two or None).
 
 Layouts: `class/file`, `split/class/file`, or a CSV or parquet manifest with columns path and label
-and, if wanted, split and group.
+and, if wanted, split and group. Where a manifest holds several labels in a cell, the table's column is
+`labels`, and each cell a set of them as text; see `read_sets`.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import pandas as pd
 
 from steps.core.errors import DataError
 from steps.core.files import Folder
+from steps.core.labels import read_sets
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -105,7 +107,10 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
             f"{name} cannot be read as a manifest in UTF-8: {error}; save it as comma-separated "
             "UTF-8, or as parquet"
         ) from None
-    missing = {"path", "label"} - set(table.columns)
+    if {"label", "labels"} <= set(table.columns):
+        raise DataError(f"{name} has a column label and a column labels: expected one of them")
+    column = "labels" if "labels" in table else "label"
+    missing = {"path", column} - set(table.columns)
     if missing:
         raise DataError(
             f"{name} has no column {sorted(missing)}; found {list(table.columns)}: name them in "
@@ -114,19 +119,27 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
     for optional in ("split", "group"):
         if optional not in table:
             table[optional] = None
-    table = table[["path", "label", "split", "group"]].astype(object)
+    table = table[["path", column, "split", "group"]].astype(object)
     blank = table.map(lambda value: isinstance(value, str) and not value.strip())
     table = table.where(table.notna() & ~blank, None)
     if table.empty:
         raise DataError(f"{name} has no rows: write a line for every picture")
-    for column in ("path", "label"):
-        if table[column].isna().any():
-            row = int(table[column].isna().to_numpy().argmax()) + 2
-            raise DataError(f"{name} line {row}: {column} is empty; fill it in, or take the line out")
+    if (sets := read_sets(table[column], name)) is not None:
+        table[column] = sets
+        table = table.rename(columns={column: "labels"})
+    else:
+        table["label"] = table["label"].map(str, na_action="ignore")
+    for needed in {"path", "label"} & set(table.columns):
+        if table[needed].isna().any():
+            row = int(table[needed].isna().to_numpy().argmax()) + 2
+            hint = "; where rows may have several labels or none, call the column labels"
+            raise DataError(
+                f"{name} line {row}: {needed} is empty; fill it in, or take the line out"
+                f"{hint if needed == 'label' else ''}"
+            )
     unknown = sorted({str(s) for s in table["split"].dropna()} - set(SPLIT_NAMES))
     if unknown:
         raise DataError(f"{name}: split is {unknown}; expected one of {sorted(SPLIT_NAMES)}")
-    table["label"] = table["label"].map(str)
     table["split"] = [None if s is None else SPLIT_NAMES[s] for s in table["split"]]
     return table
 

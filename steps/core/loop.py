@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
+from steps.core import targets
 from steps.core.batches import Batches
 from steps.core.checkpoint import Checkpoint, Snapshot, put, take, trainable_state
 from steps.core.config import Recipe
@@ -35,6 +35,7 @@ class Epoch:
     val_loss: float
     """Mean cross-entropy on validation, in nats, whatever the task."""
     val_accuracy: float
+    """Share of right answers; of label sets, of the right yes and no at even odds."""
     head_lr: float
     val_logits: Tensor = field(repr=False, compare=False)
     """Shape (validation samples, classes), in the order of the index."""
@@ -116,7 +117,8 @@ def fit(
             schedule.step()
             losses.append(loss)
         logits, labels = predict(model, batches, "val")
-        val_loss = float(F.cross_entropy(logits, labels))
+        means = targets.of(labels)
+        val_loss = float(means.loss(logits, labels))
         if not val_loss <= limit:
             raise Diverged(explain_divergence(val_loss, epoch, len(losses), groups, sizes))
         if keep is not None:
@@ -125,7 +127,7 @@ def fit(
             epoch,
             sum(losses) / len(losses),
             val_loss,
-            float((logits.argmax(dim=1) == labels).float().mean()),
+            float(means.right(logits, labels).mean()),
             float(optimizer.param_groups[-1]["lr"]),
             logits,
         )
@@ -206,7 +208,7 @@ def resume(
 
 @torch.inference_mode()
 def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Tensor]:
-    """Return logits (n, classes) and labels (n,) of a split, through the deterministic view."""
+    """Return logits (n, classes) and targets of a split, through the deterministic view."""
     placed(network)
     parts = [
         network(batch.x.to(network.device), batches.source.start).float().cpu()

@@ -5,19 +5,18 @@ two models are compared on the same resamples. ECE: Guo et al. 2017, "On calibra
 networks", 15 bins. AUROC: one class against the rest, a tie counts one half (Hand and Till 2001).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Metric = Callable[["Outcome", Ints], float]
+from steps.core.answers import Answers, Bools, Metric, ranked
+from steps.core.answers import Floats as Floats
+from steps.core.answers import Ints as Ints
 
 ECE_BINS = 15
 
@@ -34,15 +33,60 @@ class Outcome:
         self.predicted = logits.argmax(axis=1)
         self.nll = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
 
+    main = "accuracy"
+    told: tuple[str, ...] = ("ece",)
+    titles: Mapping[str, str] = {}
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """See `Answers`."""
+        return METRICS
+
+    @cached_property
+    def right(self) -> Bools:
+        """See `Answers`."""
+        right: Bools = self.predicted == self.labels
+        return right
+
+    @property
+    def confidence(self) -> Floats:
+        """See `Answers`."""
+        confidence: Floats = self.probabilities.max(axis=1)
+        return confidence
+
+    @property
+    def strata(self) -> Ints:
+        """See `Answers`."""
+        return self.labels
+
+    @property
+    def own(self) -> Bools:
+        """See `Answers`."""
+        own: Bools = self.labels[None] == np.arange(self.classes)[:, None]
+        return own
+
+    @property
+    def says(self) -> Bools:
+        """See `Answers`."""
+        says: Bools = self.predicted[None] == np.arange(self.classes)[:, None]
+        return says
+
     @cached_property
     def ranking(self) -> tuple[Ints, Floats]:
-        """Rows in rising order of each class's probability, and 1 where the row is of the class.
+        """See `ranked`."""
+        return ranked(self.own, self.probabilities)
 
-        Both (2, classes, n): among equals, first the others come first, then the class's own.
-        """
-        own = self.labels[None] == np.arange(self.classes)[:, None]
-        orders = np.stack([np.lexsort((tie, self.probabilities.T), axis=-1) for tie in (own, ~own)])
-        return orders, np.stack([np.take_along_axis(own, order, 1) for order in orders]).astype(float)
+    def answers(self, labels: list[str]) -> list[str]:
+        """See `Answers`."""
+        return [labels[k] for k in self.predicted]
+
+    def again(self, logits: Floats) -> "Outcome":
+        """See `Answers`."""
+        return Outcome(logits, self.labels, self.temperature)
+
+    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+        """See `Answers`: that the likeliest class is the right one."""
+        return probabilities.max(axis=1), probabilities.argmax(axis=1) == self.labels
 
     def confusion(self, rows: Ints) -> Floats:
         """Return counts (classes, classes), true class by predicted class."""
@@ -51,9 +95,9 @@ class Outcome:
         return counts.reshape(self.classes, self.classes)
 
 
-def accuracy(outcome: Outcome, rows: Ints) -> float:
+def accuracy(outcome: Answers, rows: Ints) -> float:
     """Return the share of right answers."""
-    return float((outcome.predicted[rows] == outcome.labels[rows]).mean())
+    return float(outcome.right[rows].mean())
 
 
 def balanced_accuracy(outcome: Outcome, rows: Ints) -> float:
@@ -83,7 +127,7 @@ def ece_uncalibrated(outcome: Outcome, rows: Ints) -> float:
     return calibration_error(outcome.raw[rows], outcome.labels[rows])
 
 
-def auroc_per_class(outcome: Outcome, rows: Ints) -> Floats:
+def auroc_per_class(outcome: Answers, rows: Ints) -> Floats:
     """Return the area under each class's ROC curve (classes,); NaN where it has no samples, or all."""
     orders, own = outcome.ranking
     weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)[orders]
@@ -95,7 +139,7 @@ def auroc_per_class(outcome: Outcome, rows: Ints) -> Floats:
     return areas
 
 
-def macro_auroc(outcome: Outcome, rows: Ints) -> float:
+def macro_auroc(outcome: Answers, rows: Ints) -> float:
     """Return the mean area over the classes that have one; 1/2 where none has."""
     areas = auroc_per_class(outcome, rows)
     known = areas[~np.isnan(areas)]
@@ -135,8 +179,11 @@ def per_class(counts: Floats) -> dict[str, Floats]:
 
 def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, float]]:
     """Return count, mean confidence and accuracy of each of the bins that is not empty."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+
+
+def binned(confidence: Floats, right: Bools) -> list[dict[str, float]]:
+    """Return the same of statements (n,) and whether they are true."""
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     return [
         {
@@ -169,51 +216,51 @@ def interval(values: Floats, point: float, level: float) -> dict[str, float]:
     return {"value": point, "low": float(low), "high": float(high)}
 
 
-def evaluate(outcome: Outcome, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
+def evaluate(outcome: Answers, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
     """Return every metric as value, low, high."""
     everything = np.arange(len(outcome.labels))
-    samples = list(resamples(outcome.labels, draws, seed))
+    samples = list(resamples(outcome.strata, draws, seed))
     found = {}
-    for name, metric in METRICS.items():
+    for name, metric in outcome.metrics.items():
         drawn = np.array([metric(outcome, rows) for rows in samples])
         found[name] = interval(drawn, metric(outcome, everything), level)
     return found
 
 
-def compare(better: Outcome, worse: Outcome, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
+def compare(better: Answers, worse: Answers, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
     """Return the paired difference of every metric, first model minus second."""
     if not np.array_equal(better.labels, worse.labels):
         raise ValueError("a paired comparison needs the same samples in the same order")
     everything = np.arange(len(better.labels))
-    samples = list(resamples(better.labels, draws, seed))
+    samples = list(resamples(better.strata, draws, seed))
     return {
         name: interval(
             np.array([metric(better, rows) - metric(worse, rows) for rows in samples]),
             metric(better, everything) - metric(worse, everything),
             level,
         )
-        for name, metric in METRICS.items()
+        for name, metric in better.metrics.items()
     }
 
 
-def mcnemar(one: Outcome, other: Outcome) -> dict[str, float]:
+def mcnemar(one: Answers, other: Answers) -> dict[str, float]:
     """Count the samples that only one of two models answers rightly; p is McNemar's, exact, two-sided."""
-    right, rival = (o.predicted == o.labels for o in (one, other))
+    right, rival = one.right, other.right
     won, lost = int((right & ~rival).sum()), int((rival & ~right).sum())
     p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
     return {"only_first": won, "only_second": lost, "p": p}
 
 
-def coverage(outcome: Outcome, steps: int = 20) -> list[dict[str, float]]:
+def coverage(outcome: Answers, steps: int = 20) -> list[dict[str, float]]:
     """Return the accuracy of the most confident answers, by the fraction of samples that are answered."""
-    order = np.argsort(-outcome.probabilities.max(axis=1), kind="stable")
-    right = (outcome.predicted == outcome.labels)[order].cumsum()
+    order = np.argsort(-outcome.confidence, kind="stable")
+    right = outcome.right[order].cumsum()
     counts = sorted({max(1, round(len(right) * step / steps)) for step in range(1, steps + 1)})
     return [
         {
             "coverage": n / len(right),
             "accuracy": float(right[n - 1] / n),
-            "confidence": float(outcome.probabilities[order[n - 1]].max()),
+            "confidence": float(outcome.confidence[order[n - 1]]),
         }
         for n in counts
     ]
@@ -222,9 +269,15 @@ def coverage(outcome: Outcome, steps: int = 20) -> list[dict[str, float]]:
 def fit_temperature(logits: Floats, labels: Ints) -> float:
     """Return the temperature with the least negative log-likelihood, between 1/20 and 20."""
 
-    def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+    def loss(temperature: float) -> float:
+        scaled = log_softmax(logits / temperature, axis=1)
         return float(-scaled[np.arange(len(labels)), labels].mean())
 
-    found = minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded")
+    return best_temperature(loss)
+
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """Return the temperature of the least loss, between 1/20 and 20."""
+    bounds = (-np.log(20), np.log(20))
+    found = minimize_scalar(lambda power: loss(np.exp(power)), bounds=bounds, method="bounded")
     return float(np.exp(found.x))

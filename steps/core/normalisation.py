@@ -15,8 +15,9 @@ from steps.core.config import BackboneConfig
 from steps.core.embedding import SHARD, embed
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.core.metrics import Floats, interval
-from steps.core.probe import linear_probe
+from steps.core.probe import hits, linear_probe
 
 PRETRAINED, DATASET, IMAGE = "pretrained", "dataset", "image"
 
@@ -39,6 +40,7 @@ def hold_trial(
     draws: int,
     seed: int,
     scratch: Path,
+    labelling: Labelling = ONE_LABEL,
 ) -> dict[str, Any]:
     """Score each way by a probe trained on train and asked about validation.
 
@@ -50,8 +52,8 @@ def hold_trial(
     rows = np.flatnonzero(head["split"] != "test")  # sorted by digest: the head is a random part
     part = head.iloc[rows]
     train, val = ((part["split"] == split).to_numpy() for split in ("train", "val"))
-    y = part["label"].factorize(sort=True)[0].astype(np.int64)
-    if not val.any() or len(set(y[train])) < 2:
+    y = labelling.encode(part["label"], sorted(labelling.members(part["label"]).unique()))
+    if not val.any() or part["label"][train].nunique() < 2:
         return {"choice": PRETRAINED, "ways": {}}
     right = {}
     for name, look in looks.items():
@@ -61,13 +63,13 @@ def hold_trial(
             else embed(folder, part, backbone, look, scratch)
         )
         x: Floats = z.astype(np.float64)
-        right[name] = (linear_probe(x[train], y[train], x[val]) == y[val]).astype(float)
+        right[name] = hits(linear_probe(x[train], y[train], x[val]), y[val])
     drawn = np.random.default_rng(seed).integers(0, int(val.sum()), (draws, int(val.sum())))
     found = {}
-    for name, hits in right.items():
-        gain = hits - right[PRETRAINED]
+    for name, shares in right.items():
+        gain = shares - right[PRETRAINED]
         found[name] = {
-            "accuracy": interval(hits[drawn].mean(axis=1), float(hits.mean()), 0.95),
+            "accuracy": interval(shares[drawn].mean(axis=1), float(shares.mean()), 0.95),
             "gain": interval(gain[drawn].mean(axis=1), float(gain.mean()), 0.95),
         }
     better = [name for name, figures in found.items() if figures["gain"]["low"] > 0]

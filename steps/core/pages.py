@@ -5,17 +5,22 @@ from typing import Any
 import numpy as np
 
 from steps.core import plots
+from steps.core.answers import Answers
 from steps.core.evaluation import MAIN, Model, Verdict
 from steps.core.files import Folder
 from steps.core.html import render
 from steps.core.images import plain_view, read_image
+from steps.core.metrics import Outcome
+from steps.core.multilabel import SetOutcome
 from steps.core.saliency import saliency
 
-HEADLINES = {
+TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "macro_auroc": "macro AUROC",
+    "map": "mAP, mean average precision",
     "nll": "log loss, nats",
     "ece": "ECE, calibrated",
     "ece_uncalibrated": "ECE, as trained",
@@ -32,18 +37,35 @@ def render_evaluation(
     """Render the page of the test results; the pictures are of `model`, the fine-tuned one."""
     main = verdict.outcomes[MAIN]
     labels = model.meta["labels"]
-    rows = np.arange(len(main.labels))
     return render(
         "evaluation.html",
         metrics=verdict.metrics,
-        headlines=HEADLINES,
-        confusion=plots.confusion(main.confusion(rows), labels),
+        headlines={name: {**TITLES, **main.titles}[name] for name in main.metrics},
+        main=main.main,
+        confusion=draw_confusion(main, labels),
+        sets=draw_labels(verdict.metrics["per_class"][MAIN]) if isinstance(main, SetOutcome) else None,
         reliability=plots.reliability(verdict.metrics["reliability"]),
         curves=plots.curves(histories),
         coverage=plots.coverage_curves(verdict.metrics["coverage"]),
         robustness=by_corruption(verdict.metrics["robustness"]),
         mistakes=worst_mistakes(verdict, model, folder, mistakes),
     )
+
+
+def draw_confusion(main: Answers, labels: list[str]) -> str | None:
+    """Draw the confusion of classes; labels that may occur together cannot be confused."""
+    if not isinstance(main, Outcome):
+        return None
+    return plots.confusion(main.confusion(np.arange(len(main.labels))), labels)
+
+
+def draw_labels(rows: list[dict[str, Any]]) -> str:
+    """Draw average precision and F1 of every label."""
+    spans = {
+        title: [row["intervals"][name] for row in rows]
+        for name, title in (("average_precision", "average precision"), ("f1", "F1"))
+    }
+    return plots.spans([row["class"] for row in rows], spans)
 
 
 def by_corruption(rows: list[dict[str, Any]]) -> dict[str, list[float]]:

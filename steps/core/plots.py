@@ -78,6 +78,23 @@ def confusion(counts: NDArray[np.float64], labels: list[str]) -> str:
     return data_uri(figure)
 
 
+def spans(names: list[str], figures: Mapping[str, list[dict[str, float] | None]]) -> str:
+    """Draw figures of 0 to 1 with their intervals, a row per name; None is left out."""
+    figure, axis = plt.subplots(figsize=(6.0, 1.2 + 0.32 * len(names)))
+    for number, (title, values) in enumerate(figures.items()):
+        known = [(place, value) for place, value in enumerate(values) if value]
+        y = [place + 0.22 * (number - (len(figures) - 1) / 2) for place, _ in known]
+        x = [value["value"] for _, value in known]
+        colour = (ACCENT, PALE, INK)[number % 3]
+        axis.hlines(y, [v["low"] for _, v in known], [v["high"] for _, v in known], color=colour)
+        axis.plot(x, y, "o", color=colour, label=title)
+    axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.02)
+    axis.legend(frameon=False, fontsize=8)
+    return data_uri(figure)
+
+
 def reliability(rows: Mapping[str, list[dict[str, float]]]) -> str:
     """Draw accuracy against confidence, before and after the temperature."""
     figure, axis = plt.subplots(figsize=(4.2, 4.2))

@@ -12,24 +12,38 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from steps.core import targets
 from steps.core.batches import Cache
 from steps.core.metrics import interval
 
 Floats = NDArray[np.float64]
+RIDGE = 0.1  # penalty of the probe for label sets, per sample
 
 
 def linear_probe(x: Floats, y: NDArray[np.int64], seen: Floats) -> NDArray[np.int64]:
-    """Fit logistic regression on x (n, features) and y (n,); return the classes of `seen`."""
+    """Fit logistic regression on x (n, features) and y (n,); return the classes of `seen`.
+
+    For indicators y (n, classes) it is ridge regression, whose one solution serves all labels.
+    """
+    if y.ndim > 1:
+        ridge = make_pipeline(StandardScaler(), RidgeClassifier(RIDGE * len(x), solver="cholesky"))
+        return np.asarray(ridge.fit(x, y).predict(seen)).reshape(len(seen), -1)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, tol=1e-3))
     with warnings.catch_warnings():
         # On separable data the weights grow for ever; the classes have settled long before.
         warnings.simplefilter("ignore", ConvergenceWarning)
         answers: NDArray[np.int64] = probe.fit(x, y).predict(seen)
     return answers
+
+
+def hits(answers: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
+    """Return what share of each sample's answers is right (n,)."""
+    share: Floats = (answers == y).reshape(len(y), -1).mean(axis=1)
+    return share
 
 
 def probe_stages(cache: Cache, samples: int, draws: int, seed: int) -> dict[str, Any]:
@@ -43,13 +57,12 @@ def probe_stages(cache: Cache, samples: int, draws: int, seed: int) -> dict[str,
     train = np.flatnonzero(index["split"] == "train")
     train = np.sort(generator.permutation(train)[:samples])
     val = np.flatnonzero(index["split"] == "val")
-    labels = index["label"].to_numpy(dtype=np.int64)
-    right = np.stack(
-        [
-            linear_probe(pooled(cache, stage, train), labels[train], pooled(cache, stage, val)) == labels[val]
-            for stage in range(stages)
-        ]
-    ).astype(float)
+    labels = targets.stack(index["label"])
+    answers = [
+        linear_probe(pooled(cache, stage, train), labels[train], pooled(cache, stage, val))
+        for stage in range(stages)
+    ]
+    right = np.stack([hits(found, labels[val]) for found in answers])
     rows = generator.integers(0, len(val), (draws, len(val)))
     drawn = np.stack([curve[rows].mean(axis=1) for curve in right])  # (stages, draws)
     best = int(right.mean(axis=1).argmax())

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from steps.core.errors import ParamsError
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.core.layouts import SPLITS
 from steps.core.limits import Limits
 
@@ -121,13 +122,14 @@ def quarantine(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def tables_of(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def tables_of(samples: pd.DataFrame, labelling: Labelling = ONE_LABEL) -> dict[str, pd.DataFrame]:
     """Return the tables that the suites are about; `name` says which rows a finding means."""
     usable = samples[samples["error"].isna()]
-    labels = sorted(samples["label"].unique())
-    cells = pd.crosstab(usable["label"], usable["split"])
+    labels = sorted(labelling.members(samples["label"]).unique())
+    members = labelling.members(usable["label"])
+    cells = pd.crosstab(members.to_numpy(), usable["split"].loc[members.index].to_numpy())
     cells = cells.reindex(index=labels, columns=list(SPLITS), fill_value=0)
-    counts = cells.sum()
+    counts = usable["split"].value_counts().reindex(list(SPLITS), fill_value=0)
     whole: dict[str, Any] = {
         **{str(split): float(count) / max(1, counts.sum()) for split, count in counts.items()},
         **{f"{split}_samples": int(count) for split, count in counts.items()},
@@ -142,12 +144,15 @@ def tables_of(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def check(samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def check(
+    samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]], labelling: Labelling = ONE_LABEL
+) -> list[dict[str, Any]]:
     """Run the suites; return a finding per expectation, with the rows it accuses."""
+    suites = {name: [widened(row, samples, labelling) for row in rows] for name, rows in suites.items()}
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     findings = []
-    for name, table in tables_of(samples).items():
+    for name, table in tables_of(samples, labelling).items():
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
         expectations = [build(row, number) for number, row in enumerate(suites[name])]
@@ -160,6 +165,17 @@ def check(samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]]) -> 
             result = by_number[number]
             findings.append(finding(row, bool(result.success), result.result, result.exception_info))
     return findings
+
+
+def widened(row: dict[str, Any], samples: pd.DataFrame, labelling: Labelling) -> dict[str, Any]:
+    """Let a list of allowed labels speak of cells: a set of labels is allowed if each of them is."""
+    kwargs = row["kwargs"]
+    if row["type"] != "ExpectColumnValuesToBeInSet" or kwargs.get("column") != "label":
+        return row
+    return {
+        **row,
+        "kwargs": {**kwargs, "value_set": labelling.allowed(samples["label"], kwargs["value_set"])},
+    }
 
 
 def build(row: Mapping[str, Any], number: int) -> Any:

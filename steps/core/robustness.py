@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from steps.core import targets
 from steps.core.extraction import batched
 from steps.core.images import Preprocessing, normalise, read_image
 from steps.core.network import Network
@@ -63,31 +64,43 @@ CORRUPTIONS: Mapping[str, tuple[Corruption, tuple[float, float, float]]] = {
 
 @torch.inference_mode()
 def robustness(
-    network: Network, look: Preprocessing, views: Sequence[Tensor], labels: Sequence[int], seed: int
+    network: Network,
+    look: Preprocessing,
+    views: Sequence[Tensor],
+    labels: Sequence[Any],
+    seed: int,
+    cut: Tensor | float = 0.0,
 ) -> list[dict[str, Any]]:
     """Return per corruption and strength (1 to 3) the accuracy on `views`, and what it lost.
+
+    Of label sets it is the share of the right yes and no.
 
     Args:
         network: The model.
         look: How views become its input.
         views: uint8 (3, side, side).
-        labels: Their class numbers.
+        labels: Their class numbers, or indicators.
         seed: Of the noise.
+        cut: What is taken from the logits, for a label's answer to turn at 0.
     """
-    clean = right(network, look, views, labels)
+    clean = right(network, look, views, labels, cut)
     rows = []
     for name, (change, strengths) in CORRUPTIONS.items():
         for step, strength in enumerate(strengths, start=1):
             generator = torch.Generator().manual_seed(seed)
-            found = right(network, look, [change(view, strength, generator) for view in views], labels)
+            changed = [change(view, strength, generator) for view in views]
+            found = right(network, look, changed, labels, cut)
             rows.append({"corruption": name, "strength": step, "accuracy": found, "drop": clean - found})
     return rows
 
 
-def right(network: Network, look: Preprocessing, views: Sequence[Tensor], labels: Sequence[int]) -> float:
+def right(
+    network: Network, look: Preprocessing, views: Sequence[Tensor], labels: Sequence[Any], cut: Tensor | float
+) -> float:
     """Return the share of right answers."""
-    answers = [
-        network(normalise(torch.stack(part).to(network.device), look)).argmax(dim=1).cpu()
+    logits = [
+        network(normalise(torch.stack(part).to(network.device), look)).cpu()
         for part in batched(views, MICRO_BATCH)
     ]
-    return float((torch.cat(answers) == torch.tensor(labels)).float().mean())
+    y = torch.tensor(labels)
+    return float(targets.of(y).right(torch.cat(logits) - cut, y).mean())

@@ -235,7 +235,8 @@ def study_name(*depends: str) -> str:
 
 
 CODE = (
-    "batches", "divergence", "groups", "loop", "network", "processes", "search", "stages", "tasks", "trials",
+    "batches", "divergence", "groups", "loop", "network", "processes", "search", "stages", "targets", "tasks",
+    "trials",
 )  # fmt: skip
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from steps.core.metrics import Outcome
+from steps.core.answers import Answers
 
 LEAST = 10  # samples of a slice
 MOST = 50  # slices of one kind
 THIRDS = ("low", "middle", "high")
 
 
-def slice_rows(outcome: Outcome, table: pd.DataFrame, facts: pd.DataFrame) -> list[dict[str, Any]]:
+def slice_rows(outcome: Answers, table: pd.DataFrame, facts: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a row per slice, the weakest first.
 
     Args:
@@ -23,7 +23,7 @@ def slice_rows(outcome: Outcome, table: pd.DataFrame, facts: pd.DataFrame) -> li
         table: The manifest's rows: path, label, split, and perhaps group.
         facts: What was measured in each picture: a number per column.
     """
-    right = outcome.predicted == outcome.labels
+    right = outcome.right
     rows = []
     for kind, names in kinds(table, facts).items():
         for name, members in names.groupby(names).groups.items():

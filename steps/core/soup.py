@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from steps.core import targets
 from steps.core.batches import Batches
 from steps.core.finals import difference
 from steps.core.loop import Trained, predict
@@ -50,7 +50,8 @@ def taste(trials: Trials, members: Sequence[Run]) -> Run:
         for name, tensor in members[0].state.items()
     }
     logits, labels = predict(trials.with_state(state), trials.batches, "val")
-    return Run(members[0].rates, [float(F.cross_entropy(logits, labels))], state, logits)
+    loss = float(targets.of(labels).loss(logits, labels))
+    return Run(members[0].rates, [loss], state, logits)
 
 
 def serve_soup(trained: Trained, soup: dict[str, Tensor] | None, batches: Batches) -> tuple[Trained, bool]:
@@ -60,10 +61,10 @@ def serve_soup(trained: Trained, soup: dict[str, Tensor] | None, batches: Batche
     network, own = trained.network, trained.network.state()
     network.load_state({**own, **soup})
     logits, labels = predict(network, batches, "val")
-    loss = float(F.cross_entropy(logits, labels))
+    loss = float(targets.of(labels).loss(logits, labels))
     if loss >= trained.best.val_loss:
         network.load_state(own)
         return trained, False
-    accuracy = float((logits.argmax(dim=1) == labels).float().mean())
+    accuracy = float(targets.of(labels).right(logits, labels).mean())
     best = replace(trained.best, val_loss=loss, val_accuracy=accuracy, val_logits=logits)
     return replace(trained, best=best), True

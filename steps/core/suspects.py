@@ -16,6 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import resample
 
+from steps.core.labels import ONE_LABEL, Labelling, join, parts
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 FOLDS = 5
@@ -45,19 +47,58 @@ def out_of_fold(z: NDArray[np.float16], rows: Ints, y: Ints, seed: int, most: in
     return found
 
 
-def label_suspects(table: pd.DataFrame, z: NDArray[np.float16], seed: int, most: int) -> pd.DataFrame:
+COLUMNS = ("path", "label", "suggested", "self_confidence")
+
+
+def label_suspects(
+    table: pd.DataFrame, z: NDArray[np.float16], seed: int, most: int, labelling: Labelling = ONE_LABEL
+) -> pd.DataFrame:
     """Return the samples whose label is doubted, the most doubtful first.
 
     Columns: path, label, suggested, self_confidence. Classes with fewer samples than folds are not
     judged. `most` is as in `out_of_fold`.
     """
+    names = sorted(labelling.members(table["label"]).unique())
+    y = labelling.encode(table["label"], names)
+    if y.ndim == 1:
+        return class_suspects(table, z, seed, most)
+    return set_suspects(table, z, y, names, seed, most)
+
+
+def set_suspects(
+    table: pd.DataFrame, z: NDArray[np.float16], y: Ints, names: list[str], seed: int, most: int
+) -> pd.DataFrame:
+    """Judge each label of y (samples, classes) by itself; `suggested` has the doubtful ones turned."""
+    from cleanlab.filter import find_label_issues
+
+    doubts: dict[int, tuple[float, set[str]]] = {}
+    for name, column in zip(names, y.T, strict=True):
+        if min(column.sum(), len(column) - column.sum()) < FOLDS:
+            continue
+        probabilities = out_of_fold(z, np.arange(len(column)), column, seed, most)
+        issues: Any = find_label_issues(
+            column, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+        )
+        for row in issues:
+            sure, turned = doubts.get(int(row), (1.0, set()))
+            doubts[int(row)] = (min(sure, float(probabilities[row, column[row]])), turned | {name})
+    rows = sorted(doubts, key=lambda row: (doubts[row][0], row))
+    cells = table["label"].iloc[rows]
+    suggested = [join(set(parts(cell)) ^ doubts[row][1]) for row, cell in zip(rows, cells, strict=True)]
+    confidence = [round(doubts[row][0], 4) for row in rows]
+    facts = (table["path"].iloc[rows].tolist(), cells.tolist(), suggested, confidence)
+    return pd.DataFrame(dict(zip(COLUMNS, facts, strict=True)))
+
+
+def class_suspects(table: pd.DataFrame, z: NDArray[np.float16], seed: int, most: int) -> pd.DataFrame:
+    """Judge samples of exactly one label each."""
     from cleanlab.filter import find_label_issues
 
     counts = table["label"].value_counts()
     rows = np.flatnonzero(table["label"].map(counts) >= FOLDS)
     labels = sorted(table["label"].iloc[rows].unique())
     if len(labels) < 2:
-        return pd.DataFrame(columns=["path", "label", "suggested", "self_confidence"])
+        return pd.DataFrame(columns=list(COLUMNS))
     y = table["label"].iloc[rows].map(labels.index).to_numpy(dtype=np.int64)
     probabilities = out_of_fold(z, rows, y, seed, most)
     issues: Any = find_label_issues(y, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from steps.core import targets
 from steps.core.batches import Batch
 from steps.core.config import Recipe
 from steps.core.network import Network
@@ -35,10 +35,11 @@ class Classify:
         x, share, others = mix_part(x, batch, self.recipe, generator)
         x = x.permute(0, 2, 3, 1) if turned else x
         logits = network(x, start)
-        loss = F.cross_entropy(logits, batch.y, label_smoothing=self.recipe.label_smoothing)
+        means = targets.of(batch.y)
+        loss = means.loss(logits, batch.y, self.recipe.label_smoothing)
         if share == 1:
             return loss
-        other = F.cross_entropy(logits, others, label_smoothing=self.recipe.label_smoothing)
+        other = means.loss(logits, others, self.recipe.label_smoothing)
         return share * loss + (1 - share) * other
 
 
@@ -56,17 +57,13 @@ class Distil:
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """See `Task`."""
         logits = network(batch.x, start)
-        hard = F.cross_entropy(logits, batch.y)
+        means = targets.of(batch.y)
+        hard = means.loss(logits, batch.y)
         if self.alpha == 0:
             return hard
         with torch.no_grad():
             taught = self.teacher(batch.x, start)
-        soft = F.kl_div(
-            F.log_softmax(logits / self.temperature, dim=1),
-            F.log_softmax(taught / self.temperature, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
+        soft = means.divergence(logits / self.temperature, taught / self.temperature)
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
 
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -274,3 +275,28 @@ def test_a_shard_is_linked_into_the_artifact_and_not_copied(pictures: Pictures, 
 def test_a_picture_that_is_drawn_twice_is_the_same() -> None:
     assert encode(picture(3)) == encode(picture(3))
     assert not np.array_equal(picture(3), picture(4))
+
+
+def test_a_manifest_remembers_that_its_labels_are_sets_and_one_of_single_labels_is_stored_as_ever(
+    tmp_path: Path,
+) -> None:
+    table = pd.DataFrame({"path": ["a", "b"], "label": ["x|y", ""], "split": ["train", "val"]})
+    single, sets = Manifest(table, "r", {}), Manifest(table, "r", {}, label_sets=True)
+    sets.save(tmp_path / "m")
+    again = Manifest.load(tmp_path / "m")
+    assert again.label_sets
+    assert again.digest == sets.digest != single.digest
+    assert json.loads(single.files()["root.json"]) == {"root": "r", "overlooked": {}}
+    assert (sets.headline()["classes"], sets.headline()["labels_per_sample"]) == (2, 1.0)
+    dataset = Dataset(table, "r", {}, [], {}, "", "", label_sets=True)
+    dataset.save(tmp_path / "d")
+    assert Dataset.load(tmp_path / "d").labels == ["x", "y"]
+
+
+def test_dvc_sees_each_label_of_a_set_hit_missed_or_invented() -> None:
+    table = pd.DataFrame({"path": ["a", "b"], "label": ["x|y", ""], "finetuned": ["y|z", ""]})
+    rows = Report({"models": {}, "main": "map"}, table, "").answers()
+    assert rows == [
+        {"label": "x", "finetuned": "none"}, {"label": "y", "finetuned": "y"},
+        {"label": "none", "finetuned": "z"},
+    ]  # fmt: skip

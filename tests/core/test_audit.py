@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from steps.core.audit import audit, drifts, imbalance
-from steps.core.canaries import canary
+from steps.core.canaries import canary, canary_of_sets
 from steps.core.config import BackboneConfig
+from steps.core.labels import LABEL_SETS, join
 from steps.core.leaks import Copies, all_pairs, judge_copies
 from steps.core.siblings import origin, sibling_groups
 from steps.core.survey import Survey
@@ -60,6 +61,19 @@ def test_the_canary_s_p_value_is_that_of_a_test_under_the_null() -> None:
     rate = float(np.mean(np.array(found) <= 0.05))
     assert rate == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 400))
     assert min(found) >= 1 / 40
+
+
+def test_a_canary_of_label_sets_names_the_label_that_the_file_tells_and_is_silent_under_the_null() -> None:
+    draw = np.random.default_rng(SEED)
+    y = (draw.random((120, 5)) < 0.4).astype(np.int64)
+    x = draw.normal(size=(120, 8))
+    told = x + np.outer(y[:, 3], np.full(8, 1.5))
+    found = canary_of_sets(told, y, 99, SEED)
+    assert (found["label"], found["p"]) == (3, 0.01)
+    assert found["accuracy"] > 0.9
+    null = [canary_of_sets(draw.normal(size=(60, 6)), y[:60], 39, seed)["p"] for seed in range(60)]
+    assert np.mean(np.array(null) <= 0.05) <= 0.15
+    assert canary_of_sets(x, np.zeros_like(y), 19, SEED)["p"] is None
 
 
 def test_a_canary_with_nothing_to_tell_apart_says_so() -> None:
@@ -143,6 +157,37 @@ def test_changed_labels_are_suspected_and_the_right_ones_suggested() -> None:
     planted = found[found["path"].isin(table["path"][::20])]
     assert list(planted["suggested"]) == [right[path] for path in planted["path"]]
     assert found["self_confidence"].is_monotonic_increasing
+
+
+def test_a_doubtful_label_of_a_set_is_turned_and_the_others_stay() -> None:
+    draw = np.random.default_rng(SEED)
+    y = (draw.random((200, 3)) < 0.5).astype(np.int64)
+    z = (draw.normal(size=(200, 12)) * 0.5 + 3.0 * y @ np.eye(3, 12)).astype(np.float32)
+    names = np.array(["a", "b", "c"], dtype=object)
+    right = [join(names[row > 0]) for row in y]
+    y[::20, 1] ^= 1
+    wrong = [join(names[row > 0]) for row in y]
+    table = pd.DataFrame({"path": [f"{n}.jpg" for n in range(200)], "label": wrong})
+    found = label_suspects(table, z, SEED, 200, LABEL_SETS)
+    assert len(found) >= 4
+    assert set(found["path"]) <= {f"{n}.jpg" for n in range(0, 200, 20)}
+    wanted = dict(zip(table["path"], right, strict=True))
+    assert list(found["suggested"]) == [wanted[path] for path in found["path"]]
+    assert found["self_confidence"].is_monotonic_increasing
+
+
+def test_one_picture_under_two_sets_contradicts_itself_and_under_equal_ones_does_not() -> None:
+    rows = [("a.jpg", LABEL_SETS.written(cell), "train") for cell in ("x|y", "y|x", "x", "")]
+    for other, says in ((1, "lies beside its original"), (2, "has another label"), (3, "has another label")):
+        copies = Copies("exact copy", np.array([[0, other]]), np.ones(1))
+        found = [row for row in judge_copies(manifest(rows), [copies], 0.01) if row["verdict"] != "pass"]
+        assert [row["check"] for row in found] == [f"no exact copy {says}"]
+
+
+def test_a_rare_label_of_sets_is_named() -> None:
+    rows = [(f"{n}.jpg", "a" if n else "a|b", "train") for n in range(30)]
+    found = imbalance(manifest(rows), court.limits(max_imbalance=20.0), LABEL_SETS)
+    assert (found["files"], found["observed"]) == (["b"], "30.0 times")
 
 
 def test_classes_of_a_few_samples_are_not_judged() -> None:

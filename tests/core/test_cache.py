@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from steps.artifacts import Features
 from steps.core.cache import build_cache, freeze_boundary, plan_shards
 from steps.core.config import BackboneConfig, CacheSettings
 from steps.core.errors import BackboneError, DataError, DiskError
+from steps.core.labels import LABEL_SETS
 from steps.core.layouts import SPLITS
 from steps.core.network import Network
 from steps.core.storage import file_sha256
+from steps.core.targets import stack
 
 from .toys import LABELS, LIVELY, LOOK, Pictures, draw_pictures
 
@@ -54,6 +58,23 @@ def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
         assert row["split"] == wanted.loc[row["sha256"], "split"]
         assert row["shard"].startswith(row["split"])
     assert set(index["shard"]) == set(shards)
+
+
+def test_label_sets_are_kept_as_indicators_that_a_file_gives_back(
+    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+) -> None:
+    cells = ["", "blue|red", *pictures.table["label"][2:]]
+    table = pictures.table.assign(label=cells)
+    index, shards, meta = build_cache(
+        table, LABELS, str(pictures.root), LOOK, settings, tmp_path / "scratch", LABEL_SETS
+    )
+    Features(index, shards, meta).save(tmp_path / "features")
+    again = Features.load(tmp_path / "features")
+    assert again.digest == Features(index, shards, meta).digest
+    found = stack(again.index_table["label"])
+    wanted = LABEL_SETS.encode(table.set_index("sha256")["label"].loc[again.index_table["sha256"]], LABELS)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.sum() == len(cells)
 
 
 def test_training_samples_have_all_views_and_the_others_the_plain_one(

@@ -5,8 +5,10 @@ import pytest
 
 from steps.core.court import duel, gate, hold_gates, meet_champion
 from steps.core.metrics import Outcome
+from steps.core.multilabel import SetOutcome
 from tests.bench.rulings import CHALLENGERS, CLASSES, answered, ruling
 
+from .test_evaluation import SetSeer
 from .toys import LABELS, Seer, split_logits
 
 CFG = {"bootstrap": 200, "seed": 0, "champion_margin": 0.0, "class_margin": 0.05, "calibration_margin": 0.02}
@@ -126,3 +128,38 @@ def test_a_class_of_a_handful_of_samples_is_not_condemned_by_chance() -> None:
         one, other = (Outcome(answered(labels, [0.8] * CLASSES, 2 * seed + k), labels, 1.0) for k in (0, 1))
         condemned += not duel(one, other, list("abcde"), {**CFG, "seed": seed})[1]["passed"]
     assert condemned <= 4
+
+
+def sets(noise: float, seed: int) -> SetOutcome:
+    """Answers to the same 300 samples of three labels that may occur together."""
+    labels = (np.random.default_rng(0).random((300, 3)) < 0.4).astype(np.int64)
+    logits = 2.0 * labels - 1.0 + noise * np.random.default_rng(seed).normal(size=labels.shape)
+    return SetOutcome(logits, labels, 1.0, np.full(3, 0.5))
+
+
+def test_label_sets_are_held_by_their_own_limits() -> None:
+    names = ("macro_auroc", "map", "macro_f1", "ece", "accuracy")
+    found = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in names}
+    limits = {**LIMITS, "min_macro_auroc": 0.4, "min_map": 0.6, "min_accuracy": 1.0, "max_ece": 1.0}
+    rows = hold_gates(found, limits, "pass")
+    assert [(row["gate"], row["passed"]) for row in rows] == [
+        ("macro_auroc", True), ("map", False), ("macro_f1", False), ("ece", True),
+        ("data not rejected", True),
+    ]  # fmt: skip
+
+
+def test_a_better_model_of_label_sets_beats_the_champion_and_a_worse_one_loses_labels() -> None:
+    good, bad = sets(0.8, 1), sets(2.0, 2)
+    better = duel(bad, good, LABELS, CFG)
+    assert [row["passed"] for row in better] == [True, True, True]
+    assert better[0]["found"]["value"] > 0.1
+    worse = duel(good, bad, LABELS, CFG)
+    assert [row["passed"] for row in worse[:2]] == [False, False]
+    assert {row["class"] for row in worse[1]["classes"]} == set(LABELS)
+
+
+def test_label_sets_are_not_compared_with_single_labels() -> None:
+    logits = np.zeros((2, len(LABELS)))
+    single = Outcome(logits, np.zeros(2, np.int64), 1.0)
+    (row,) = meet_champion(SetSeer(), logits, single, LABELS, CFG)
+    assert (row["sense"], row["passed"]) == ("same labels", False)

@@ -1,10 +1,15 @@
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from steps.core.evaluation import Verdict, class_rows, judge, reliability_rows
 from steps.core.evaluation import test_digest as digest_of
+from steps.core.labels import LABEL_SETS
 from steps.core.metrics import METRICS, Outcome, compare, evaluate
+from steps.core.multilabel import SET_METRICS
 
 from .toys import LABELS, Pictures, Seer, split_logits
 
@@ -66,6 +71,30 @@ def test_every_class_has_a_row_with_its_name(verdict: Verdict) -> None:
 def test_a_class_that_is_neither_true_nor_answered_has_no_row() -> None:
     outcome = Outcome(split_logits([0, 2, 2], 3, [True] * 3, 1.0), np.array([0, 2, 2]), 1.0)
     assert [row["class"] for row in class_rows(outcome, LABELS)] == ["blue", "red"]
+
+
+@dataclass(frozen=True)
+class SetSeer(Seer):
+    """The same, which answers with every channel whose logit is above a threshold."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """With thresholds."""
+        return {**super().meta, "thresholds": [0.8, 0.8, 0.8]}
+
+
+def test_label_sets_are_judged_by_metrics_of_their_own(pictures: Pictures) -> None:
+    models = {"warm_head": SetSeer(("blue", "green")), "finetuned": SetSeer(), "student": SetSeer(margin=0.5)}
+    rows = rows_of(pictures).assign(label=["", "blue|red", *rows_of(pictures)["label"][2:]])
+    found = judge(models, rows, LABELS, pictures.folder(), 50, 3, 4, LABEL_SETS)
+    assert found.metrics["main"] == "map"
+    assert all(set(metrics) == set(SET_METRICS) for metrics in found.metrics["models"].values())
+    assert set(found.metrics["gain"]) == set(SET_METRICS)
+    assert [row["threshold"] for row in found.metrics["per_class"]["finetuned"]] == [0.8] * 3
+    outcome = found.outcomes["finetuned"]
+    np.testing.assert_array_equal(outcome.labels[:2], [[0, 0, 0], [1, 0, 1]])
+    assert (found.predictions["finetuned"] == rows["label"].to_numpy()).mean() == outcome.right.mean()
+    assert len(found.metrics["robustness"]) == 15
 
 
 def test_a_test_set_is_known_by_contents_and_labels_in_any_order(pictures: Pictures) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from steps.core.court import deployment_gates
 from steps.core.deploy import (
@@ -29,8 +29,10 @@ from steps.core.deploy import (
 from steps.core.export import Deployed, export_onnx, quantise
 from steps.core.images import Preprocessing, plain_view, read_image
 from steps.core.metrics import Outcome
+from steps.core.multilabel import SetOutcome
 from steps.core.network import Network
 from steps.core.predict import predict_bytes
+from steps.core.targets import ANY_OF
 
 from .toys import LOOK, build, encode, picture
 
@@ -82,6 +84,19 @@ def test_onnx_and_torch_give_the_same_probabilities(name: str, per_image: bool) 
     logits, probabilities = run(open_session(export_onnx(network, look, 1.3)), map(pixels, data))
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(probabilities, softmax(wanted / 1.3, axis=1), atol=1e-5)
+
+
+def test_label_sets_have_sigmoids_and_their_temperature_inside_the_graph() -> None:
+    data = images(4)
+    file = export_onnx(build("test_resnet"), LOOK, 1.7, ANY_OF)
+    logits, probabilities = run(open_session(file), map(pixels, data))
+    wanted = predict_bytes(build("test_resnet"), LOOK, data)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(probabilities, expit(wanted / 1.7), atol=1e-5)
+    said = SetOutcome(wanted, np.ones((4, 3), np.int64), 1.7, np.full(3, 0.5))
+    one = hold_against(File("finetuned", FP32, file), (logits, probabilities), said, CLOCK, SETTINGS)
+    assert one.facts["agreement"] == 1.0
+    assert one.facts["largest_difference"] < 1e-5
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:

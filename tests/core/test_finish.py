@@ -1,11 +1,12 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from steps.core.batches import Batches
+from steps.core.batches import Batches, Cached
 from steps.core.finish import calibrate, describe, seeded
 from steps.core.groups import parameter_groups
 from steps.core.loop import Trained, predict, train
@@ -26,16 +27,38 @@ def trained(pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 def test_the_figures_are_those_of_the_weights_that_are_kept(trained: tuple[Trained, Batches]) -> None:
-    temperature, metrics = calibrate(*trained)
+    chosen, metrics = calibrate(*trained)
     logits, labels = (tensor.numpy() for tensor in predict(trained[0].network, trained[1], "val"))
     rows = np.arange(len(labels))
-    outcome = Outcome(logits.astype(np.float64), labels, temperature)
+    outcome = Outcome(logits.astype(np.float64), labels, **chosen)
     assert metrics["val_accuracy"] == pytest.approx(accuracy(outcome, rows), abs=1e-6)
     assert metrics["val_ece"] == pytest.approx(ece(outcome, rows), abs=1e-6)
     assert metrics["val_loss"] == pytest.approx(trained[0].best.val_loss, abs=1e-6)
     assert metrics["best_epoch"] == trained[0].best.epoch
     raw = Outcome(logits.astype(np.float64), labels, 1.0)
     assert outcome.nll.mean() <= raw.nll.mean()
+
+
+def relabelled(source: Cached, split: str) -> Batches:
+    """Samples that have label sets; those of a split have others than they should."""
+    sets = np.stack([np.eye(3, dtype=np.int64)[k] for k in source.index["label"]])
+    sets[(source.index["split"] == split).to_numpy()] ^= 1
+    index = source.index.assign(label=list(sets))
+    return batches(replace(source, index=index), index)
+
+
+def test_thresholds_and_temperature_hang_on_the_labels_of_validation_and_no_others(
+    trained: tuple[Trained, Batches],
+) -> None:
+    source = trained[1].source
+    assert isinstance(source, Cached)
+    none, train_only, test_only, val = (
+        calibrate(trained[0], relabelled(source, split)) for split in ("", "train", "test", "val")
+    )
+    assert none == train_only == test_only
+    assert len(none[0]["thresholds"]) == 3
+    assert val[0] != none[0]
+    assert {"val_macro_auroc", "val_map", "val_macro_f1", "val_ece"} <= set(none[1])
 
 
 def test_the_description_is_all_that_is_needed_to_predict() -> None:
@@ -47,7 +70,7 @@ def test_the_description_is_all_that_is_needed_to_predict() -> None:
         "root": "/home/somebody/data",
         "seed": 3,
     }
-    assert describe(meta, 4, 1.5) == {
+    assert describe(meta, 4, {"temperature": 1.5}) == {
         "backbone": "test_resnet",
         "stages": 4,
         "labels": LABELS,
@@ -76,4 +99,4 @@ def test_seeding_makes_draws_repeatable_and_refuses_what_cannot_be() -> None:
 
 def test_a_path_is_never_part_of_the_description(tmp_path: Path) -> None:
     meta = {"backbone": "b", "labels": [], "preprocessing": {}, "weights_sha256": "", "root": str(tmp_path)}
-    assert str(tmp_path) not in str(describe(meta, 1, 1.0))
+    assert str(tmp_path) not in str(describe(meta, 1, {"temperature": 1.0}))

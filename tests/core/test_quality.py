@@ -8,6 +8,7 @@ import pytest
 from steps.core.errors import ParamsError
 from steps.core.files import Folder
 from steps.core.ingest import describe_files
+from steps.core.labels import LABEL_SETS
 from steps.core.limits import Limits
 from steps.core.quality import check, corrected, declare, quarantine, tables_of
 from steps.core.survey import survey
@@ -329,3 +330,22 @@ def test_a_folder_elsewhere_is_not_touched_by_the_checks(own: Pictures) -> None:
     judged(described(own))
     assert {p: p.read_bytes() for p in own.root.rglob("*") if p.is_file()} == before
     assert Folder(str(own.root), own.root).list() == sorted(own.table["path"])
+
+
+def test_a_table_of_label_sets_is_checked_label_by_label(pictures: Pictures) -> None:
+    table = described(pictures)
+    table.loc[table.index[:2], "label"] = ["", "blue|red"]
+    cells = tables_of(table, LABEL_SETS)["cells"]
+    assert list(cells["name"]) == LABELS
+    members = LABEL_SETS.members(table["label"])
+    assert int(cells[["train", "val", "test"]].to_numpy().sum()) == len(members)
+    assert (
+        int(tables_of(table, LABEL_SETS)["splits"]["train_samples"][0]) == (table["split"] == "train").sum()
+    )
+    suites = declare(SUITE, LIMITS, FRACTIONS)
+    found = {row["check"]: row for row in check(table, suites, LABEL_SETS)}
+    assert found["labels are in the list"]["verdict"] == "pass"
+    strange = table.assign(label=["blue|violet", *table["label"][1:]])
+    found = {row["check"]: row for row in check(strange, suites, LABEL_SETS)}
+    assert found["labels are in the list"]["values"] == ["blue|violet"]
+    assert "violet" in found["every class has samples in train"]["files"]

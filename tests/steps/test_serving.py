@@ -4,19 +4,20 @@ import base64
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from steps import tracking
 from steps.core.errors import ParamsError, RegistryError
 from steps.core.predict import predict_bytes
 
 from ..core.toys import LABELS, LOOK, build, encode, picture
-from .test_registry import inside_a_run, use
+from .test_registry import inside_a_run, model, use
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,21 @@ def test_a_batch_is_answered_with_labels_and_calibrated_probabilities(client: An
     for row, probabilities in zip(answer.json()["predictions"], wanted, strict=True):
         assert row["label"] == LABELS[int(probabilities.argmax())]
         np.testing.assert_allclose([row["probabilities"][name] for name in LABELS], probabilities, atol=1e-6)
+
+
+def test_a_model_of_label_sets_answers_with_the_labels_above_their_thresholds() -> None:
+    from infra.served_model import ServedClassifier
+
+    thresholds = [0.0, 1.0, 0.5]
+    served = ServedClassifier()
+    served.classifier = replace(model(1.3), meta={**model(1.3).meta, "thresholds": thresholds})
+    served.network = build("test_resnet")
+    texts = [base64.b64encode(data).decode() for data in GOOD]
+    wanted = expit(predict_bytes(build("test_resnet"), LOOK, GOOD) / 1.3)
+    for row, probabilities in zip(served.predict(None, {"image": texts}), wanted, strict=True):
+        np.testing.assert_allclose([row["probabilities"][name] for name in LABELS], probabilities, atol=1e-6)
+        assert row["labels"] == ["blue", "red"][: 1 + (probabilities[2] >= 0.5)]
+        assert "label" not in row
 
 
 @pytest.mark.parametrize(

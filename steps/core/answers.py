@@ -1,0 +1,86 @@
+"""What a model answered to samples and what is true, whatever kind of target they have."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Metric = Callable[[Any, Ints], float]
+"""Takes answers of the kind it is for, and rows."""
+
+
+class Answers(Protocol):
+    """What a model answered to n samples, and what is true; what all kinds of targets share."""
+
+    labels: Ints
+    logits: Floats
+    raw: Floats
+    """Probabilities (n, classes) before the temperature."""
+    probabilities: Floats
+    predicted: NDArray[Any]
+    main: str
+    """The metric by which models are compared."""
+    told: tuple[str, ...]
+    """The metrics that are told of validation."""
+    titles: Mapping[str, str]
+    """What a metric is called where that depends on the kind of target."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The headline metrics."""
+        ...
+
+    @property
+    def right(self) -> Bools:
+        """Whether the whole of each answer is right (n,)."""
+        ...
+
+    @property
+    def confidence(self) -> Floats:
+        """The probability of each answer (n,)."""
+        ...
+
+    @property
+    def strata(self) -> Ints:
+        """A number per sample; samples are resampled among those that share it (n,)."""
+        ...
+
+    @property
+    def own(self) -> Bools:
+        """Whether a sample is of a class (classes, n)."""
+        ...
+
+    @property
+    def says(self) -> Bools:
+        """Whether a sample was said to be of a class (classes, n)."""
+        ...
+
+    @property
+    def ranking(self) -> tuple[Ints, Floats]:
+        """See `ranked`."""
+        ...
+
+    def answers(self, labels: list[str]) -> list[str]:
+        """Return each answer as text."""
+        ...
+
+    def again(self, logits: Floats) -> "Answers":
+        """Return what other logits would have answered to the same samples."""
+        ...
+
+    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+        """Return probabilities of statements, and whether each is true, both flat."""
+        ...
+
+
+def ranked(own: Bools, probabilities: Floats) -> tuple[Ints, Floats]:
+    """Return rows in rising order of each class's probability, and 1 where the row is of the class.
+
+    Both (2, classes, n): among equals, first the others come first, then the class's own.
+    """
+    orders = np.stack([np.lexsort((tie, probabilities.T), axis=-1) for tie in (own, ~own)])
+    return orders, np.stack([np.take_along_axis(own, order, 1) for order in orders]).astype(float)
