@@ -359,7 +359,7 @@ def test_what_went_wrong_reaches_the_user_through_the_step_operator_too(clone: C
         ),
     ):
         config["steps"]["ingest_data"] = {"step_operator": True, "settings": settings, "enable_cache": False}
-        YAML().dump(config, path)
+        path.write_text(json.dumps(config))  # quoted: ZenML would read 12:00:00 as a number
         clone.set_params(ingest_data={"path": path_of_data})
         done = clone.run(*RUN[:4], "--config", "infra/configs/local-slurm.yaml", **nodes.environment)
         assert done.returncode == 1
