@@ -48,12 +48,12 @@ def warm_start(
     file = training_file("warm_start", *inputs, cfg.model_dump_json())
     task = Classify(cfg.recipe)
     trained = train(network, boundary, task, batches, cfg.recipe, groups, tracking.log_epoch, file)
-    temperature, metrics = calibrate(trained, batches)
+    chosen, metrics = calibrate(trained, batches)
     losses = {"pretrained": finetuned.metrics["val_loss"], "champion": metrics["val_loss"]}
     tracking.log({f"val_loss_from_{start}": loss for start, loss in losses.items()})
     if losses["champion"] >= losses["pretrained"]:
         return fresh
-    meta = describe(features.meta, features.meta["stages"], temperature)
+    meta = describe(features.meta, features.meta["stages"], chosen)
     warm = Classifier(network.state(), meta, trained.records(), {**metrics, "souped": 0.0})
     return told(warm, from_champion=1.0)
 
@@ -70,6 +70,7 @@ def champion_network(features: Features, finetuned: Classifier, watch: Watch) ->
     boundary is what the pretrained backbone has there.
     """
     from steps.core.network import frozen_digest
+    from steps.core.targets import of_model
 
     if "version" not in watch.champion:
         return None
@@ -77,6 +78,8 @@ def champion_network(features: Features, finetuned: Classifier, watch: Watch) ->
     champion = registry.load(watch.champion["version"], scratch())
     same = ("backbone", "stages", "labels", "preprocessing")
     if any(champion.meta[key] != finetuned.meta[key] for key in same):
+        return None
+    if of_model(champion.meta) is not of_model(finetuned.meta):  # one label, or sets of them
         return None
     boundary = features.meta["boundary"]
     theirs, ours = champion.network(), finetuned.network()

@@ -67,7 +67,7 @@ def watch_data(dataset: Dataset, cfg: WatchData) -> Annotated[Watch, "watch"]:
     new = ~dataset.table["sha256"].isin(known["sha256"])
     relabelled = count_relabelled(known, dataset.table)
     reasons = []
-    if strange := set(dataset.labels) ^ set(known["label"]):
+    if strange := set(dataset.labels) ^ set(dataset.labelling.members(known["label"])):
         reasons.append(f"other classes: {', '.join(sorted(strange))}")
     if (fresh := int(new.sum()) + relabelled) >= cfg.worthwhile:
         reasons.append(f"{fresh} new or relabelled samples")
