@@ -86,7 +86,7 @@ class SetSeer(Seer):
 def test_label_sets_are_judged_by_metrics_of_their_own(pictures: Pictures) -> None:
     models = {"warm_head": SetSeer(("blue", "green")), "finetuned": SetSeer(), "student": SetSeer(margin=0.5)}
     rows = rows_of(pictures).assign(label=["", "blue|red", *rows_of(pictures)["label"][2:]])
-    found = judge(models, rows, LABELS, pictures.folder(), 50, 3, 4, LABEL_SETS)
+    found = judge(models, rows, LABELS, pictures.folder(), 50, 3, 4, labelling=LABEL_SETS)
     assert found.metrics["main"] == "map"
     assert all(set(metrics) == set(SET_METRICS) for metrics in found.metrics["models"].values())
     assert set(found.metrics["gain"]) == set(SET_METRICS)
