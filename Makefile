@@ -56,7 +56,7 @@ format: install
 	$(BIN)/ruff format .
 
 test: install lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-services: .venv/.services
 	$(BIN)/pytest -m services

@@ -40,9 +40,21 @@ def first_line(text: str) -> str:
     return line if len(line) <= LONGEST and line.upper() != "UNKNOWN" else ""
 
 
+def recorded() -> dict[tuple[str, str, str], str]:
+    """Return what the file says now: licence by kind, name and version."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        _, *lines = csv.reader(file)
+    return {(kind, name, version): said for kind, name, version, said in lines}
+
+
 def rows() -> list[tuple[str, str, str, str]]:
-    """Return a row for every package that is installed, and for every packaged backbone."""
+    """Return a row for every package that is installed, and for every packaged backbone.
+
+    What an extra installs may be missing here: its row is kept as long as its version is.
+    """
+    known = recorded()
     found = [("package", name, version, licence(name)) for name, version in pinned()]
+    found = [row if row[3] != "not installed" else (*row[:3], known.get(row[:3], row[3])) for row in found]
     models = [("weights", name, one.sha256[:16], one.licence) for name, one in PACKAGED.items()]
     return [row for row in found if row[3] != "not installed"] + models
 

@@ -10,6 +10,7 @@ import pytest
 from steps.artifacts import Classifier
 from steps.core.deploy import FP32, INT8, Exported, File
 from steps.core.errors import ArtifactError
+from steps.core.labels import ONE_LABEL, Labelling
 from steps.hearing import outcomes, pays
 from steps.verdicts import Report
 
@@ -54,6 +55,7 @@ def test_it_is_said_in_words_whether_distillation_paid(
 class Shown:
     table: pd.DataFrame
     labels: tuple[str, ...] = ("a", "b")
+    labelling: Labelling = ONE_LABEL
 
     def part(self, split: str) -> pd.DataFrame:
         return self.table
