@@ -9,7 +9,7 @@ from steps.artifacts import Dataset, LearningRates, Stats, Student
 from steps.core.storage import to_json, write_file
 from steps.verdicts import Decision, Report
 
-SHOWN = ("report", "dataset", "stats", "decision", "learning_rates")
+SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student")
 """The artifacts that the report is made from."""
 
 

@@ -221,7 +221,14 @@ def _connect(uri: str) -> "MlflowClient":
 
     if not uri.startswith("sqlite:"):
         return MlflowClient(uri)
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     with alone(scratch() / "locks" / "mlflow.lock", "the creation of the tracking database"):
+        if not file.exists():  # made beside it and renamed: a kill in between leaves no half of a database
+            draft = file.with_name(f"{file.name}.draft")
+            draft.unlink(missing_ok=True)
+            draft.with_name(f"{draft.name}-journal").unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+            draft.replace(file)
         client = MlflowClient(uri)  # two that create one file at once would leave it broken
         client.search_experiments(max_results=1)
     return client

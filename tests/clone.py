@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Clone:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
+                preexec_fn=hear_ctrl_c,
             )
 
     def zenml(self) -> dict[str, object]:
@@ -104,6 +106,11 @@ class Clone:
             else:
                 params[name] = keys
         yaml.dump(params, path)
+
+
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to its background jobs, which are deaf to Ctrl-C, and so is what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def copy_project(folder: Path) -> Clone:

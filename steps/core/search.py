@@ -37,6 +37,7 @@ DISCRIMINATIVE, UNIFORM, HEAD = "discriminative", "uniform", "head"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OWNER, SEEN, SLOT = "owner", "seen", "slot"
 POLL = 0.5  # seconds between looks at the trials of other workers
+CLAIM = 5.0  # seconds within which a worker has put its name on a trial that it has drawn
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,12 @@ def alive(trial: FrozenTrial, timeout: float) -> bool:
     """Say whether somebody else still works on a running trial; elsewhere only silence can tell."""
     name = trial.user_attrs[OWNER]
     known = living(name)
-    if known is None:  # a clock that was set back must not make a silence endless
-        return bool(abs(time.time() - trial.user_attrs[SEEN]) < timeout)
-    return known and name != owner()
+    silence = abs(time.time() - trial.user_attrs[SEEN])  # a clock set back must not make it endless
+    if known is None:
+        return bool(silence < timeout)
+    if name == owner():  # another worker may have drawn it a moment ago, and not yet put its own name on it
+        return SLOT not in trial.user_attrs and bool(silence < CLAIM)
+    return known
 
 
 def study_name(*depends: str) -> str:

@@ -15,7 +15,7 @@ from steps.core.batches import Batches
 from steps.core.errors import Diverged
 from steps.core.loop import Epoch
 from steps.core.network import Network
-from steps.core.owner import boot, name_of, place
+from steps.core.owner import boot, name_of, owner, place
 from steps.core.search import OWNER, SEEN, Search, Studies, completed, derive, finished, study_name
 from steps.core.space import Space
 from steps.core.trials import Rates, Trials
@@ -297,6 +297,18 @@ def test_a_dead_worker_s_trial_is_released_and_a_living_one_s_is_left_alone(
     of.release_dead(of.study())
     (trial,) = all_trials(of)
     assert trial.state == (TrialState.FAIL if dead else TrialState.RUNNING)
+
+
+@pytest.mark.parametrize(("silent", "state"), [(0.0, TrialState.RUNNING), (60.0, TrialState.FAIL)])
+def test_a_trial_under_this_worker_s_name_may_have_been_drawn_by_another_a_moment_ago(
+    tmp_path: Path, silent: float, state: TrialState
+) -> None:
+    of = search(tmp_path)
+    study = of.study()
+    study.enqueue_trial({}, user_attrs={OWNER: owner(), SEEN: time.time() - silent})
+    study.ask()
+    of.release_dead(study)
+    assert [trial.state for trial in all_trials(of)] == [state]
 
 
 def test_another_process_that_lives_on_this_machine_keeps_its_trial(tmp_path: Path) -> None:

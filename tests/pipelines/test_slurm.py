@@ -21,7 +21,7 @@ from pipelines import jobs
 from steps import PHASES
 from steps.core.errors import ClusterError
 from steps.phase import load_phase
-from tests.clone import Clone, make_clone
+from tests.clone import Clone, hear_ctrl_c, make_clone
 from tests.pipelines.slurm_nodes import Nodes, free_port, until
 
 pytestmark = pytest.mark.services
@@ -106,6 +106,7 @@ class Started:
                 env={**clone.environment(), **nodes.environment},
                 stdout=out,
                 stderr=out,
+                preexec_fn=hear_ctrl_c,
             )
 
     def said(self) -> str:
