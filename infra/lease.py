@@ -3,16 +3,13 @@
 import fcntl
 import json
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from steps.core.owner import living, owner
 from steps.core.storage import to_json, write_file
 
 log = logging.getLogger("headstart")
@@ -32,28 +29,28 @@ def lease(path: Path, seconds: float) -> Iterator[Callable[[], None]]:
     Raises:
         Taken: Somebody else holds it; says who, since when, until when.
     """
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "begun": psutil.Process().create_time()}
+    me = owner()
 
     def prolong() -> None:
         with guarded(path):
-            owner = read(path)
-            if owner is not None and not same(owner, me):
-                raise Taken(f"the lease {path} was taken over by {named(owner)}")
-            write_file(path, to_json({**me, "until": time.time() + seconds}))
+            holder = read(path)
+            if holder is not None and holder["owner"] != me:
+                raise Taken(f"the lease {path} was taken over by {named(holder)}")
+            write_file(path, to_json({"owner": me, "until": time.time() + seconds}))
 
     with guarded(path):
-        owner = read(path)
-        if owner is not None:
-            if alive(owner):
-                raise Taken(f"{path} is held by {named(owner)}")
-            log.warning("%s: taking over from %s, which is gone", path, named(owner))
-        write_file(path, to_json({**me, "until": time.time() + seconds}))
+        holder = read(path)
+        if holder is not None:
+            if alive(holder):
+                raise Taken(f"{path} is held by {named(holder)}")
+            log.warning("%s: taking over from %s, which is gone", path, named(holder))
+        write_file(path, to_json({"owner": me, "until": time.time() + seconds}))
     try:
         yield prolong
     finally:
         with guarded(path):
-            owner = read(path)
-            if owner is not None and same(owner, me):
+            holder = read(path)
+            if holder is not None and holder["owner"] == me:
                 path.unlink()
 
 
@@ -67,30 +64,22 @@ def guarded(path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return the owner, or None."""
+    """Return `owner` and `until`, or None."""
     try:
-        owner: dict[str, Any] = json.loads(path.read_bytes())
+        holder: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    return owner
+    return holder
 
 
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Say whether both are one process."""
-    return all(one[key] == other[key] for key in ("host", "pid", "begun"))
-
-
-def alive(owner: dict[str, Any]) -> bool:
+def alive(holder: dict[str, Any]) -> bool:
     """Say whether the owner still runs; of another machine only its expiry is known."""
-    if owner["host"] != socket.gethostname():
-        return bool(time.time() < owner["until"])
-    try:
-        return bool(psutil.Process(owner["pid"]).create_time() == owner["begun"])
-    except psutil.NoSuchProcess:
-        return False
+    known = living(holder["owner"])
+    return bool(time.time() < holder["until"]) if known is None else known
 
 
-def named(owner: dict[str, Any]) -> str:
+def named(holder: dict[str, Any]) -> str:
     """Write an owner in words."""
-    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner["until"]))
-    return f"process {owner['pid']} on {owner['host']} (until {until})"
+    place, _, pid, _ = holder["owner"].split(" ")
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["until"]))
+    return f"process {pid} on {place.partition('/')[0]} (until {until})"

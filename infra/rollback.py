@@ -3,7 +3,7 @@
 import argparse
 import getpass
 
-from steps import tracking
+from steps import tracker
 from steps.core.errors import HeadstartError
 from steps.registry import Registry
 from steps.scratch import scratch
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("model", help="name of the registered model")
     parser.add_argument("--why", required=True)
     words = parser.parse_args()
-    registry = Registry(words.model, tracking.connect())
+    registry = Registry(words.model, tracker.connect())
     try:
         with registry.alone(scratch()):
             now, before = registry.rollback(getpass.getuser(), words.why)

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from infra.guard import guard, token_for
-from steps import tracking
+from steps import tracker
 from steps.core.errors import HeadstartError, RegistryError
 
 HOST = "127.0.0.1"
@@ -32,7 +32,7 @@ def make_app(name: str) -> FastAPI:
     from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model, scoring_server
 
-    mlflow.set_tracking_uri(tracking.connect().tracking_uri)
+    mlflow.set_tracking_uri(tracker.connect().tracking_uri)
     folder = Path(download_artifacts(f"models:/{name}@champion"))
     refuse_foreign(folder)
     app: FastAPI = scoring_server.init(load_model(str(folder)))

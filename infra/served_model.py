@@ -20,7 +20,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier once."""
-        from steps.artifacts import Classifier
+        from steps.models import Classifier
 
         self.classifier = Classifier.load(Path(context.artifacts["classifier"]))
         self.network = self.classifier.network()

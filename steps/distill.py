@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from steps import tracking
-from steps.artifacts import Classifier, Features, Student
+from steps.artifacts import Features
 from steps.config import From
 from steps.core.config import HeadRecipe, StudentRecipe
+from steps.models import Classifier, Student
 from steps.run import main
 from steps.scratch import scratch, training_file
 

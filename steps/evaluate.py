@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset, Student
+from steps.artifacts import Dataset
 from steps.config import From
 from steps.core.config import Config, Count
+from steps.models import Classifier, Student
 from steps.run import main
 from steps.scratch import scratch
 from steps.verdicts import Report

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps import tracking
-from steps.artifacts import Classifier, Dataset
+from steps.artifacts import Dataset
 from steps.core.files import Folder
+from steps.models import Classifier
 from steps.registry import CHAMPION, Registry, Ruling
 from steps.verdicts import Decision, Report
 

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from steps import tracking
-from steps.artifacts import Classifier, Dataset
+from steps import tracker
+from steps.artifacts import Dataset
 from steps.config import From
 from steps.core.config import Config
+from steps.models import Classifier
 from steps.registry import Registry
 from steps.run import main
 from steps.scratch import scratch
@@ -27,13 +28,13 @@ def judge_newest(
 ) -> Annotated[Newest, "newest"]:
     """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
     from steps.core.files import Folder
-    from steps.core.metrics import compare, evaluate
+    from steps.core.intervals import compare, evaluate
     from steps.core.predict import Looker, predict_together
     from steps.core.thresholds import outcome_of
 
     models = {"challenger": {"finetuned": finetuned, "student": student}[cfg.candidate]}
     if "version" in watch.champion:
-        registry = Registry(watch.champion["name"], tracking.connect())
+        registry = Registry(watch.champion["name"], tracker.connect())
         champion = registry.load(watch.champion["version"], scratch())
         if champion.meta["labels"] == dataset.labels:
             models["champion"] = champion

@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from steps import tracking
-from steps.artifacts import Classifier, Dataset, Student
+from steps import tracker
+from steps.artifacts import Dataset
 from steps.config import From
 from steps.core.config import BackboneConfig, Config, Count, Fraction, Positive
+from steps.models import Classifier, Student
 from steps.registry import Registry, model_name
 from steps.run import main
 from steps.scratch import scratch
@@ -88,7 +89,7 @@ def promote(
     from steps.hearing import hold_hearing
 
     seeded(cfg.seed)
-    registry = Registry(cfg.model(), tracking.connect())
+    registry = Registry(cfg.model(), tracker.connect())
     models = {"finetuned": finetuned, "student": student.alone()}
     candidate = models[cfg.candidate]
     with registry.alone(scratch()):

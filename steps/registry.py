@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps import tracking
-from steps.artifacts import Classifier
+from steps import tracker, tracking
 from steps.core.errors import RegistryError
 from steps.core.lock import alone
 from steps.core.storage import to_json, write_file
+from steps.models import Classifier
 from steps.verdicts import Decision, Report
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Registry:
         source = self.client.get_model_version_download_uri(self.name, version)
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            return Classifier.load(Path(tracking.download(f"{source}/{CLASSIFIER}", folder)))
+            return Classifier.load(Path(tracker.download(f"{source}/{CLASSIFIER}", folder)))
 
     def kept(self, version: str, file: str, scratch: Path) -> Path | None:
         """Fetch a file that is kept beside a version's model; None where there is none.
@@ -101,7 +101,7 @@ class Registry:
             source = self.client.get_model_version_download_uri(self.name, version)
             scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                fetched = Path(tracking.download(f"{source}/{file}", folder))
+                fetched = Path(tracker.download(f"{source}/{file}", folder))
                 write_file(place, fetched.read_bytes())
         return place
 
@@ -124,7 +124,7 @@ class Registry:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             model.save(root / "classifier")
-            tracking.save_served_model(root / "model", root / "classifier", model.meta)
+            tracker.save_served_model(root / "model", root / "classifier", model.meta)
             write_file(root / "model" / "report.json", to_json(report.metrics))
             ruled = {"gates": ruling.gates, "deployment": ruling.deployment, "measured": ruling.measured}
             write_file(root / "model" / "gates.json", to_json(ruled))
@@ -162,7 +162,7 @@ class Registry:
         verdict = self.client.get_model_version(self.name, version).tags["verdict"]
         source = self.client.get_model_version_download_uri(self.name, version)
         with tempfile.TemporaryDirectory() as folder:
-            ruled = json.loads(Path(tracking.download(f"{source}/gates.json", folder)).read_bytes())
+            ruled = json.loads(Path(tracker.download(f"{source}/gates.json", folder)).read_bytes())
         registered = {"name": self.name, "version": version}
         return Decision(verdict, ruled["gates"], registered, ruled["deployment"], ruled["measured"])
 

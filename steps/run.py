@@ -11,6 +11,7 @@ from steps import SHARED, tracking
 from steps.config import DATA_FOLDER, PARAMS_FILE
 from steps.core.config import Config
 from steps.core.errors import ParamsError, ProcessError
+from steps.core.heap import keep_freed
 from steps.core.launch import forgotten, launched
 from steps.core.lock import alone
 from steps.core.storage import Artifact
@@ -29,6 +30,7 @@ log = logging.getLogger("headstart")
 
 def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str) -> Artifact:
     """Call the phase as a nested run of the pipeline run `run`, and record what came of it."""
+    keep_freed()
     tags = {f"input.{name}": artifact.digest for name, artifact in inputs.items()}
     with turn(phase.name), tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record:
         output = phase.function(**inputs, cfg=cfg)
@@ -102,6 +104,7 @@ def main(function: Callable[..., Artifact]) -> None:
         with nullcontext() if rank else journal(run, phase.name):
             inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
             if rank:
+                keep_freed()
                 phase.function(**inputs, cfg=cfg)
                 return
             output = execute(phase, inputs, cfg, run)

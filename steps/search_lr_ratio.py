@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from steps import tracking
-from steps.artifacts import Classifier, Features, LearningRates
+from steps.artifacts import Features
 from steps.config import From
 from steps.core.config import Count
 from steps.core.space import Space
 from steps.fine_tune import FineTuneSection
+from steps.models import Classifier, LearningRates
 from steps.run import main
 from steps.scratch import scratch, study_storage
 

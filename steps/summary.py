@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from steps.artifacts import Dataset, LearningRates, Stats, Student
+from steps.artifacts import Dataset, Stats
 from steps.core.storage import to_json, write_file
+from steps.models import LearningRates, Student
 from steps.verdicts import Decision, Report
 
 SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student")

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from steps import tracking
-from steps.artifacts import Classifier, Features, LearningRates
+from steps import tracker, tracking
+from steps.artifacts import Features
 from steps.config import From
 from steps.core.config import Config, Fraction
 from steps.fine_tune import FineTuneSection
+from steps.models import Classifier, LearningRates
 from steps.registry import Registry
 from steps.run import main
 from steps.scratch import scratch, training_file
@@ -74,7 +75,7 @@ def champion_network(features: Features, finetuned: Classifier, watch: Watch) ->
 
     if "version" not in watch.champion:
         return None
-    registry = Registry(watch.champion["name"], tracking.connect())
+    registry = Registry(watch.champion["name"], tracker.connect())
     champion = registry.load(watch.champion["version"], scratch())
     same = ("backbone", "stages", "labels", "preprocessing")
     if any(champion.meta[key] != finetuned.meta[key] for key in same):

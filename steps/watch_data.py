@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from steps import tracking
+from steps import tracker
 from steps.artifacts import Dataset
 from steps.config import From
 from steps.core.config import BackboneConfig, Config, Count
@@ -54,7 +54,7 @@ def watch_data(dataset: Dataset, cfg: WatchData) -> Annotated[Watch, "watch"]:
 
     from steps.core.drift import KNOWN
 
-    registry = Registry(model_name(cfg.name, cfg.data), tracking.connect())
+    registry = Registry(model_name(cfg.name, cfg.data), tracker.connect())
     version = registry.aliases().get(CHAMPION)
     if version is None:
         return Watch(["there is no champion"], {"name": registry.name})

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from steps.artifacts import Classifier, Dataset, Features, Manifest
+from steps.artifacts import Dataset, Features, Manifest
 from steps.cache_features import CacheFeatures, cache_features
 from steps.core.config import BackboneConfig
 from steps.core.errors import (
@@ -36,6 +36,7 @@ from steps.core.errors import (
 )
 from steps.core.storage import INDEX, to_json
 from steps.measure_stats import measure_stats
+from steps.models import Classifier
 from steps.phase import all_configs
 from steps.validate_data import ValidateData, validate_data
 from steps.warm_up_head import WarmUpHead, warm_up_head

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from steps import PHASES
-from steps.artifacts import Classifier, Dataset
+from steps.artifacts import Dataset
 from steps.core.multilabel import SET_METRICS
+from steps.models import Classifier
 from steps.phase import load_phase
 from steps.verdicts import Decision
 from tests.clone import Clone, make_set_clone

@@ -32,10 +32,9 @@ def build_cache(
     """Return the index (a row per sample), the shard files by name, and what describes them."""
     weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch)
     network = placed(Network.build(cfg.backbone.name, len(labels), look.side, str(weights)))
-    stages = len(network.stages)
     extractor = Extractor(
         network,
-        freeze_boundary(cfg.unfreeze, stages),
+        freeze_boundary(cfg.unfreeze, len(network.stages)),
         Views(look, cfg.augmentation, cfg.seed, cfg.oversampling),
         cfg.dtype,
         cfg.micro_batch,
@@ -55,11 +54,20 @@ def build_cache(
         index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
         progress.update(len(part))
     progress.close()
-    meta = {
+    meta = describe_cache(extractor, cfg, weights.name, look)
+    meta |= {"labels": labels, "root": root}
+    return pd.concat(index, ignore_index=True), shards, meta
+
+
+def describe_cache(
+    extractor: Extractor, cfg: CacheSettings, weights_file: str, look: Preprocessing
+) -> dict[str, Any]:
+    """Return what a reader of the cache, and of a model trained on it, has to know."""
+    return {
         "backbone": cfg.backbone.name,
         "weights_sha256": extractor.weights_sha256,
-        "weights_file": weights.name,
-        "stages": stages,
+        "weights_file": weights_file,
+        "stages": len(extractor.network.stages),
         "boundary": extractor.boundary,
         "views": cfg.views,
         "bytes_per_view": extractor.sizes()[0],
@@ -68,11 +76,8 @@ def build_cache(
         "seed": cfg.seed,
         "dtype": cfg.dtype,
         "micro_batch": cfg.micro_batch,
-        "labels": labels,
-        "root": root,
         "preprocessing": look.to_dict(),
     }
-    return pd.concat(index, ignore_index=True), shards, meta
 
 
 def samples_of(part: pd.DataFrame) -> list[Sample]:

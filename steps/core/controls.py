@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from steps.core.answers import Answers, Floats, Ints
-from steps.core.metrics import interval, resamples
+from steps.core.intervals import interval, resamples
 
 LEVEL = 0.95
 

@@ -9,7 +9,8 @@ import numpy as np
 from steps.core.answers import Answers
 from steps.core.deploy import FP32, INT8, Exported
 from steps.core.evaluation import Model
-from steps.core.metrics import Floats, compare, interval, mcnemar
+from steps.core.intervals import compare, interval, mcnemar
+from steps.core.metrics import Floats
 from steps.core.targets import of, of_model
 from steps.core.thresholds import outcome_of
 

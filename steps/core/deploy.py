@@ -16,7 +16,8 @@ from steps.core.answers import Answers
 from steps.core.evaluation import Model
 from steps.core.export import IMAGES, export_onnx, quantise
 from steps.core.images import read_image
-from steps.core.metrics import Floats, evaluate
+from steps.core.intervals import evaluate
+from steps.core.metrics import Floats
 from steps.core.targets import of_model
 
 FP32, INT8 = "fp32", "int8"

@@ -1,12 +1,13 @@
 """What a disk may do to a save: be full, be read-only, be left in the middle by a kill."""
 
 import errno
+import itertools
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steps.core.errors import DiskError
@@ -61,10 +62,17 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 def replace_folder(staged: Path, folder: Path) -> None:
-    """Move `staged` to `folder`; what was there goes away only after the move has worked."""
-    if not folder.exists():
-        staged.rename(folder)
-        return
+    """Move `staged` to `folder`; what was there goes away only after the move has worked.
+
+    Processes that do so at once take turns, and the last one's stays.
+    """
     with beside(folder) as old:
-        folder.rename(old / "old")
-        staged.rename(folder)
+        for number in itertools.count():
+            try:
+                staged.rename(folder)
+                return
+            except OSError as error:  # it is there, or there again
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            with suppress(FileNotFoundError):  # another process was first
+                folder.rename(old / str(number))

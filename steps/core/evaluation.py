@@ -13,17 +13,9 @@ from steps.core.answers import Answers
 from steps.core.controls import control_rows
 from steps.core.files import Folder
 from steps.core.images import Preprocessing, plain_view, read_image
+from steps.core.intervals import compare, evaluate, mcnemar
 from steps.core.labels import ONE_LABEL, Labelling
-from steps.core.metrics import (
-    Outcome,
-    auroc_per_class,
-    binned,
-    compare,
-    coverage,
-    evaluate,
-    mcnemar,
-    per_class,
-)
+from steps.core.metrics import Outcome, auroc_per_class, binned, coverage, per_class
 from steps.core.multilabel import SetOutcome, label_rows
 from steps.core.network import Network
 from steps.core.predict import Looker, describe, predict_together

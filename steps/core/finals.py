@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steps.core import targets
 from steps.core.errors import TrainingError
-from steps.core.metrics import interval
+from steps.core.intervals import interval
 from steps.core.search import DISCRIMINATIVE, UNIFORM, completed, derive
 from steps.core.space import Space
 from steps.core.trials import Rates, Run, Trials

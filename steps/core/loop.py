@@ -1,27 +1,23 @@
 """The training loop: one for head warm-up, fine-tuning, search trials and distillation."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from steps.core import targets
 from steps.core.batches import Batches
-from steps.core.checkpoint import Checkpoint, Snapshot, put, take, trainable_state
+from steps.core.checkpoint import Checkpoint, Snapshot, take, trainable_state
 from steps.core.config import Recipe
-from steps.core.divergence import EXPLODED, explain_divergence, largest_weights
 from steps.core.errors import Diverged
 from steps.core.network import Network, assert_frozen, frozen_digest
-from steps.core.processes import agree, backward, count, interleaved, leads, placed, rank, team
+from steps.core.processes import agree, count, interleaved, leads, placed, rank, team
+from steps.core.stepper import Stepper
 from steps.core.tasks import Task
 
 
@@ -82,55 +78,17 @@ def fit(
         Diverged: A loss is not finite, or has exploded; says which rate to lower.
     """
     team()
-    accelerator = Accelerator()
-    # "evaluation" leaves the wrapper for several processes away, see `backward`
-    model = accelerator.prepare_model(network, evaluation_mode=True)
-    sizes = largest_weights(groups)
-    limit = EXPLODED * math.log(max(2, network.head.out_features))
-    # fused: one kernel a tensor instead of a dozen; on a CPU a tenth of a small step
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    schedule = make_schedule(optimizer, recipe, batches.steps())
-    optimizer = accelerator.prepare(optimizer)
-    start = batches.source.start
-    done = 0
-    if begin is not None:
-        done, snapshot = begin
-        put(snapshot, network, optimizer)
-        schedule.last_epoch = done * batches.steps()
+    stepper = Stepper(network, task, batches, recipe, groups)
+    done = stepper.resume(*begin) if begin is not None else 0
     for epoch in range(done + 1, recipe.epochs + 1):
-        # of dropout: an epoch depends on its number alone, and no two processes drop the same
-        torch.manual_seed(batches.seed * 104_729 + epoch + 15_485_863 * rank())
-        generator = torch.Generator().manual_seed(batches.seed * 7_919 + epoch)
-        model.train()
-        losses = []
-        for step, batch in enumerate(batches.train(epoch)):
-            batch = batch.to(accelerator.device)
-            mean = partial(task, model, batch, start, generator)
-            loss = backward(accelerator, optimizer, model, len(batch.y), batch.size, mean)
-            if step == 0:  # of every epoch, so that one which goes on after a kill judges alike
-                most = max(limit, EXPLODED * loss)
-            if not math.isfinite(loss) or loss > most:
-                raise Diverged(explain_divergence(loss, epoch, step, groups, sizes))
-            if recipe.clip_norm is not None:
-                accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss)
-        logits, labels = predict(model, batches, "val")
+        train_loss, rate = stepper.epoch(epoch)
+        logits, labels = predict(network, batches, "val")
         means = targets.of(labels)
         val_loss = float(means.loss(logits, labels))
-        if not val_loss <= limit:
-            raise Diverged(explain_divergence(val_loss, epoch, len(losses), groups, sizes))
+        stepper.refuse_explosion(val_loss, stepper.limit, epoch, batches.steps())
         if keep is not None:
-            keep(take(network, optimizer))
-        yield Epoch(
-            epoch,
-            sum(losses) / len(losses),
-            val_loss,
-            float(means.right(logits, labels).mean()),
-            float(optimizer.param_groups[-1]["lr"]),
-            logits,
-        )
+            keep(take(network, stepper.optimizer))
+        yield Epoch(epoch, train_loss, val_loss, float(means.right(logits, labels).mean()), rate, logits)
 
 
 def train(
@@ -216,22 +174,3 @@ def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Ten
     ]
     labels = batches.labels[batches.rows(split)]
     return interleaved(parts, batches.batch_size, len(labels), network.head.out_features), labels
-
-
-def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
-    """Return the schedule, in optimiser steps over the whole of the training."""
-    total = max(1, recipe.epochs * steps_per_epoch)
-    if recipe.schedule == "one_cycle" and total > 1:
-        peaks = [group["lr"] for group in optimizer.param_groups]
-        rise = min(max(recipe.warmup, 1 / total), 1 - 1 / total)
-        return OneCycleLR(optimizer, peaks, total + 1, pct_start=rise, cycle_momentum=False)
-    rise = round(recipe.warmup * total)
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        if recipe.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-
-    return LambdaLR(optimizer, factor)

@@ -13,16 +13,9 @@ import numpy as np
 from scipy.special import expit, log_expit
 
 from steps.core.answers import Bools, Floats, Ints, Metric, ranked
+from steps.core.intervals import interval, resamples
 from steps.core.labels import join
-from steps.core.metrics import (
-    ECE_BINS,
-    accuracy,
-    auroc_per_class,
-    interval,
-    macro_auroc,
-    negative_log_likelihood,
-    resamples,
-)
+from steps.core.metrics import ECE_BINS, accuracy, auroc_per_class, macro_auroc, negative_log_likelihood
 
 
 class SetOutcome:

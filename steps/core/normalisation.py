@@ -15,8 +15,9 @@ from steps.core.config import BackboneConfig
 from steps.core.embedding import SHARD, embed
 from steps.core.files import Folder
 from steps.core.images import Preprocessing
+from steps.core.intervals import interval
 from steps.core.labels import ONE_LABEL, Labelling
-from steps.core.metrics import Floats, interval
+from steps.core.metrics import Floats
 from steps.core.probe import hits, linear_probe
 
 PRETRAINED, DATASET, IMAGE = "pretrained", "dataset", "image"

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from steps.core import targets
 from steps.core.batches import Cache
-from steps.core.metrics import interval
+from steps.core.intervals import interval
 
 Floats = NDArray[np.float64]
 RIDGE = 0.1  # penalty of the probe for label sets, per sample

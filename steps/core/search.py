@@ -19,7 +19,6 @@ from typing import Any
 import optuna
 import torch
 from optuna.exceptions import StorageInternalError
-from optuna.pruners import PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from steps.core.errors import ArtifactError, Diverged
 from steps.core.owner import living, owner
+from steps.core.pruning import Fittest
 from steps.core.secrets import mask
 from steps.core.space import Space
 from steps.core.storage import file_sha256
@@ -97,11 +97,7 @@ class Search:
             study_name=self.name,
             direction="minimize",
             load_if_exists=True,
-            pruner=PercentilePruner(
-                100 * self.space.keep,
-                n_startup_trials=self.space.startup_trials,
-                n_warmup_steps=self.space.prune_after - 1,
-            ),
+            pruner=Fittest(self.space.keep, self.space.prune_after),
         )
 
     def release_dead(self, study: optuna.Study) -> None:
@@ -239,8 +235,8 @@ def study_name(*depends: str) -> str:
 
 
 CODE = (
-    "batches", "divergence", "groups", "loop", "network", "processes", "search", "stages", "targets", "tasks",
-    "trials",
+    "batches", "divergence", "groups", "loop", "network", "processes", "pruning", "search", "stages",
+    "stepper", "targets", "tasks", "trials",
 )  # fmt: skip
 
 

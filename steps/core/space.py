@@ -15,7 +15,7 @@ class Space(Config):
     uniform_trials: Count
     """Trials of the control."""
     startup_trials: Count
-    """Trials drawn at random before the sampler models the loss and the pruner may act."""
+    """Trials drawn at random before the sampler models the loss."""
     head_lr_low: Positive
     head_lr_high: Positive
     ratio_low: Positive
@@ -25,9 +25,9 @@ class Space(Config):
     weight_decay: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
     """Least and greatest value that is tried; null: the recipe's, not searched."""
     prune_after: Count
-    """Epochs of a trial before the pruner may stop it."""
+    """Epochs of a trial before it may be stopped."""
     keep: Annotated[float, Field(gt=0, le=1)]
-    """Fraction of the trials so far that one must be among, epoch for epoch, to go on."""
+    """Fraction of all trials that have come as far that one must be among to go on; the best always does."""
     finalists: Count
     """Best trials of the search that are repeated, beside the best of the control."""
     repeats: Count

@@ -4,12 +4,14 @@ Everything is measured in one run on the same images: the real pipeline in a cop
 recipe of `tests.bench.recipe` on the very splits the pipeline made, and single parts of both.
 """
 
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,24 +21,26 @@ import pandas as pd
 import torch
 
 from infra.demo import write_digits
-from steps.artifacts import Classifier, Dataset
+from steps.artifacts import Dataset
 from steps.core.batches import Batches, open_batches
 from steps.core.extraction import Sample, Views, batched, prefix
 from steps.core.files import Folder
 from steps.core.groups import parameter_groups
+from steps.core.heap import keep_freed
 from steps.core.loop import fit
 from steps.core.network import Network
 from steps.core.search import DISCRIMINATIVE, Search
 from steps.core.tasks import Classify
 from steps.core.trials import Trials
 from steps.core.weights import find_weights
+from steps.models import Classifier
 from steps.phase import all_configs, load_phase
 from steps.scratch import scratch
 
 from ..clone import Clone, copy_project
+from . import recipe
 from .memory import peak_megabytes
 from .photographs import write_photographs
-from .recipe import Model, Recipe, loaders
 from .rows import Row, measured, publish
 
 OUT = Path("artifacts/bench").absolute()
@@ -90,6 +94,7 @@ def prepare(name: str, work: Path) -> Bench:
     seconds = time.perf_counter() - begun
     os.environ["HEADSTART_SCRATCH"] = str(clone.folder / ".headstart")
     os.environ["HEADSTART_PARAMS"] = str(clone.folder / "params.yaml")
+    keep_freed()  # as under both engines
     configs = all_configs()
     artifacts: dict[str, Any] = {}
     for phase in map(load_phase, UP_TO_WARM_HEAD):
@@ -115,24 +120,18 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
     )
 
 
-def run_recipe(bench: Bench, work: Path) -> tuple[list[float], list[float], dict[str, bool], float]:
-    """Run both phases; return the seconds per epoch of each, the test answers by file, all seconds."""
+def run_recipe(bench: Bench, work: Path) -> recipe.Outcome:
+    """Run the recipe on the pipeline's splits, as a program of its own."""
     dataset: Dataset = bench.artifacts["dataset"]
     for row in dataset.table.to_dict("records"):
         link = work / "splits" / row["split"] / str(row["label"]) / row["path"].replace("/", "~")
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(dataset.root).absolute() / row["path"])
-    torch.manual_seed(0)
     name = bench.configs["cache_features"].backbone.name
-    begun = time.perf_counter()
-    train, val, test = loaders(work / "splits", bench.side, name, bench.flips)
-    model = Model(name, find_weights(name, "packaged", scratch()), len(dataset.labels))
-    recipe = Recipe(model, train, val, UNFREEZE)
-    heads = list(recipe.head_only(HEAD_EPOCHS))
-    tunes = list(recipe.fine_tune(TUNE_EPOCHS))
-    seconds = time.perf_counter() - begun
-    files = [Path(path).name.replace("~", "/") for path, _ in test.dataset.samples]
-    return heads, tunes, dict(zip(files, recipe.correct(test).tolist(), strict=True)), seconds
+    weights = find_weights(name, "packaged", scratch())
+    words = (work / "splits", bench.side, name, bench.flips, weights, (HEAD_EPOCHS, TUNE_EPOCHS), UNFREEZE)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as program:
+        return program.submit(recipe.run_recipe, *words).result()
 
 
 def warm_up_epochs(bench: Bench, epochs: int = 40) -> list[float]:
@@ -212,11 +211,11 @@ def bare_pass(bench: Bench) -> None:
             network.embed(prefix(network, 0, torch.stack(batch), look, cfg.micro_batch))
 
 
-def accuracy_gain(bench: Bench, recipe: dict[str, bool], draws: int = 2000) -> dict[str, float]:
+def accuracy_gain(bench: Bench, answers: dict[str, bool], draws: int = 2000) -> dict[str, float]:
     """Return the paired difference of test accuracy, pipeline minus recipe, with a 95 % interval."""
     table = bench.predictions
     own = (table["finetuned"] == table["label"]).to_numpy(dtype=float)
-    other = np.array([recipe[path] for path in table["path"]], dtype=float)
+    other = np.array([answers[path.replace("/", "~")] for path in table["path"]], dtype=float)
     gap = own - other
     rows = np.random.default_rng(0).integers(0, len(gap), (draws, len(gap)))
     low, high = np.quantile(gap[rows].mean(axis=1), [0.025, 0.975])
@@ -230,31 +229,31 @@ def main(name: str) -> None:
         bench = prepare(name, work)
         seconds = ", ".join(f"{row['phase']} {row['seconds']:.1f}" for row in bench.report["phases"])
         print(f"seconds: {seconds}", flush=True)
-        heads, tunes, answers, recipe_seconds = run_recipe(bench, work)
+        other = run_recipe(bench, work)
         warm, tuned = warm_up_epochs(bench)[1:], fine_tune_epochs(bench)[1:]
         search, epochs = search_seconds(bench, work)
         own, bare = cache_cpu(bench, work)
-        gain = accuracy_gain(bench, answers)
+        gain = accuracy_gain(bench, other.answers)
         promote = next(row["seconds"] for row in bench.report["phases"] if row["phase"] == "promote")
         rows = [
             measured(
                 "warm_up_epoch",
                 warm,
-                statistics.median(heads) / statistics.median(warm),
+                statistics.median(other.heads) / statistics.median(warm),
                 500,
                 "s",
-                f"recipe {statistics.median(heads):.2f} s an epoch",
+                f"recipe {statistics.median(other.heads):.2f} s an epoch",
             ),
             measured(
                 "fine_tune_epoch",
                 tuned,
-                statistics.median(tunes) / statistics.median(tuned),
+                statistics.median(other.tunes) / statistics.median(tuned),
                 5,
                 "s",
-                f"last {UNFREEZE} stages and head; recipe {statistics.median(tunes):.2f} s an epoch",
+                f"last {UNFREEZE} stages and head; recipe {statistics.median(other.tunes):.2f} s an epoch",
             ),
-            search_row(search, epochs, tunes, tuned),
-            pipeline_row(bench.seconds - promote, recipe_seconds, gain),
+            search_row(search, epochs, other.tunes, tuned),
+            pipeline_row(bench.seconds - promote, other.seconds, gain),
             measured(
                 "cache_vs_bare",
                 own,

@@ -11,19 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steps.artifacts import (
-    Classifier,
-    Dataset,
-    Features,
-    LearningRates,
-    Manifest,
-    Stats,
-    Student,
-    table_bytes,
-)
+from steps.artifacts import Dataset, Features, Manifest, Stats, table_bytes
 from steps.core.errors import ArtifactError
 from steps.core.ingest import describe_files
 from steps.core.storage import Artifact
+from steps.models import Classifier, LearningRates, Student
 from steps.verdicts import Decision, Report
 
 from .toys import LABELS, LOOK, Pictures, build, draw_pictures, encode, picture

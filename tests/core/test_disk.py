@@ -3,10 +3,12 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from steps.core.disk import beside, replace_folder
 from steps.core.errors import DiskError
 from steps.core.storage import write_file
 
@@ -89,3 +91,19 @@ def test_what_killed_processes_left_is_taken_away_and_what_living_ones_make_is_n
         (tmp_path / name).mkdir()
     Note("text").save(tmp_path / "note")
     assert {name: (tmp_path / name).exists() for name in names} == names
+
+
+def test_two_that_replace_one_folder_at_once_both_succeed(tmp_path: Path) -> None:
+    def save(name: str) -> None:
+        for number in range(200):
+            with beside(tmp_path / "folder") as staged:
+                made = staged / "made"
+                made.mkdir()
+                (made / name).write_text(str(number), encoding="utf-8")
+                replace_folder(made, tmp_path / "folder")
+
+    with ThreadPoolExecutor(2) as workers:
+        list(workers.map(save, ["one", "other"]))
+    (left,) = (tmp_path / "folder").iterdir()
+    assert left.read_text(encoding="utf-8") == "199"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

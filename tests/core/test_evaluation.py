@@ -7,8 +7,9 @@ import pytest
 
 from steps.core.evaluation import Verdict, class_rows, judge, reliability_rows
 from steps.core.evaluation import test_digest as digest_of
+from steps.core.intervals import compare, evaluate
 from steps.core.labels import LABEL_SETS
-from steps.core.metrics import METRICS, Outcome, compare, evaluate
+from steps.core.metrics import METRICS, Outcome
 from steps.core.multilabel import SET_METRICS
 
 from .toys import LABELS, Pictures, Seer, split_logits

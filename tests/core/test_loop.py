@@ -21,8 +21,9 @@ from steps.core.config import Recipe
 from steps.core.divergence import explain_divergence
 from steps.core.errors import Diverged, FrozenDrift
 from steps.core.groups import parameter_groups
-from steps.core.loop import Epoch, Trained, fit, make_schedule, predict, train
+from steps.core.loop import Epoch, Trained, fit, predict, train
 from steps.core.network import Network, frozen_digest
+from steps.core.stepper import make_schedule
 from steps.core.tasks import Classify, Task
 
 from .toys import RECIPE, Pictures, batches, build, cached, same_state, uncached

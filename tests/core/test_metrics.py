@@ -7,6 +7,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
+from steps.core.intervals import compare, evaluate, interval, mcnemar, resamples
 from steps.core.metrics import (
     METRICS,
     Outcome,
@@ -14,20 +15,15 @@ from steps.core.metrics import (
     auroc_per_class,
     balanced_accuracy,
     calibration_error,
-    compare,
     coverage,
     ece,
     ece_uncalibrated,
-    evaluate,
     fit_temperature,
-    interval,
     macro_auroc,
     macro_f1,
-    mcnemar,
     negative_log_likelihood,
     per_class,
     reliability,
-    resamples,
 )
 
 from .toys import split_logits

@@ -11,7 +11,8 @@ from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
 
 from steps.core import multilabel as ml
-from steps.core.metrics import compare, coverage, evaluate, macro_auroc, mcnemar
+from steps.core.intervals import compare, evaluate, mcnemar
+from steps.core.metrics import coverage, macro_auroc
 from steps.core.thresholds import choose_threshold, fit_answers, outcome_of, say
 
 N, K = 60, 4

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from steps.core.controls import control_rows
-from steps.core.metrics import Outcome, compare, evaluate
+from steps.core.intervals import compare, evaluate
+from steps.core.metrics import Outcome
 from steps.core.pareto import pareto_rows
 from steps.core.plots import pareto
 

@@ -224,15 +224,23 @@ def test_a_hopeless_trial_is_pruned_before_its_end_but_not_too_early(
 
     space = SPACE.model_copy(update={"prune_after": prune_after})
     rows = search(tmp_path, space=space).run(Objective(worse), 5)  # type: ignore[arg-type]
-    assert [row["pruned"] for row in rows] == [False, False, *[prune_after < 3] * 3]
-    assert all(row["epochs"] == prune_after for row in rows[2:])
+    assert [row["pruned"] for row in rows] == [False, *[prune_after < 3] * 4]
+    assert all(row["epochs"] == prune_after for row in rows[1:])
 
 
-@pytest.mark.parametrize(("keep", "pruned"), [(1.0, False), (0.5, False), (0.33, True), (0.1, True)])
-def test_keep_is_the_share_of_trials_that_one_must_be_among(
-    tmp_path: Path, keep: float, pruned: bool
+@pytest.mark.parametrize(
+    ("keep", "epochs"),
+    [
+        (1.0, [3, 3, 3, 3, 3, 3]),
+        (0.7, [3, 1, 2, 3, 3, 3]),  # of 2, 3, 4, 5, 6 trials 1, 2, 2, 3, 4 may go on
+        (0.34, [3, 1, 1, 1, 3, 2]),
+        (0.1, [3, 1, 1, 1, 3, 1]),  # only the best so far
+    ],
+)
+def test_keep_is_the_share_of_all_trials_that_one_must_be_among(
+    tmp_path: Path, keep: float, epochs: list[int]
 ) -> None:
-    losses = iter([1.0, 5.0, 3.0])  # the third is the second best of three: better than the median of two
+    losses = iter([1.0, 5.0, 3.0, 2.0, 0.5, 0.7])
 
     def given(rates: Rates) -> Iterator[Epoch]:
         loss = next(losses)
@@ -240,8 +248,21 @@ def test_keep_is_the_share_of_trials_that_one_must_be_among(
             yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
 
     space = SPACE.model_copy(update={"keep": keep})
+    rows = search(tmp_path, space=space).run(Objective(given), 6)  # type: ignore[arg-type]
+    assert [row["epochs"] for row in rows] == epochs
+    assert [row["pruned"] for row in rows] == [count < 3 for count in epochs]
+
+
+def test_a_trial_is_judged_by_its_least_loss_so_far_as_it_is_in_the_end(tmp_path: Path) -> None:
+    curves = iter([[1.0, 0.9, 1.2], [0.8, 2.0, 2.0], [0.85, 0.7, 2.0]])
+
+    def given(rates: Rates) -> Iterator[Epoch]:
+        for epoch, loss in enumerate(next(curves), 1):
+            yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
+
+    space = SPACE.model_copy(update={"keep": 0.1})
     rows = search(tmp_path, space=space).run(Objective(given), 3)  # type: ignore[arg-type]
-    assert [row["pruned"] for row in rows] == [False, False, pruned]
+    assert [row["epochs"] for row in rows] == [3, 3, 1], "the best so far goes on, however its last epoch was"
 
 
 def row(loss: float | None, pruned: bool = False, **others: Any) -> dict[str, Any]:

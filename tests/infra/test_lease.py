@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from infra.lease import Taken, lease
+from steps.core.owner import owner
 
 FRESH = multiprocessing.get_context("forkserver")
 
@@ -47,7 +48,7 @@ def test_a_dead_owner_is_succeeded_and_that_is_said(tmp_path: Path, caplog: pyte
     os.kill(other.pid, signal.SIGKILL)
     other.join()
     with caplog.at_level(logging.WARNING), lease(path, 60):
-        assert json.loads(path.read_bytes())["pid"] == os.getpid()
+        assert json.loads(path.read_bytes())["owner"] == owner()
     assert f"taking over from process {other.pid}" in caplog.text
     assert not path.exists()
 
@@ -55,10 +56,10 @@ def test_a_dead_owner_is_succeeded_and_that_is_said(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(("left", "free"), [(60.0, False), (-1.0, True)])
 def test_of_another_machine_the_expiry_counts(tmp_path: Path, left: float, free: bool) -> None:
     path = tmp_path / "lease.json"
-    path.write_text(json.dumps({"host": "far", "pid": 1, "begun": 0.0, "until": time.time() + left}))
+    path.write_text(json.dumps({"owner": "far/pid:[1] boot 1 7", "until": time.time() + left}))
     if free:
         with lease(path, 60):
-            assert json.loads(path.read_bytes())["host"] == socket.gethostname()
+            assert json.loads(path.read_bytes())["owner"] == owner()
     else:
         with pytest.raises(Taken, match="process 1 on far"), lease(path, 60):
             raise AssertionError("never entered")
@@ -71,7 +72,7 @@ def test_prolonging_moves_the_expiry_and_notices_that_it_was_lost(tmp_path: Path
         prolong()
         after = json.loads(path.read_bytes())
         assert after["until"] > before["until"]
-        thief = {**after, "host": "far"}
+        thief = {**after, "owner": "far/pid:[1] boot 1 7"}
         path.write_text(json.dumps(thief))
         with pytest.raises(Taken, match="was taken over by"):
             prolong()

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steps.artifacts import Classifier
 from steps.core.deploy import FP32, INT8, Exported, File
 from steps.core.errors import ArtifactError
 from steps.core.labels import ONE_LABEL, Labelling
 from steps.hearing import outcomes, pays
+from steps.models import Classifier
 from steps.verdicts import Report
 
 CFG = {"student_margin": 0.02}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from steps import tracking
+from steps import tracker, tracking
 from steps.core.errors import RegistryError
 from steps.phase import all_configs
 from steps.promote import Promote
@@ -60,8 +60,8 @@ def test_a_phase_that_fails_leaves_a_failed_run_under_a_failed_parent(
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    client = tracking.connect()
-    runs = client.search_runs([tracking.experiment(client)])
+    client = tracker.connect()
+    runs = client.search_runs([tracker.experiment(client)])
     nested = next(run for run in runs if run.info.run_name == "fine_tune")
     parent = next(run for run in runs if run.info.run_name == "some-run")
     assert nested.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from steps import tracking
-from steps.artifacts import Classifier
+from steps import tracker, tracking
 from steps.core.errors import RegistryError
+from steps.models import Classifier
 from steps.registry import Registry, Ruling
 from steps.verdicts import Decision, Report
 
@@ -84,11 +84,11 @@ def use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def inside_a_run(key: str, temperature: float, wrap: Any = lambda client: client, **more: Any) -> Decision:
     with tracking.phase_run(key, "promote", {"seed": 0}, {}):
-        return promote(wrap(tracking.connect()), temperature, **more)
+        return promote(wrap(tracker.connect()), temperature, **more)
 
 
 def state() -> tuple[dict[str, str], int]:
-    client = tracking.connect()
+    client = tracker.connect()
     return Registry("m", client).aliases(), len(client.search_model_versions("name = 'm'"))
 
 
@@ -142,7 +142,7 @@ def test_a_champion_that_was_not_met_is_not_replaced(store: Path) -> None:
 
 
 def test_two_promotions_at_once_come_one_after_the_other(store: Path) -> None:
-    registry = Registry("m", tracking.connect())
+    registry = Registry("m", tracker.connect())
     order: list[str] = []
     inside = threading.Event()
 
@@ -162,14 +162,14 @@ def test_two_promotions_at_once_come_one_after_the_other(store: Path) -> None:
 
 
 def test_a_rollback_swaps_the_champion_back_and_says_who_and_why(store: Path) -> None:
-    registry = Registry("m", tracking.connect())
+    registry = Registry("m", tracker.connect())
     inside_a_run("first", 1.0)
     with pytest.raises(RegistryError, match="nothing to roll back to"):
         registry.rollback("ann", "because")
     inside_a_run("second", 2.0, met="1")
     assert registry.rollback("ann", "it sees ghosts") == ("1", "2")
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
-    tags = tracking.connect().get_model_version("m", "2").tags
+    tags = tracker.connect().get_model_version("m", "2").tags
     assert '"who": "ann", "why": "it sees ghosts"' in tags["rolled_back"]
     assert inside_a_run("again", 2.0).verdict == Decision.promoted, "a known decision moves nothing"
     assert state()[0]["champion"] == "1"
@@ -177,7 +177,7 @@ def test_a_rollback_swaps_the_champion_back_and_says_who_and_why(store: Path) ->
 
 
 def test_a_rollback_that_was_killed_half_way_is_finished_by_the_next(store: Path) -> None:
-    client = tracking.connect()
+    client = tracker.connect()
     inside_a_run("first", 1.0)
     inside_a_run("second", 2.0, met="1")
     client.set_model_version_tag("m", "2", "rolled_back", '{"to": "1"}')
@@ -188,7 +188,7 @@ def test_a_rollback_that_was_killed_half_way_is_finished_by_the_next(store: Path
 
 def test_the_gates_and_the_card_lie_beside_the_model(store: Path) -> None:
     inside_a_run("first", 1.0)
-    source = tracking.connect().get_model_version_download_uri("m", "1")
-    folder = Path(tracking.download(source, str(store / "got")))
+    source = tracker.connect().get_model_version_download_uri("m", "1")
+    folder = Path(tracker.download(source, str(store / "got")))
     assert (folder / "card.md").read_text() == "# card"
     assert '"accuracy"' in (folder / "gates.json").read_text()

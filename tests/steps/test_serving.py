@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from steps import tracking
+from steps import tracker
 from steps.core.errors import ParamsError, RegistryError
 from steps.core.predict import predict_bytes
 
@@ -150,8 +150,8 @@ def test_a_guarded_server_answers_nobody_without_the_token() -> None:
 def test_a_model_that_would_be_unpickled_is_not_served(client: Any, tmp_path: Path) -> None:
     from infra.serve import refuse_foreign
 
-    source = tracking.connect().get_model_version_download_uri("m", "1")
-    good = Path(tracking.download(source, str(tmp_path / "good")))
+    source = tracker.connect().get_model_version_download_uri("m", "1")
+    good = Path(tracker.download(source, str(tmp_path / "good")))
     refuse_foreign(good)
     (good / "model.pkl").write_bytes(b"\x80\x04.")
     with pytest.raises(RegistryError, match=r"promote does not write \(model.pkl\).*roll back"):

@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
-from steps import tracking
+from steps import tracker, tracking
 from tests.clone import ROOT
 
 
@@ -36,8 +36,8 @@ def test_every_trial_is_a_run_below_the_phase_s_and_costs_little(
             begun = time.process_time()
             tracking.log_trial("discriminative", trial(number))
             seconds.append(time.process_time() - begun)
-    client = tracking.connect()
-    runs = client.search_runs([tracking.experiment(client)], max_results=100)
+    client = tracker.connect()
+    runs = client.search_runs([tracker.experiment(client)], max_results=100)
     trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == record.run]
     assert sorted(run.info.run_name for run in trials) == sorted(f"discriminative-{n}" for n in range(12))
     one = trials[0]
@@ -68,14 +68,14 @@ def test_runs_of_a_killed_process_are_ended_by_the_next_and_those_of_a_living_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    client = tracking.connect()
-    stranger = client.create_run(tracking.experiment(client), run_name="of somebody else")
+    client = tracker.connect()
+    stranger = client.create_run(tracker.experiment(client), run_name="of somebody else")
     with tracking.phase_run("living", "distill", {"seed": 0}, {}):
         paths = {**os.environ, "PYTHONPATH": str(ROOT)}
         died = subprocess.run([sys.executable, "-c", DIES], check=False, env=paths)
         assert died.returncode == -signal.SIGKILL
         with tracking.phase_run("next", "promote", {"seed": 0}, {}):
-            runs = client.search_runs([tracking.experiment(client)])
+            runs = client.search_runs([tracker.experiment(client)])
     states = {run.info.run_name: run.info.status for run in runs}
     assert states == {
         "of somebody else": "RUNNING", "living": "RUNNING", "distill": "RUNNING", "killed": "KILLED",

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from steps import tracking
-from steps.artifacts import Classifier, Dataset
+from steps import tracker, tracking
+from steps.artifacts import Dataset
 from steps.core.config import BackboneConfig
 from steps.core.drift import KNOWN, REFERENCE, Reference, remember
 from steps.core.errors import DataError
 from steps.core.moments import pretrained_preprocessing
 from steps.core.network import Network
+from steps.models import Classifier
 from steps.registry import Registry, Ruling
 from steps.verdicts import Decision, Report, Watch
 from steps.watch_data import WatchData, watch_data
@@ -63,7 +64,7 @@ def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
     model = Classifier(network.state(), meta, [], {})
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):
         ruling = Ruling(Decision.promoted, [], None, files=files)
-        Registry("images", tracking.connect()).register(model, report, ruling, "# card")
+        Registry("images", tracker.connect()).register(model, report, ruling, "# card")
 
 
 def add(images: Path, count: int, low: int, high: int) -> None:
@@ -158,7 +159,7 @@ def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_
 ) -> None:
     dataset = gate(images)
     crown(images, dataset)
-    registry, scratch = Registry("images", tracking.connect()), images.parent / "scratch"
+    registry, scratch = Registry("images", tracker.connect()), images.parent / "scratch"
     known = pd.read_parquet(str(registry.kept("1", KNOWN, scratch)))
     assert set(known["sha256"]) == set(dataset.table["sha256"])
     reference = Reference.read(Path(str(registry.kept("1", REFERENCE, scratch))))
