@@ -6,9 +6,11 @@ a validation pass after each epoch, AdamW with one-cycle rates. The backbone, it
 of its input are the ones the pipeline uses, so that the two differ in method alone.
 """
 
+import json
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import timm
@@ -147,3 +149,8 @@ def run_recipe(
     seconds = time.perf_counter() - begun
     files = [Path(path).name for path, _ in test.dataset.samples]
     return Outcome(heads, tunes, dict(zip(files, recipe.correct(test).tolist(), strict=True)), seconds)
+
+
+if __name__ == "__main__":
+    data, side, name, flips, weights, epochs, groups = json.loads(sys.argv[1])
+    print(json.dumps(asdict(run_recipe(Path(data), side, name, flips, Path(weights), epochs, groups))))

@@ -4,14 +4,14 @@ Everything is measured in one run on the same images: the real pipeline in a cop
 recipe of `tests.bench.recipe` on the very splits the pipeline made, and single parts of both.
 """
 
-import multiprocessing
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,10 @@ def run_recipe(bench: Bench, work: Path) -> recipe.Outcome:
     name = bench.configs["cache_features"].backbone.name
     weights = find_weights(name, "packaged", scratch())
     words = (work / "splits", bench.side, name, bench.flips, weights, (HEAD_EPOCHS, TUNE_EPOCHS), UNFREEZE)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as program:
-        return program.submit(recipe.run_recipe, *words).result()
+    # No child of multiprocessing's: it would hand its way of starting on to the loaders' workers.
+    program = [sys.executable, "-m", "tests.bench.recipe", json.dumps(words, default=str)]
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
+    return recipe.Outcome(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def warm_up_epochs(bench: Bench, epochs: int = 40) -> list[float]:
