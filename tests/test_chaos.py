@@ -7,7 +7,7 @@ import pytest
 
 from steps import PHASES
 
-from .bench.chaos import LONG, MANY, chaos, digests, finish, project
+from .bench.chaos import LONG, MANY, chaos, digests, finish, project, table
 from .clone import Clone
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
@@ -16,6 +16,7 @@ FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None
 @pytest.mark.slow
 def test_forty_kills_and_more_lose_nothing_and_change_nothing(tmp_path: Path) -> None:
     found = chaos(tmp_path, MANY)
+    print(table(found["rows"]))  # `pytest -rP` shows it
     assert len(found["kills"]) >= 40
     assert {(row["engine"], row["phase"]) for row in found["rows"] if row["kills"]} == {
         (engine, phase) for engine in ("zenml", "dvc") for phase in PHASES

@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+OUT = Path("artifacts/bench").absolute()
+
 
 @dataclass(frozen=True)
 class Row:
