@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,11 +198,15 @@ def test_a_server_that_dies_fails_the_run_in_words_and_running_again_finishes_it
 
 def die_during(clone: Clone, env: Env, kill: Callable[[], None], after: str) -> None:
     """Kill a server once an artifact is there; the run must say so, and the server start again."""
+    own = {"PYTHONPATH": str(clone.folder), "HEADSTART_SCRATCH": str(clone.folder / ".headstart")}
     run = psutil.Popen(
-        ["dvc", "repro"], cwd=clone.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **env, **PATIENCE, "PYTHONPATH": str(clone.folder),
-             "HEADSTART_SCRATCH": str(clone.folder / ".headstart")},
-    )  # fmt: skip
+        [Path(sys.executable).with_name("dvc"), "repro"],
+        cwd=clone.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **env, **PATIENCE, **own},
+    )
     while not (clone.folder / "artifacts" / after).is_dir() and run.poll() is None:
         time.sleep(0.05)
     kill()
