@@ -248,7 +248,7 @@ def chaos(
         truth = truth or digests(calm, engine)
         assert digests(calm, engine) == truth
         clone = project(folder / engine, engine)
-        # Of the same engine: one that keeps its process imports once, and is through with a phase much sooner.
+        # Of the same engine: one that keeps its process imports once, and is through much sooner.
         found = torment(clone, engine, seconds_of(calm), wanted)
         made = digests(clone, engine)
         assert not still_running(clone)
