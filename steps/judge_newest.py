@@ -8,7 +8,7 @@ from steps import tracker
 from steps.artifacts import Dataset
 from steps.config import From
 from steps.core.config import Config
-from steps.models import Classifier
+from steps.models import Classifier, Student
 from steps.registry import Registry
 from steps.run import main
 from steps.scratch import scratch
@@ -24,7 +24,7 @@ class JudgeNewest(Config):
 
 
 def judge_newest(
-    dataset: Dataset, finetuned: Classifier, student: Classifier, watch: Watch, cfg: JudgeNewest
+    dataset: Dataset, finetuned: Classifier, student: Student, watch: Watch, cfg: JudgeNewest
 ) -> Annotated[Newest, "newest"]:
     """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
     from steps.core.files import Folder

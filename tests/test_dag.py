@@ -32,6 +32,15 @@ def test_the_phases_stand_in_an_order_in_which_they_can_run() -> None:
     assert all(PHASES.index(before) < PHASES.index(after) for before, after in edges_of_the_signatures())
 
 
+def test_every_phase_takes_an_artifact_as_what_was_made() -> None:
+    phases = [load_phase(name) for name in RETRAINING]
+    made = {phase.output: phase.function.__annotations__["return"].__origin__ for phase in phases}
+    wrong = {
+        phase.name: name for phase in phases for name, kind in phase.inputs.items() if made[name] is not kind
+    }
+    assert wrong == {}
+
+
 def test_the_edges_of_dvc_yaml_are_those_of_the_signatures() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     maker = {out: name for name, stage in stages.items() for out in stage["outs"]}

@@ -8,7 +8,7 @@ import pytest
 from steps import PHASES
 from steps.artifacts import Dataset
 from steps.core.multilabel import SET_METRICS
-from steps.models import Classifier
+from steps.models import Classifier, Student
 from steps.phase import load_phase
 from steps.verdicts import Decision
 from tests.clone import Clone, make_set_clone
@@ -55,7 +55,7 @@ def test_both_engines_give_label_sets_equal_digests(
     dataset = Dataset.load(places / "dataset")
     assert dataset.label_sets
     assert "" in set(dataset.table["label"])
-    for noun in ("warm_head", "finetuned", "student"):
-        assert len(Classifier.load(places / noun).meta["thresholds"]) == len(dataset.labels)
+    for noun, kind in (("warm_head", Classifier), ("finetuned", Classifier), ("student", Student)):
+        assert len(kind.load(places / noun).meta["thresholds"]) == len(dataset.labels)
     facts = Decision.load(places / "decision").deployment
     assert all(row["agreement"] == 1.0 for row in facts if row["variant"] == "fp32")

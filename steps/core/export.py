@@ -102,6 +102,10 @@ def triangle(x: Tensor) -> Tensor:
     return (1.0 - x).clamp(min=0.0)
 
 
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+# With what they follow: the range before them is much wider than what they let through.
+BOUNDED = ("Clip", "Relu")
+
 FILTERS: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": cubic, "bilinear": triangle}
 
 
@@ -194,17 +198,27 @@ def quantise(model: bytes, images: Sequence[Pixels]) -> bytes:
             reduce_range=True,  # 7 bits: without VNNI, sums of 8-bit products overflow 16 bits
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-            nodes_to_exclude=of_pixels(onnx.load(ready)),
+            op_types_to_quantize=[*WEIGHTED, *BOUNDED],
+            nodes_to_exclude=kept_whole(onnx.load(ready)),
         )
         return target.read_bytes()
 
 
-def of_pixels(model: onnx.ModelProto) -> list[str]:
-    """Name the products of two computed tensors: those of the resize, and of attention."""
+def kept_whole(model: onnx.ModelProto) -> list[str]:
+    """Name the nodes that stay in float: all up to the first layer with weights, and products of variables.
+
+    The resize is exact as it is, and the first layer, which is small, loses most of all to 7 bits. Products
+    of variables are those of attention.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type == "MatMul" and not constants.intersection(node.input)
-    ]
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    weighted = [node for node in nodes if constants.intersection(node.input)]
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    kept = {node.name for node in nodes if node not in weighted}
+    ahead = weighted[:1]
+    while ahead:
+        node = ahead.pop()
+        kept.add(node.name)
+        sources = (made_by[name] for name in node.input if name in made_by)
+        ahead += [source for source in sources if source.name not in kept]
+    return sorted(kept)
