@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from scipy.special import expit, softmax
@@ -124,6 +125,20 @@ def test_the_int8_file_is_smaller_and_mostly_agrees() -> None:
         run(open_session(file), map(pixels, data)) for file in (file_of("test_efficientnet"), quantised)
     )
     assert 0 < np.abs(exact - rough).max() < 0.1
+
+
+def test_the_first_layer_stays_in_float_and_a_bounded_activation_is_quantised_with_its_layer() -> None:
+    graph = onnx.load_from_string(quantise(file_of("test_resnet"), [pixels(d) for d in images(4)])).graph
+    maker = {name: node.op_type for node in graph.node for name in node.output}
+    layers = [node for node in graph.node if node.op_type == "Conv"]
+    made = [maker.get(node.input[0]) for node in layers]
+    assert made[0] != "DequantizeLinear"
+    assert len(made) > 3
+    assert set(made[1:]) == {"DequantizeLinear"}
+    behind = {name for node in layers[1:] for name in node.output}
+    taken = {name: node.op_type for node in graph.node for name in node.input if name in behind}
+    assert set(taken.values()) <= {"Relu", "QuantizeLinear"}
+    assert "Relu" in taken.values(), "its range is taken after it, not before"
 
 
 def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
