@@ -4,7 +4,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-SEEN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+REPORTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Fittest(BasePruner):
@@ -24,9 +24,10 @@ class Fittest(BasePruner):
         step = trial.last_step
         if step is None or step + 1 < self.after:
             return False
-        others = (t for t in study.get_trials(deepcopy=False, states=SEEN) if t.number != trial.number)
+        others = (t for t in study.get_trials(deepcopy=False, states=REPORTED) if t.number != trial.number)
         rivals = [least(other, step) for other in others if step in other.intermediate_values]
-        better = sum(rival < least(trial, step) for rival in rivals)
+        own = least(trial, step)
+        better = sum(rival < own for rival in rivals)
         return better >= max(1, int(self.keep * (len(rivals) + 1)))
 
 

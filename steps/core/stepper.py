@@ -25,13 +25,8 @@ class Stepper:
         self, network: Network, task: Task, batches: Batches, recipe: Recipe, groups: list[dict[str, Any]]
     ) -> None:
         """Take what `fit` was given."""
-        self.network, self.task, self.batches, self.recipe, self.groups = (
-            network,
-            task,
-            batches,
-            recipe,
-            groups,
-        )
+        self.network, self.task, self.batches = network, task, batches
+        self.recipe, self.groups = recipe, groups
         self.accelerator = Accelerator()
         # "evaluation" leaves the wrapper for several processes away, see `backward`
         self.model = self.accelerator.prepare_model(network, evaluation_mode=True)
