@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from steps.core.batches import Batches
 from steps.core.checkpoint import Snapshot, put
 from steps.core.config import Recipe
+from steps.core.depthwise import WideDepthwise
 from steps.core.divergence import EXPLODED, explain_divergence, largest_weights
 from steps.core.errors import Diverged
 from steps.core.network import Network
@@ -58,7 +59,8 @@ class Stepper:
         for step, batch in enumerate(self.batches.train(number)):
             batch = batch.to(self.accelerator.device)
             mean = partial(self.task, self.model, batch, start, generator)
-            loss = backward(self.accelerator, self.optimizer, self.model, len(batch.y), batch.size, mean)
+            with WideDepthwise():
+                loss = backward(self.accelerator, self.optimizer, self.model, len(batch.y), batch.size, mean)
             if step == 0:  # of every epoch, so that one which goes on after a kill judges alike
                 most = max(self.limit, EXPLODED * loss)
             self.refuse_explosion(loss, most, number, step)

@@ -1,0 +1,114 @@
+"""The gradient of a depthwise convolution with a wide kernel, on a CPU, without the detour oneDNN takes.
+
+oneDNN has a kernel of its own for the weights' gradient of depthwise convolutions only up to three taps
+in a row. Wider ones, such as EfficientNet's 5x5 and ConvNeXt's 7x7, are computed as if sixteen channels at
+a time were mixed: some ten times the work. So the row is taken three taps at a time, each part a narrow
+convolution over its own columns of the input. With a stride of one, the input's gradient is a forward
+pass with the kernel turned round.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+WIDEST = 3  # taps in a row that oneDNN's own kernel takes
+Pair = tuple[int, int]
+
+
+class WideDepthwise(TorchFunctionMode):
+    """Within it, depthwise convolutions that will be differentiated get the fast gradient.
+
+    What comes out of them is the same, bit for bit; and all that is not float32 on a CPU stays as it is.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answer a call of torch."""
+        if func is F.conv2d and not kwargs and slow(*args):
+            x, weight, bias, stride, padding, *_ = args
+            return Depthwise.apply(x, weight, bias, stride, padding)
+        return func(*args, **(kwargs or {}))
+
+
+def slow(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    """Say whether this call of conv2d is depthwise and oneDNN would take the detour back."""
+    return (
+        groups == x.shape[1] == weight.shape[0]
+        and weight.shape[3] > WIDEST
+        and weight.requires_grad
+        and torch.is_grad_enabled()
+        and isinstance(stride, tuple)
+        and isinstance(padding, tuple)  # not "same"
+        and dilation == (1, 1)
+        and x.dtype == weight.dtype == torch.float32
+        and x.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
+
+
+class Depthwise(torch.autograd.Function):
+    """torch.nn.functional.conv2d with one group per channel, and a gradient of its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
+    ) -> Tensor:
+        """Convolve x (n, c, h, w) with weight (c, 1, kh, kw)."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, bias, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias; there is none of these gradients."""
+        x, weight = ctx.saved_tensors
+        of = ctx.needs_input_grad
+        by_x = of_input(grad, x, weight, ctx.stride, ctx.padding) if of[0] else None
+        by_weight = of_weight(grad, x, weight, ctx.stride, ctx.padding) if of[1] else None
+        return by_x, by_weight, grad.sum((0, 2, 3)) if of[2] else None, None, None
+
+
+def of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """Return the loss's gradient by x, of x's shape."""
+    rest = [size - 1 - around for size, around in zip(weight.shape[2:], padding, strict=True)]
+    if stride != (1, 1) or min(rest) < 0:
+        return by_torch(grad, x, weight, stride, padding, weights=False)
+    return F.conv2d(grad, weight.flip(2, 3), None, 1, rest, 1, len(weight))
+
+
+def of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """Return the loss's gradient by weight, of weight's shape, WIDEST columns of the kernel at a time."""
+    reach = (grad.shape[3] - 1) * stride[1]  # from a tap's first place to its last, in columns of x
+    parts = []
+    for first in range(0, weight.shape[3], WIDEST):
+        part = weight[..., first : first + WIDEST]
+        last = first + part.shape[3] - 1
+        # The columns that this part meets: zeros where x has none, and without those that it never sees.
+        before, after = padding[1] - first, reach + last - padding[1] - (x.shape[3] - 1)
+        met = F.pad(x, (max(before, 0), max(after, 0)))
+        met = met[..., max(-before, 0) : met.shape[3] - max(-after, 0)]
+        parts.append(by_torch(grad, met, part, stride, (padding[0], 0), weights=True))
+    return torch.cat(parts, 3)
+
+
+def by_torch(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, *, weights: bool
+) -> Tensor:
+    """Return torch's own gradient, by x or by the weights."""
+    geometry = (list(stride), list(padding), [1, 1], False, [0, 0], len(weight))
+    wanted = [not weights, weights, False]
+    found = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, wanted)
+    gradient: Tensor = found[1] if weights else found[0]
+    return gradient

@@ -1,0 +1,110 @@
+"""The fast gradient of wide depthwise convolutions: torch's own, only sooner."""
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steps.core.depthwise import Depthwise, WideDepthwise
+
+KERNELS = [(5, 5), (7, 7), (3, 5), (5, 4), (1, 9)]
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect the calls that get the fast gradient."""
+    calls: list[Any] = []
+    own = Depthwise.apply
+    monkeypatch.setattr(Depthwise, "apply", lambda *args: calls.append(args) or own(*args))
+    return calls
+
+
+def map_of(*shape: int, **kind: Any) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), **kind)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)], ids=str)
+def test_the_gradient_is_the_convolutions(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+    for (high, wide), *padding in product(((11, 12), (1, 1)), (0, 1, kernel[0]), (0, 2, kernel[1])):
+        if high + 2 * padding[0] < kernel[0] or wide + 2 * padding[1] < kernel[1]:
+            continue  # the kernel finds no place
+        x = map_of(2, 3, high, wide, dtype=torch.float64).to(memory_format=torch.channels_last)
+        weight, bias = map_of(3, 1, *kernel, dtype=torch.float64), map_of(3, dtype=torch.float64)
+        leaves = [x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
+        plain = F.conv2d(x, weight, bias, stride, padding, 1, 3)
+        fast = Depthwise.apply(x, weight, bias, stride, tuple(padding))
+        assert torch.equal(fast, plain)
+        grad = map_of(*plain.shape, dtype=torch.float64)
+        for own, other in zip(
+            torch.autograd.grad(fast, leaves, grad), torch.autograd.grad(plain, leaves, grad), strict=True
+        ):
+            torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+
+
+def test_wide_depthwise_layers_are_taken_whatever_module_calls(taken: list[Any]) -> None:
+    x = map_of(2, 4, 9, 9)
+    layers = [nn.Conv2d(4, 4, 5, padding=2, groups=4), Conv2dSame(4, 4, 5, stride=2, groups=4, bias=False)]
+    for layer in layers:
+        plain = layer(x)
+        with WideDepthwise():
+            assert torch.equal(layer(x), plain)
+    assert len(taken) == len(layers)
+
+
+def test_everything_else_is_left_to_torch(taken: list[Any]) -> None:
+    x = map_of(2, 4, 9, 9)
+    narrow, full = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 5)
+    same, apart = nn.Conv2d(4, 4, 5, groups=4, padding="same"), nn.Conv2d(4, 4, 5, groups=4, dilation=2)
+    more = nn.Conv2d(4, 8, 5, groups=4)
+    frozen = nn.Conv2d(4, 4, 5, groups=4).requires_grad_(False)
+    with WideDepthwise():
+        for layer in (narrow, full, same, apart, more, frozen):
+            layer(x)
+        wide = nn.Conv2d(4, 4, 5, groups=4)
+        wide.double()(x.double())
+        with torch.no_grad():
+            wide.float()(x)
+    assert not taken
+
+
+def test_a_training_step_comes_to_the_same_in_either_way() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, 2, 2, groups=8), nn.BatchNorm2d(8), nn.ReLU()
+    )
+    gradients = []
+    for mode in (nullcontext(), WideDepthwise()):
+        model.zero_grad()
+        with mode:
+            model(map_of(4, 3, 12, 12)).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for own, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-7)
+
+
+def test_it_is_what_it_is_for() -> None:
+    x = map_of(16, 384, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    weight = map_of(384, 1, 5, 5).requires_grad_()
+
+    def seconds(convolve: Callable[[], Tensor]) -> float:
+        taken = []
+        for _ in range(15):
+            out = convolve()
+            begun = time.perf_counter()
+            torch.autograd.grad(out, [x, weight], torch.ones_like(out))
+            taken.append(time.perf_counter() - begun)
+        return statistics.median(taken)
+
+    plain = seconds(lambda: F.conv2d(x, weight, None, 1, 2, 1, 384))
+    fast = seconds(lambda: Depthwise.apply(x, weight, None, (1, 1), (2, 2)))
+    print(f"torch {plain * 1e3:.2f} ms, here {fast * 1e3:.2f} ms")
+    assert fast < plain, "or there is nothing to be gained any more"
