@@ -3,12 +3,13 @@
 #   infra/local-slurm.sh start FOLDER    everything it writes lies in FOLDER; prints what to export
 #   infra/local-slurm.sh stop FOLDER     ends every process it has started, and their jobs
 #   infra/local-slurm.sh kill FOLDER n2  a node dies with all that runs on it
+#   infra/local-slurm.sh mute FOLDER n2  a node's slurmd dies alone: what runs on it lives on, and nobody hears of it
 #   infra/local-slurm.sh node FOLDER n2  the node comes back
 # The nodes claim 8 processors, 64 GB and, on n1, a GPU that is none: what infra/configs/slurm.yaml asks for.
 # HEADSTART_SLURM_PORT (16817) is the first of three ports.
 set -euo pipefail
 
-action=${1:?start, stop, kill or node}
+action=${1:?start, stop, kill, mute or node}
 mkdir -p "${2:?a folder}"
 folder=$(cd "$2" && pwd)
 port=${HEADSTART_SLURM_PORT:-16817}
@@ -114,10 +115,11 @@ case $action in
   start) packages; configure; serve; ready; echo "export SLURM_CONF=$SLURM_CONF" ;;
   node) node "${3:?n1 or n2}" ;;
   kill) fall "${3:?n1 or n2}" ;;
+  mute) end "slurmd-${3:?n1 or n2}" KILL ;;
   stop)
     scancel --quiet --full --partition=main 2>/dev/null || true
     for _ in $(seq 50); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 0.2; done
     for name in slurmd-n1 slurmd-n2 slurmctld munged; do end "$name"; done
     ;;
-  *) echo "start, stop, kill or node; found $action" >&2; exit 2 ;;
+  *) echo "start, stop, kill, mute or node; found $action" >&2; exit 2 ;;
 esac

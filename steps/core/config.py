@@ -11,6 +11,10 @@ Unfreeze = Annotated[int, Field(ge=0)] | Literal["all"]
 """How many of the last stages train: 0, 1, 2, ... or all."""
 
 
+Precision = Literal["auto", "bfloat16", "float32"]
+"""Of products in a training; auto: bfloat16 where that is faster."""
+
+
 class Watched:
     """Marks a field that names a file beside params.yaml: what is in it counts, not its name alone."""
 
@@ -88,6 +92,8 @@ class Recipe(Config):
     """Alpha of CutMix's Beta distribution; 0 is off."""
     patience: Count
     """Epochs without a better validation loss after which training stops."""
+    precision: Precision
+    """Of the trained stages' products, see `steps.core.precision`; a head alone is float32 in any case."""
 
 
 class HeadRecipe(Recipe):

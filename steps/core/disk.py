@@ -1,5 +1,6 @@
 """What a disk may do to a save: be full, be read-only, be left in the middle by a kill."""
 
+import ctypes
 import errno
 import itertools
 import os
@@ -14,6 +15,7 @@ from steps.core.errors import DiskError
 from steps.core.owner import PROC
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
 UNWRITABLE = {*FULL, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -62,17 +64,34 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 def replace_folder(staged: Path, folder: Path) -> None:
-    """Move `staged` to `folder`; what was there goes away only after the move has worked.
+    """Move `staged` to `folder`; what was there lies at `staged` afterwards, or is gone.
 
-    Processes that do so at once take turns, and the last one's stays.
+    Where the file system can exchange two folders, one is there at every moment, and is the old or the new
+    one. Elsewhere the old one goes away only after the move has worked. Processes that do so at once take
+    turns, and the last one's stays.
     """
+    if moved(staged, folder) or exchanged(staged, folder):
+        return
     with beside(folder) as old:
         for number in itertools.count():
-            try:
-                staged.rename(folder)
-                return
-            except OSError as error:  # it is there, or there again
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
             with suppress(FileNotFoundError):  # another process was first
                 folder.rename(old / str(number))
+            if moved(staged, folder):
+                return
+
+
+def moved(staged: Path, folder: Path) -> bool:
+    """Move `staged` to `folder`; False where something is there."""
+    try:
+        staged.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders at once, see renameat2(2); False where that cannot be done."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return rename is not None and rename(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE) == 0

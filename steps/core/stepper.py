@@ -1,6 +1,7 @@
 """The optimiser's side of the training loop: what is needed for a step, and the steps of an epoch."""
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from steps.core.batches import Batches
 from steps.core.checkpoint import Snapshot, put
 from steps.core.config import Recipe
-from steps.core.depthwise import WideDepthwise
 from steps.core.divergence import EXPLODED, explain_divergence, largest_weights
 from steps.core.errors import Diverged
+from steps.core.gradients import FastGradients
 from steps.core.network import Network
+from steps.core.precision import HalfProducts, halves
 from steps.core.processes import backward, rank
 from steps.core.tasks import Task
 
@@ -31,6 +33,7 @@ class Stepper:
         self.accelerator = Accelerator()
         # "evaluation" leaves the wrapper for several processes away, see `backward`
         self.model = self.accelerator.prepare_model(network, evaluation_mode=True)
+        self.half = halves(recipe.precision, self.accelerator.device)
         self.sizes = largest_weights(groups)
         self.limit = EXPLODED * math.log(max(2, network.head.out_features))
         # fused: one kernel a tensor instead of a dozen; on a CPU a tenth of a small step
@@ -59,7 +62,7 @@ class Stepper:
         for step, batch in enumerate(self.batches.train(number)):
             batch = batch.to(self.accelerator.device)
             mean = partial(self.task, self.model, batch, start, generator)
-            with WideDepthwise():
+            with FastGradients(), HalfProducts(self.network.head.weight) if self.half else nullcontext():
                 loss = backward(self.accelerator, self.optimizer, self.model, len(batch.y), batch.size, mean)
             if step == 0:  # of every epoch, so that one which goes on after a kill judges alike
                 most = max(self.limit, EXPLODED * loss)

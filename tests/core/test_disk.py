@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.core.disk import beside, replace_folder
+from steps.core import disk as disks
+from steps.core.disk import beside, exchanged, replace_folder
 from steps.core.errors import DiskError
 from steps.core.storage import write_file
 
@@ -93,6 +94,37 @@ def test_what_killed_processes_left_is_taken_away_and_what_living_ones_make_is_n
     assert {name: (tmp_path / name).exists() for name in names} == names
 
 
+@pytest.fixture(params=[True, False], ids=["exchanged", "one after the other"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a file system that can exchange two folders, and one that cannot."""
+    if not request.param:
+        monkeypatch.setattr(disks, "RENAME_EXCHANGE", 1 << 30)  # a flag that no kernel knows
+
+
+def test_what_is_replaced_is_there_at_every_moment(tmp_path: Path) -> None:
+    folder, running = tmp_path / "folder", [True]
+    Note("0").save(folder)
+    Note("old").save(tmp_path / "other")
+    if not exchanged(folder, tmp_path / "other"):
+        pytest.skip("this file system cannot exchange two folders")
+
+    def look() -> set[str]:
+        seen = set()
+        while running:
+            seen.add((folder / "note.txt").read_text(encoding="utf-8"))  # raises where there is none
+        return seen
+
+    with ThreadPoolExecutor(1) as worker:
+        looking = worker.submit(look)
+        for number in range(1, 200):
+            Note(str(number)).save(folder)
+        running.clear()
+        assert looking.result() <= {"old", *map(str, range(200))}
+    assert Note.load(folder).text == "199"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "other"], "old ones are left"
+
+
+@pytest.mark.usefixtures("way")
 def test_two_that_replace_one_folder_at_once_both_succeed(tmp_path: Path) -> None:
     def save(name: str) -> None:
         for number in range(200):

@@ -63,13 +63,14 @@ def top(pictures: Pictures, network: Network, tmp_path: Path) -> Batches:
 
 @pytest.mark.parametrize("unfreeze", [0, 1, 3])
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_from_the_cache_is_training_from_the_pixels_bit_for_bit(
-    pictures: Pictures, tmp_path: Path, name: str, unfreeze: int
+    pictures: Pictures, tmp_path: Path, name: str, unfreeze: int, precision: str
 ) -> None:
-    network = build(name)
+    network, recipe = build(name), change(precision=precision)
     boundary = len(network.stages) - unfreeze
-    fast = learn(network, warm(pictures, network, boundary, tmp_path))
-    slow = learn(network, batches(uncached(pictures, network, boundary), pictures.index()))
+    fast = learn(network, warm(pictures, network, boundary, tmp_path), recipe)
+    slow = learn(network, batches(uncached(pictures, network, boundary), pictures.index()), recipe)
     assert fast.history == slow.history
     assert same_state(fast.network.state(), slow.network.state())
     assert not same_state(fast.network.state(), network.state())
@@ -93,6 +94,15 @@ def test_the_same_seed_twice_gives_identical_weights_and_another_seed_does_not(
     assert runs[0].history == runs[1].history
     assert same_state(runs[0].network.state(), runs[1].network.state())
     assert not same_state(runs[0].network.state(), runs[2].network.state())
+
+
+def test_trained_stages_multiply_in_the_precision_that_is_asked_for(
+    pictures: Pictures, network: Network, tmp_path: Path
+) -> None:
+    found = warm(pictures, network, 4, tmp_path)
+    exact, half = (learn(network, found, change(precision=name)) for name in ("float32", "bfloat16"))
+    assert exact.history != half.history
+    assert exact.best.val_loss == pytest.approx(half.best.val_loss, rel=0.02)
 
 
 def test_the_loss_goes_down_and_the_toy_problem_is_learnt(pictures: Pictures, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ RECIPE = Recipe(
     mixup=0.0,
     cutmix=0.0,
     patience=5,
+    precision="float32",
 )
 MICRO_BATCH = 4
 VIEWS = 2

@@ -1,10 +1,13 @@
-"""The gradient of a depthwise convolution with a wide kernel, on a CPU, without the detour oneDNN takes.
+"""Gradients that torch computes by a detour on a CPU, without it.
 
 oneDNN has a kernel of its own for the weights' gradient of depthwise convolutions only up to three taps
 in a row. Wider ones, such as EfficientNet's 5x5 and ConvNeXt's 7x7, are computed as if sixteen channels at
 a time were mixed: some ten times the work. So the row is taken three taps at a time, each part a narrow
 convolution over its own columns of the input. With a stride of one, the input's gradient is a forward
 pass with the kernel turned round.
+
+The gradient that comes out of a pooled map lies in memory channel after channel, whatever the map does;
+the layers before it then read it against its grain.
 """
 
 from typing import Any
@@ -19,10 +22,10 @@ WIDEST = 3  # taps in a row that oneDNN's own kernel takes
 Pair = tuple[int, int]
 
 
-class WideDepthwise(TorchFunctionMode):
-    """Within it, depthwise convolutions that will be differentiated get the fast gradient.
+class FastGradients(TorchFunctionMode):
+    """Within it, what will be differentiated gets a gradient without detours.
 
-    What comes out of them is the same, bit for bit; and all that is not float32 on a CPU stays as it is.
+    What comes out forward is the same, bit for bit; and all that is not float32 on a CPU stays as it is.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -30,7 +33,19 @@ class WideDepthwise(TorchFunctionMode):
         if func is F.conv2d and not kwargs and slow(*args):
             x, weight, bias, stride, padding, *_ = args
             return Depthwise.apply(x, weight, bias, stride, padding)
+        if func is F.adaptive_avg_pool2d and against_the_grain(args[0]):
+            args[0].register_hook(with_the_grain)
         return func(*args, **(kwargs or {}))
+
+
+def against_the_grain(x: Tensor) -> bool:
+    """Say whether a pooled map's gradient would lie otherwise than the map."""
+    return x.requires_grad and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def with_the_grain(grad: Tensor) -> Tensor:
+    """Lay a gradient (n, c, h, w) out as the map has it of which it is."""
+    return grad.contiguous(memory_format=torch.channels_last)
 
 
 def slow(
@@ -97,7 +112,8 @@ def of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pa
         last = first + part.shape[3] - 1
         # The columns that this part meets: zeros where x has none, and without those that it never sees.
         before, after = padding[1] - first, reach + last - padding[1] - (x.shape[3] - 1)
-        met = F.pad(x, (max(before, 0), max(after, 0)))
+        zeros = (max(before, 0), max(after, 0))
+        met = F.pad(x, zeros) if any(zeros) else x  # it would copy x even then
         met = met[..., max(-before, 0) : met.shape[3] - max(-after, 0)]
         parts.append(by_torch(grad, met, part, stride, (padding[0], 0), weights=True))
     return torch.cat(parts, 3)

@@ -1,4 +1,4 @@
-"""The fast gradient of wide depthwise convolutions: torch's own, only sooner."""
+"""Gradients without detours: torch's own, only sooner."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steps.core.depthwise import Depthwise, WideDepthwise
+from steps.core.gradients import Depthwise, FastGradients
 
 KERNELS = [(5, 5), (7, 7), (3, 5), (5, 4), (1, 9)]
 
@@ -55,7 +55,7 @@ def test_wide_depthwise_layers_are_taken_whatever_module_calls(taken: list[Any])
     layers = [nn.Conv2d(4, 4, 5, padding=2, groups=4), Conv2dSame(4, 4, 5, stride=2, groups=4, bias=False)]
     for layer in layers:
         plain = layer(x)
-        with WideDepthwise():
+        with FastGradients():
             assert torch.equal(layer(x), plain)
     assert len(taken) == len(layers)
 
@@ -66,7 +66,7 @@ def test_everything_else_is_left_to_torch(taken: list[Any]) -> None:
     same, apart = nn.Conv2d(4, 4, 5, groups=4, padding="same"), nn.Conv2d(4, 4, 5, groups=4, dilation=2)
     more = nn.Conv2d(4, 8, 5, groups=4)
     frozen = nn.Conv2d(4, 4, 5, groups=4).requires_grad_(False)
-    with WideDepthwise():
+    with FastGradients():
         for layer in (narrow, full, same, apart, more, frozen):
             layer(x)
         wide = nn.Conv2d(4, 4, 5, groups=4)
@@ -82,7 +82,7 @@ def test_a_training_step_comes_to_the_same_in_either_way() -> None:
         nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, 2, 2, groups=8), nn.BatchNorm2d(8), nn.ReLU()
     )
     gradients = []
-    for mode in (nullcontext(), WideDepthwise()):
+    for mode in (nullcontext(), FastGradients()):
         model.zero_grad()
         with mode:
             model(map_of(4, 3, 12, 12)).square().mean().backward()
@@ -108,3 +108,17 @@ def test_it_is_what_it_is_for() -> None:
     fast = seconds(lambda: Depthwise.apply(x, weight, None, (1, 1), (2, 2)))
     print(f"torch {plain * 1e3:.2f} ms, here {fast * 1e3:.2f} ms")
     assert fast < plain, "or there is nothing to be gained any more"
+
+
+def test_the_gradient_of_a_pooled_map_lies_as_the_map_does() -> None:
+    layouts = {}
+    for name, mode in (("plain", nullcontext()), ("fast", FastGradients())):
+        x = map_of(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+        map_ = x * 1
+        with mode:
+            loss = nn.AdaptiveAvgPool2d(1)(map_).square().sum()
+        map_.register_hook(lambda grad, name=name: layouts.update({name: grad}))
+        loss.backward()
+    assert torch.equal(layouts["fast"], layouts["plain"])
+    assert layouts["fast"].is_contiguous(memory_format=torch.channels_last)
+    assert not layouts["plain"].is_contiguous(memory_format=torch.channels_last), "or there is nothing to do"
