@@ -23,6 +23,8 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     """Choose the best candidate that fits the budget, and let it learn from the teacher."""
     from steps.core.distillation import Taught, grow_students
     from steps.core.finish import describe, seeded
+    from steps.core.precision import halves
+    from steps.core.processes import device
 
     seeded(cfg.seed)
     file = training_file("distill", features.digest, finetuned.digest, cfg.model_dump_json())
@@ -43,6 +45,7 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     }
     alone = classifier(grown.student)
     metrics = {**alone.metrics, **of_controls, "parameters_of_teacher": grown.parameters_of_teacher}
+    metrics["bfloat16"] = float(halves(cfg.precision, device()))
     chosen = {"chosen": grown.choice.name, "candidates": grown.candidates}
     return Student(alone.state, alone.meta, alone.history, metrics, controls, chosen, grown.figures)
 

@@ -31,6 +31,8 @@ def fine_tune(
     from steps.core.finish import calibrate, describe, seeded
     from steps.core.groups import parameter_groups
     from steps.core.loop import train
+    from steps.core.precision import halves
+    from steps.core.processes import device
     from steps.core.soup import serve_soup
     from steps.core.tasks import Classify
 
@@ -47,7 +49,7 @@ def fine_tune(
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     trained, souped = serve_soup(trained, learning_rates.soup, batches)
     chosen, metrics = calibrate(trained, batches)
-    metrics["souped"] = float(souped)
+    metrics |= {"souped": float(souped), "bfloat16": float(halves(cfg.precision, device()))}
     return Classifier(network.state(), describe(meta, meta["stages"], chosen), trained.records(), metrics)
 
 

@@ -35,6 +35,8 @@ def warm_start(
     from steps.core.finish import calibrate, describe, seeded
     from steps.core.groups import parameter_groups
     from steps.core.loop import train
+    from steps.core.precision import halves
+    from steps.core.processes import device
     from steps.core.tasks import Classify
 
     seeded(cfg.seed)
@@ -55,8 +57,9 @@ def warm_start(
     if losses["champion"] >= losses["pretrained"]:
         return fresh
     meta = describe(features.meta, features.meta["stages"], chosen)
-    warm = Classifier(network.state(), meta, trained.records(), {**metrics, "souped": 0.0})
-    return told(warm, from_champion=1.0)
+    warm = Classifier(network.state(), meta, trained.records(), metrics)
+    half = float(halves(cfg.recipe.precision, device()))
+    return told(warm, souped=0.0, bfloat16=half, from_champion=1.0)
 
 
 def told(model: Classifier, **facts: float) -> Classifier:
