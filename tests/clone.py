@@ -49,7 +49,8 @@ class Clone:
             "HEADSTART_SCRATCH": str(self.folder / ".headstart"),
             "COLUMNS": "200",
         }
-        inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        elsewhere = {"MLFLOW_TRACKING_URI", "ZENML_REPOSITORY_PATH", "ZENML_CUSTOM_SOURCE_ROOT"}
+        inherited = {name: value for name, value in os.environ.items() if name not in elsewhere}
         return {**inherited, **own}
 
     def run(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":

@@ -2,10 +2,15 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 _home = tempfile.mkdtemp(prefix="headstart-tests-")
 os.environ.update(
     ZENML_ANALYTICS_OPT_IN="false",
+    # ZenML rewrites its files at every start; a worker that reads one meanwhile finds half of it.
+    ZENML_CONFIG_PATH=f"{_home}/zenml",
+    ZENML_REPOSITORY_PATH=_home,
+    ZENML_CUSTOM_SOURCE_ROOT=str(Path(__file__).resolve().parent.parent),
     GX_ANALYTICS_ENABLED="false",
     MLFLOW_DISABLE_TELEMETRY="true",
     MLFLOW_TRACKING_URI=f"sqlite:///{_home}/mlflow.db",
