@@ -27,7 +27,8 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     from steps.core.processes import device
 
     seeded(cfg.seed)
-    file = training_file("distill", features.digest, finetuned.digest, cfg.model_dump_json())
+    half, digests = halves(cfg.precision, device()), (features.digest, finetuned.digest)
+    file = training_file("distill", *digests, cfg.model_dump_json(), str(half))
     teacher, log = finetuned.network(), tracking.log_epoch
     grown = grow_students(features, teacher, cfg, cfg.head, cfg.seed, scratch(), file, log)
     meta = {**features.meta, **grown.choice.meta}
@@ -45,7 +46,7 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     }
     alone = classifier(grown.student)
     metrics = {**alone.metrics, **of_controls, "parameters_of_teacher": grown.parameters_of_teacher}
-    metrics["bfloat16"] = float(halves(cfg.precision, device()))
+    metrics["bfloat16"] = float(half)
     chosen = {"chosen": grown.choice.name, "candidates": grown.candidates}
     return Student(alone.state, alone.meta, alone.history, metrics, controls, chosen, grown.figures)
 

@@ -44,12 +44,12 @@ def fine_tune(
     batches = open_batches(features, boundary, cfg.batch_size, cfg.seed, scratch())
     rates = (learning_rates.head_lr, learning_rates.ratio, learning_rates.weight_decay)
     groups = parameter_groups(network, boundary, *rates)
-    inputs = (features.digest, warm_head.digest, learning_rates.digest)
-    file = training_file("fine_tune", *inputs, cfg.model_dump_json())
+    inputs, half = (features.digest, warm_head.digest, learning_rates.digest), halves(cfg.precision, device())
+    file = training_file("fine_tune", *inputs, cfg.model_dump_json(), str(half))
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     trained, souped = serve_soup(trained, learning_rates.soup, batches)
     chosen, metrics = calibrate(trained, batches)
-    metrics |= {"souped": float(souped), "bfloat16": float(halves(cfg.precision, device()))}
+    metrics |= {"souped": float(souped), "bfloat16": float(half)}
     return Classifier(network.state(), describe(meta, meta["stages"], chosen), trained.records(), metrics)
 
 

@@ -20,7 +20,7 @@ def training_file(phase: str, *depends: str) -> Path:
 
     Args:
         phase: Its code is part of the name.
-        depends: Digests of the inputs, and the config as text.
+        depends: Digests of the inputs, the config as text, and whether it multiplies in bfloat16.
     """
     code = (file_sha256(ROOT / file) for file in load_phase(phase).code)
     key = hashlib.sha256("\n".join([phase, *depends, *code]).encode()).hexdigest()

@@ -28,6 +28,8 @@ def search_lr_ratio(
     from steps.core.batches import open_batches
     from steps.core.conclusion import conclude
     from steps.core.finish import seeded
+    from steps.core.precision import halves
+    from steps.core.processes import device
     from steps.core.search import Studies, study_name
     from steps.core.search_page import render_search
     from steps.core.trials import Trials
@@ -35,7 +37,8 @@ def search_lr_ratio(
     seeded(cfg.seed)
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
-    key = study_name(features.digest, warm_head.digest, cfg.model_dump_json())
+    inputs, half = (features.digest, warm_head.digest), halves(cfg.recipe.precision, device())
+    key = study_name(*inputs, cfg.model_dump_json(), str(half))
     folder = scratch() / "search" / key
     trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
     found = Studies(study_storage(folder), key, cfg, cfg.seed, tracking.log_trial).run(trials)

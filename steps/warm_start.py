@@ -48,7 +48,8 @@ def warm_start(
     head_lr = cfg.rate * learning_rates.head_lr
     groups = parameter_groups(network, boundary, head_lr, learning_rates.ratio, learning_rates.weight_decay)
     inputs = (features.digest, finetuned.digest, learning_rates.digest, watch.digest)
-    file = training_file("warm_start", *inputs, cfg.model_dump_json())
+    half = halves(cfg.recipe.precision, device())
+    file = training_file("warm_start", *inputs, cfg.model_dump_json(), str(half))
     task = Classify(cfg.recipe)
     trained = train(network, boundary, task, batches, cfg.recipe, groups, tracking.log_epoch, file)
     chosen, metrics = calibrate(trained, batches)
@@ -58,8 +59,7 @@ def warm_start(
         return fresh
     meta = describe(features.meta, features.meta["stages"], chosen)
     warm = Classifier(network.state(), meta, trained.records(), metrics)
-    half = float(halves(cfg.recipe.precision, device()))
-    return told(warm, souped=0.0, bfloat16=half, from_champion=1.0)
+    return told(warm, souped=0.0, bfloat16=float(half), from_champion=1.0)
 
 
 def told(model: Classifier, **facts: float) -> Classifier:
