@@ -34,6 +34,7 @@ from .toys import LABELS, LIVELY, LOOK, RECIPE, Pictures, batches, build, cached
 SOME = {"train": 6, "val": 3, "test": 1}  # of each class: 18 to train on
 MIXING = {"mixup": 0.4, "cutmix": 1.0}
 PRECISE = "precise"  # computed in float64
+RESUMED = "resumed"  # the same, stopped and begun again
 TRAININGS: Mapping[str, tuple[str, int, dict[str, Any]]] = {
     # name, boundary, recipe; batches of 8, 8, 2
     "batch_norm": ("test_efficientnet", 3, {}),
@@ -64,10 +65,10 @@ def do(word: str, folder: Path, pictures: Pictures) -> None:
         fill(folder, pictures)
     elif word == "die":
         die(folder, pictures)
-    elif word == "resume":
+    elif word == RESUMED:
         file = folder / "resumed.safetensors"
         stopped(pictures, folder, file)
-        write(folder, word, learn("batch_norm", pictures, folder, file, epochs=4))
+        write(folder, word, learn(PRECISE, pictures, folder, file, epochs=4))
     else:
         write(folder, word, learn(word, pictures, folder))
 
@@ -125,7 +126,7 @@ def stopped(pictures: Pictures, folder: Path, file: Path) -> None:
             raise Stopped
 
     try:
-        learn("batch_norm", pictures, folder, file, tell, epochs=4)
+        learn(PRECISE, pictures, folder, file, tell, epochs=4)
     except Stopped:
         return
 
