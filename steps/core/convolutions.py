@@ -4,10 +4,11 @@ A kernel of one place is a matrix product of a map that lies place after place; 
 and its gradients are a seventh faster than oneDNN's convolution, and a third in bfloat16.
 
 oneDNN has a kernel of its own for the weights' gradient of depthwise convolutions only up to three taps
-in a row. Wider ones, such as EfficientNet's 5x5 and ConvNeXt's 7x7, are computed as if sixteen channels at
-a time were mixed: some ten times the work. So the row is taken three taps at a time, each part a narrow
-convolution over its own columns of the input. With a stride of one, the input's gradient is a forward
-pass with the kernel turned round.
+in a row, and not where the map is smaller than the kernel, as in the last stages of small pictures. Others,
+such as EfficientNet's 5x5 and ConvNeXt's 7x7, are computed as if sixteen channels at a time were mixed: some
+ten times the work. So the row is taken three taps at a time, each part a narrow convolution over its own
+columns of the input, and a low map is surrounded by the zeros that it is meant to lie in. With a stride of
+one, the input's gradient is a forward pass with the kernel turned round.
 
 The gradient that comes out of a pooled map lies in memory channel after channel, whatever the map does;
 the layers before it then read it against its grain.
@@ -36,7 +37,7 @@ class FastConvolutions(TorchFunctionMode):
         if func is F.conv2d and not kwargs and trains(*args[:2]):
             if pointwise(*args):
                 return as_product(*args[:3])
-            if wide_depthwise(*args):
+            if detours(*args):
                 x, weight, bias, stride, padding, *_ = args
                 return Depthwise.apply(x, weight, bias, stride, padding)
         if func is F.adaptive_avg_pool2d and against_the_grain(args[0]):
@@ -78,7 +79,7 @@ def as_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
-def wide_depthwise(
+def detours(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -90,13 +91,18 @@ def wide_depthwise(
     """Say whether this call of conv2d is depthwise and oneDNN would take the detour back."""
     return (
         groups == x.shape[1] == weight.shape[0]
-        and weight.shape[3] > WIDEST
+        and (weight.shape[3] > WIDEST or lower(x, weight) or x.shape[3] < weight.shape[3])
         and isinstance(stride, tuple)
         and isinstance(padding, tuple)  # not "same"
         and dilation == (1, 1)
         and x.dtype == weight.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )
+
+
+def lower(x: Tensor, weight: Tensor) -> bool:
+    """Say whether a map has fewer rows than the kernel."""
+    return x.shape[2] < weight.shape[2]
 
 
 class Depthwise(torch.autograd.Function):
@@ -133,7 +139,10 @@ def of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pai
 def of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """Return the loss's gradient by weight, of weight's shape, WIDEST columns of the kernel at a time."""
     reach = (grad.shape[3] - 1) * stride[1]  # from a tap's first place to its last, in columns of x
-    parts = []
+    above, parts = padding[0], []
+    if lower(x, weight):
+        below = (grad.shape[2] - 1) * stride[0] + weight.shape[2] - above - x.shape[2]
+        x, above = F.pad(x, (0, 0, above, max(below, 0))), 0
     for first in range(0, weight.shape[3], WIDEST):
         part = weight[..., first : first + WIDEST]
         last = first + part.shape[3] - 1
@@ -142,7 +151,7 @@ def of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pa
         zeros = (max(before, 0), max(after, 0))
         met = F.pad(x, zeros) if any(zeros) else x  # it would copy x even then
         met = met[..., max(-before, 0) : met.shape[3] - max(-after, 0)]
-        parts.append(by_torch(grad, met, part, stride, (padding[0], 0), weights=True))
+        parts.append(by_torch(grad, met, part, stride, (above, 0), weights=True))
     return torch.cat(parts, 3)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from steps.core import convolutions
 from steps.core.convolutions import Depthwise, FastConvolutions
 
-KERNELS = [(5, 5), (7, 7), (3, 5), (5, 4), (1, 9)]
+KERNELS = [(5, 5), (7, 7), (3, 5), (5, 4), (1, 9), (3, 3)]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def map_of(*shape: int, **kind: Any) -> Tensor:
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)], ids=str)
 def test_the_gradient_is_the_convolutions(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
-    for (high, wide), *padding in product(((11, 12), (1, 1)), (0, 1, kernel[0]), (0, 2, kernel[1])):
+    for (high, wide), *padding in product(((11, 12), (3, 2), (1, 1)), (0, 1, kernel[0]), (0, 2, kernel[1])):
         if high + 2 * padding[0] < kernel[0] or wide + 2 * padding[1] < kernel[1]:
             continue  # the kernel finds no place
         x = map_of(2, 3, high, wide, dtype=torch.float64).to(memory_format=torch.channels_last)
@@ -60,7 +60,7 @@ def test_the_gradient_is_the_convolutions(kernel: tuple[int, int], stride: tuple
             torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
 
 
-def test_wide_depthwise_layers_are_taken_whatever_module_calls(taken: list[Any]) -> None:
+def test_depthwise_layers_are_taken_whatever_module_calls(taken: list[Any]) -> None:
     x = map_of(2, 4, 9, 9)
     layers = [nn.Conv2d(4, 4, 5, padding=2, groups=4), Conv2dSame(4, 4, 5, stride=2, groups=4, bias=False)]
     for layer in layers:
@@ -128,9 +128,10 @@ def test_a_training_step_comes_to_the_same_in_either_way() -> None:
         torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-7)
 
 
-def test_it_is_what_it_is_for() -> None:
-    x = map_of(16, 384, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
-    weight = map_of(384, 1, 5, 5).requires_grad_()
+@pytest.mark.parametrize(("side", "kernel"), [(6, 5), (3, 5), (2, 3)])
+def test_it_is_what_it_is_for(side: int, kernel: int) -> None:
+    x = map_of(16, 384, side, side).to(memory_format=torch.channels_last).requires_grad_()
+    weight, around = map_of(384, 1, kernel, kernel).requires_grad_(), kernel // 2
 
     def seconds(convolve: Callable[[], Tensor]) -> float:
         taken = []
@@ -141,8 +142,8 @@ def test_it_is_what_it_is_for() -> None:
             taken.append(time.perf_counter() - begun)
         return statistics.median(taken)
 
-    plain = seconds(lambda: F.conv2d(x, weight, None, 1, 2, 1, 384))
-    fast = seconds(lambda: Depthwise.apply(x, weight, None, (1, 1), (2, 2)))
+    plain = seconds(lambda: F.conv2d(x, weight, None, 1, around, 1, 384))
+    fast = seconds(lambda: Depthwise.apply(x, weight, None, (1, 1), (around, around)))
     print(f"torch {plain * 1e3:.2f} ms, here {fast * 1e3:.2f} ms")
     assert fast < plain, "or there is nothing to be gained any more"
 
