@@ -14,7 +14,7 @@ The gradient that comes out of a pooled map lies in memory channel after channel
 the layers before it then read it against its grain.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,12 +34,11 @@ class FastConvolutions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer a call of torch."""
-        if func is F.conv2d and not kwargs and trains(*args[:2]):
-            if pointwise(*args):
-                return as_product(*args[:3])
-            if detours(*args):
-                x, weight, bias, stride, padding, *_ = args
-                return Depthwise.apply(x, weight, bias, stride, padding)
+        if func is F.conv2d and not kwargs and (call := Convolution(*args)).trains():
+            if call.pointwise():
+                return as_product(*call[:3])
+            if call.detours():
+                return Depthwise.apply(*call[:5])
         if func is F.adaptive_avg_pool2d and against_the_grain(args[0]):
             args[0].register_hook(with_the_grain)
         return func(*args, **(kwargs or {}))
@@ -55,49 +54,44 @@ def with_the_grain(grad: Tensor) -> Tensor:
     return grad.contiguous(memory_format=torch.channels_last)
 
 
-def trains(x: Tensor, weight: Tensor) -> bool:
-    """Say whether a convolution's weights will get a gradient on a CPU."""
-    return weight.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
+class Convolution(NamedTuple):
+    """A call of torch.nn.functional.conv2d."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+
+    def trains(self) -> bool:
+        """Say whether the weights will get a gradient on a CPU."""
+        return self.weight.requires_grad and torch.is_grad_enabled() and self.x.device.type == "cpu"
+
+    def pointwise(self) -> bool:
+        """Say whether it sees one place at a time, of a map that lies place after place."""
+        alone = self.weight.shape[2:] == (1, 1) and self.stride in (1, (1, 1)) and self.groups == 1
+        bare = self.padding in (0, (0, 0), "valid", "same")
+        return alone and bare and self.x.is_contiguous(memory_format=torch.channels_last)
+
+    def detours(self) -> bool:
+        """Say whether it is depthwise and oneDNN would take the detour back."""
+        x, weight = self.x, self.weight
+        return (
+            self.groups == x.shape[1] == weight.shape[0]
+            and (weight.shape[3] > WIDEST or lower(x, weight) or x.shape[3] < weight.shape[3])
+            and isinstance(self.stride, tuple)
+            and isinstance(self.padding, tuple)  # not "same"
+            and self.dilation == (1, 1)
+            and x.dtype == weight.dtype == torch.float32
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        )
 
 
-def pointwise(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> bool:
-    """Say whether this call of conv2d sees one place at a time, of a map that lies place after place."""
-    alone = weight.shape[2:] == (1, 1) and stride in (1, (1, 1)) and padding in (0, (0, 0), "valid", "same")
-    return alone and groups == 1 and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def as_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def as_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Do what conv2d does with x (n, c, h, w) and weight (k, c, 1, 1)."""
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-
-
-def detours(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> bool:
-    """Say whether this call of conv2d is depthwise and oneDNN would take the detour back."""
-    return (
-        groups == x.shape[1] == weight.shape[0]
-        and (weight.shape[3] > WIDEST or lower(x, weight) or x.shape[3] < weight.shape[3])
-        and isinstance(stride, tuple)
-        and isinstance(padding, tuple)  # not "same"
-        and dilation == (1, 1)
-        and x.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    )
 
 
 def lower(x: Tensor, weight: Tensor) -> bool:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from steps.core.config import Precision
+from steps.core.convolutions import Convolution
 
 NATIVE = ("avx512_bf16", "amx_bf16")  # of torch.cpu.get_capabilities
 
@@ -60,19 +61,10 @@ def connect(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return rounded(F.linear, x, weight, bias)
 
 
-def convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
+def convolve(*args: Any) -> Tensor:
     """Do what torch.nn.functional.conv2d does; with several groups the very same."""
-    if groups > 1:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    return rounded(F.conv2d, x, weight, bias, stride, padding, dilation)
+    call = Convolution(*args)
+    return F.conv2d(*call) if call.groups > 1 else rounded(F.conv2d, *call)
 
 
 def rounded(

@@ -19,22 +19,24 @@ from steps.core.convolutions import Depthwise, FastConvolutions
 KERNELS = [(5, 5), (7, 7), (3, 5), (5, 4), (1, 9), (3, 3)]
 
 
+def collect(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Let calls through and return the list that their arguments go to."""
+    calls: list[Any] = []
+    own = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args: calls.append(args) or own(*args))
+    return calls
+
+
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect the calls that get the fast gradient."""
-    calls: list[Any] = []
-    own = Depthwise.apply
-    monkeypatch.setattr(Depthwise, "apply", lambda *args: calls.append(args) or own(*args))
-    return calls
+    return collect(monkeypatch, Depthwise, "apply")
 
 
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect the calls that become a matrix product."""
-    calls: list[Any] = []
-    own = convolutions.as_product
-    monkeypatch.setattr(convolutions, "as_product", lambda *args: calls.append(args) or own(*args))
-    return calls
+    return collect(monkeypatch, convolutions, "as_product")
 
 
 def map_of(*shape: int, **kind: Any) -> Tensor:
@@ -61,13 +63,15 @@ def test_the_gradient_is_the_convolutions(kernel: tuple[int, int], stride: tuple
 
 
 def test_depthwise_layers_are_taken_whatever_module_calls(taken: list[Any]) -> None:
-    x = map_of(2, 4, 9, 9)
-    layers = [nn.Conv2d(4, 4, 5, padding=2, groups=4), Conv2dSame(4, 4, 5, stride=2, groups=4, bias=False)]
-    for layer in layers:
+    wide, narrow = nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    same = Conv2dSame(4, 4, 5, stride=2, groups=4, bias=False)
+    calls = [(wide, (9, 9)), (same, (9, 9)), (narrow, (2, 9)), (narrow, (9, 2))]
+    for layer, sides in calls:
+        x = map_of(2, 4, *sides)
         plain = layer(x)
         with FastConvolutions():
             assert torch.equal(layer(x), plain)
-    assert len(taken) == len(layers)
+    assert len(taken) == len(calls)
 
 
 @pytest.mark.parametrize("bias", [True, False])
