@@ -13,8 +13,8 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from zenml.utils import source_utils
 
 from infra.stack import PREFIX
-from steps.config import load_params, params_path
-from steps.core.errors import ClusterError, HeadstartError, ParamsError
+from steps.core.system.errors import ClusterError, HeadstartError, ParamsError
+from steps.runtime.params import load_params, params_path
 
 CONFIGS = Path(__file__).with_name("configs")
 

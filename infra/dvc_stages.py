@@ -6,7 +6,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from steps.phase import ROOT, Phase, all_phases
+from steps.core.system.code import ROOT
+from steps.runtime.phase import Phase, all_phases
 
 HEADER = "# Written by `python -m infra.dvc_stages` from the signatures in steps/; a test compares them.\n"
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import PlainTextResponse, Response
 
-from steps.core.errors import ParamsError
+from steps.core.system.errors import ParamsError
 
 TOKEN = "HEADSTART_SERVE_TOKEN"
 SHORTEST = 16  # characters

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steps.core.owner import living, owner
-from steps.core.storage import to_json, write_file
+from steps.core.system.process_owner import living, owner
+from steps.core.system.storage import to_json, write_file
 
 log = logging.getLogger("headstart")
 

@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from steps.core.weights import PACKAGED
+from steps.core.backbones.weights import PACKAGED
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "licences.csv"

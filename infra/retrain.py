@@ -20,11 +20,11 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 
 from infra.lease import Taken, lease
-from steps.config import Retraining
-from steps.core.errors import HeadstartError
-from steps.core.storage import to_json, write_file
-from steps.phase import all_configs
-from steps.scratch import scratch
+from steps.core.system.errors import HeadstartError
+from steps.core.system.storage import to_json, write_file
+from steps.runtime.params import Retraining
+from steps.runtime.phase import all_configs
+from steps.runtime.scratch import scratch
 
 COMMAND = ("zenml", "pipeline", "run", "retraining_pipeline")
 HOLD, RENEW = 900.0, 60.0  # seconds: of the lease, and between two prolongations

@@ -3,10 +3,10 @@
 import argparse
 import getpass
 
-from steps import tracker
-from steps.core.errors import HeadstartError
-from steps.registry import Registry
-from steps.scratch import scratch
+from steps.core.system.errors import HeadstartError
+from steps.runtime import mlflow_client
+from steps.runtime.registry import Registry
+from steps.runtime.scratch import scratch
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("model", help="name of the registered model")
     parser.add_argument("--why", required=True)
     words = parser.parse_args()
-    registry = Registry(words.model, tracker.connect())
+    registry = Registry(words.model, mlflow_client.connect())
     try:
         with registry.alone(scratch()):
             now, before = registry.rollback(getpass.getuser(), words.why)

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.retrain import upcoming
-from steps.config import Retraining
-from steps.phase import ROOT, all_configs
+from steps.core.system.code import ROOT
+from steps.runtime.params import Retraining
+from steps.runtime.phase import all_configs
 
 NAME = "headstart-retraining"
 KEPT = ("HEADSTART_PARAMS", "HEADSTART_DATA", "HEADSTART_SCRATCH", "ZENML_CONFIG_PATH")

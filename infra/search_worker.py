@@ -7,9 +7,9 @@ storage. The phase, started with the same inputs and parameters, concludes from 
 import logging
 import os
 
-from steps.core.errors import HeadstartError
-from steps.phase import all_configs, load_phase
-from steps.run import ARTIFACTS, execute
+from steps.core.system.errors import HeadstartError
+from steps.runtime.phase import all_configs, load_phase
+from steps.runtime.run import ARTIFACTS, execute
 
 PHASE = "search_lr_ratio"
 

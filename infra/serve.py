@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from infra.guard import guard, token_for
-from steps import tracker
-from steps.core.errors import HeadstartError, RegistryError
+from steps.core.system.errors import HeadstartError, RegistryError
+from steps.runtime import mlflow_client
 
 HOST = "127.0.0.1"
 LOADER = "mlflow.pyfunc.loaders.code_model"
@@ -32,7 +32,7 @@ def make_app(name: str) -> FastAPI:
     from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model, scoring_server
 
-    mlflow.set_tracking_uri(tracker.connect().tracking_uri)
+    mlflow.set_tracking_uri(mlflow_client.connect().tracking_uri)
     folder = Path(download_artifacts(f"models:/{name}@champion"))
     refuse_foreign(folder)
     app: FastAPI = scoring_server.init(load_model(str(folder)))

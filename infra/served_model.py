@@ -12,7 +12,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from steps.core.images import Preprocessing
+    from steps.core.modalities.image.pixels import Preprocessing
 
 
 class ServedClassifier(PythonModel):  # type: ignore[misc]
@@ -20,7 +20,7 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier once."""
-        from steps.models import Classifier
+        from steps.artifacts.models import Classifier
 
         self.classifier = Classifier.load(Path(context.artifacts["classifier"]))
         self.network = self.classifier.network()
@@ -29,8 +29,8 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         self, context, model_input, params=None
     ):
         """Return label or labels, and calibrated probabilities; a bad image is the caller's mistake: 400."""
-        from steps.core.predict import predict_views
-        from steps.core.thresholds import say
+        from steps.core.evaluation.inference import predict_views
+        from steps.core.tasks.thresholds import say
 
         look, meta = self.classifier.look, self.classifier.meta
         views = [view_of(number, text, look) for number, text in enumerate(model_input["image"])]
@@ -43,8 +43,8 @@ def view_of(number: int, text: str, look: "Preprocessing") -> "Tensor":
     Raises:
         MlflowException: It is no base64, or no image; a server answers this with 400.
     """
-    from steps.core.errors import DataError
-    from steps.core.images import plain_view, read_image
+    from steps.core.modalities.image.pixels import plain_view, read_image
+    from steps.core.system.errors import DataError
 
     try:
         data = base64.b64decode(text, validate=True)

@@ -18,8 +18,8 @@ from zenml.models import ComponentResponse, FlavorUpdate
 from zenml.stack.flavor import validate_flavor_source
 from zenml.stack.utils import validate_stack_component_config
 
-from steps.config import load_params
-from steps.core.errors import ClusterError, HeadstartError
+from steps.core.system.errors import ClusterError, HeadstartError
+from steps.runtime.params import load_params
 
 STACKS = Path(__file__).with_name("stacks")
 PREFIX = "headstart-"

@@ -8,7 +8,7 @@ from zenml.models import PipelineRunResponse, PipelineRunUpdate
 from zenml.models.v2.misc.exception_info import ExceptionInfo
 from zenml.orchestrators.publish_utils import publish_step_run_status_update
 
-from steps.core.owner import living
+from steps.core.system.process_owner import living
 
 OWNER = "owner"
 REASON = "its process was killed; the next run has found that out, and goes on from what it left"

@@ -9,7 +9,7 @@ from zenml.models import ExceptionInfo
 from zenml.orchestrators.publish_utils import publish_failed_pipeline_run, publish_failed_step_run
 from zenml.utils.exception_utils import reconstruct_exception
 
-from steps.core.errors import ClusterError, HeadstartError
+from steps.core.system.errors import ClusterError, HeadstartError
 
 TAIL = 20  # lines of the log that are shown
 AGAIN = "Start the same command again: phases that have finished are reused."

@@ -12,8 +12,8 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from pipelines import phases, reasons
 from pipelines.dead_runs import OWNER, bury_the_dead
 from pipelines.summary import summarise
-from steps.core.owner import owner
-from steps.phase import Phase, all_configs, all_phases
+from steps.core.system.process_owner import owner
+from steps.runtime.phase import Phase, all_configs, all_phases
 
 logging.getLogger("headstart").setLevel(logging.INFO)
 

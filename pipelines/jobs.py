@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steps.core.errors import ClusterError
+from steps.core.system.errors import ClusterError
 
 log = logging.getLogger("headstart")
 

@@ -11,7 +11,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.metadata.metadata_types import MetadataType
 
 from pipelines.reasons import in_this_step
-from steps.core.storage import INDEX, Artifact
+from steps.core.system.storage import INDEX, Artifact
 
 CONTENT = "content"
 HEADLINE = "headline"

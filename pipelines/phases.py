@@ -13,14 +13,15 @@ from zenml.steps.base_step import BaseStep
 from pipelines import reasons
 from pipelines.materializer import ArtifactMaterializer
 from steps import PHASES, RETRAINING, UNCACHED
-from steps.config import load_params, params_path
-from steps.core.errors import DataError
-from steps.core.files import HUB, list_samples
-from steps.core.storage import Artifact, file_sha256
-from steps.journal import journal
-from steps.phase import Phase, load_phase
-from steps.run import execute
-from steps.scratch import scratch
+from steps.core.data.files import HUB
+from steps.core.data.layouts import list_samples
+from steps.core.system.errors import DataError
+from steps.core.system.storage import Artifact, file_sha256
+from steps.runtime.journal import journal
+from steps.runtime.params import load_params, params_path
+from steps.runtime.phase import Phase, load_phase
+from steps.runtime.run import execute
+from steps.runtime.scratch import scratch
 
 
 def entrypoint(phase: Phase) -> Callable[..., Artifact]:

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from zenml import get_step_context
 
-from steps import failures
+from steps.runtime import failures
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Readable(failures.Readable):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See `steps.failures.Readable`."""
+        """See `steps.runtime.failures.Readable`."""
         if isinstance(error, RuntimeError) and found:
             reason = found[-1]
             self.what, self.run, error = reason.phase, reason.run or self.run, reason.error

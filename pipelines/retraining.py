@@ -8,8 +8,9 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from pipelines.finetune import chain, on_behalf_of
 from pipelines.materializer import HEADLINE
 from pipelines.summary import summarise
-from steps import RETRAINING, WATCHING, tracking
-from steps.phase import load_phase
+from steps import RETRAINING, WATCHING
+from steps.runtime import tracking
+from steps.runtime.phase import load_phase
 
 
 def wire(train: bool = False) -> None:

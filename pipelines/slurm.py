@@ -27,8 +27,8 @@ from zenml.utils import source_utils
 from pipelines import jobs
 from pipelines.failures import blame
 from pipelines.finetune import lean_compilation
-from steps.core.errors import ClusterError
-from steps.scratch import scratch
+from steps.core.system.errors import ClusterError
+from steps.runtime.scratch import scratch
 
 if TYPE_CHECKING:
     from zenml.config.resource_settings import ResourceSettings

@@ -10,10 +10,11 @@ from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse, StepRunResponse
 
 from pipelines.materializer import CONTENT, HEADLINE, copy_tree
-from steps import PHASES, tracking
-from steps.phase import load_phase
-from steps.scratch import scratch
-from steps.summary import SHOWN, PhaseRow, show, write_report
+from steps import PHASES
+from steps.runtime import tracking
+from steps.runtime.phase import load_phase
+from steps.runtime.scratch import scratch
+from steps.runtime.summary import SHOWN, PhaseRow, show, write_report
 
 REPORTS = Path("reports")
 

@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
-from steps.artifacts import Dataset, Features, Stats
-from steps.config import From
-from steps.core.config import BackboneConfig, CacheSettings, Unfreeze
-from steps.run import main
-from steps.scratch import scratch
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.features import Features
+from steps.artifacts.stats import Stats
+from steps.core.system.config import BackboneConfig, CacheSettings, Unfreeze
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class CacheFeatures(CacheSettings):
@@ -19,7 +21,7 @@ class CacheFeatures(CacheSettings):
 
 def cache_features(dataset: Dataset, stats: Stats, cfg: CacheFeatures) -> Annotated[Features, "features"]:
     """Compute the pooled vector z, and h at the freeze boundary, of every sample and view."""
-    from steps.core.cache import build_cache
+    from steps.core.features.cache import build_cache
 
     index, shards, meta = build_cache(
         dataset.table, dataset.labels, dataset.root, stats.look(), cfg, scratch(), dataset.labelling

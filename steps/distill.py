@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from steps import tracking
-from steps.artifacts import Features
-from steps.config import From
-from steps.core.config import HeadRecipe, StudentRecipe
-from steps.models import Classifier, Student
-from steps.run import main
-from steps.scratch import scratch, training_file
+from steps.artifacts.features import Features
+from steps.artifacts.models import Classifier, Student
+from steps.core.system.config import HeadRecipe, StudentRecipe
+from steps.runtime import tracking
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch, training_file
 
 
 class Distill(StudentRecipe):
@@ -21,10 +21,10 @@ class Distill(StudentRecipe):
 
 def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotated[Student, "student"]:
     """Choose the best candidate that fits the budget, and let it learn from the teacher."""
-    from steps.core.distillation import Taught, grow_students
-    from steps.core.finish import describe, seeded
-    from steps.core.precision import halves
-    from steps.core.processes import device
+    from steps.core.backbones.precision import halves
+    from steps.core.backbones.processes import device
+    from steps.core.distillation.students import Taught, grow_students
+    from steps.core.training.calibration import describe, seeded
 
     seeded(cfg.seed)
     half, digests = halves(cfg.precision, device()), (features.digest, finetuned.digest)

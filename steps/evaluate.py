@@ -4,14 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from steps import tracking
-from steps.artifacts import Dataset
-from steps.config import From
-from steps.core.config import Config, Count
-from steps.models import Classifier, Student
-from steps.run import main
-from steps.scratch import scratch
-from steps.verdicts import Report
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.models import Classifier, Student
+from steps.artifacts.report import Report
+from steps.core.system.config import Config, Count
+from steps.runtime import tracking
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class Evaluate(Config):
@@ -32,10 +32,10 @@ def evaluate(
     cfg: Evaluate,
 ) -> Annotated[Report, "report"]:
     """Measure all three models on the test images, from the files, as production would see them."""
-    from steps.core.evaluation import judge
-    from steps.core.files import Folder
-    from steps.core.finish import seeded
-    from steps.core.pages import render_evaluation
+    from steps.core.data.files import Folder
+    from steps.core.evaluation.evaluation import judge
+    from steps.core.report.test_results_page import render_evaluation
+    from steps.core.training.calibration import seeded
 
     seeded(cfg.seed)
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from steps import tracking
-from steps.artifacts import Features
-from steps.config import From
-from steps.core.config import Recipe, Unfreeze
-from steps.models import Classifier, LearningRates
-from steps.run import main
-from steps.scratch import scratch, training_file
+from steps.artifacts.features import Features
+from steps.artifacts.learning_rates import LearningRates
+from steps.artifacts.models import Classifier
+from steps.core.system.config import Recipe, Unfreeze
+from steps.runtime import tracking
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch, training_file
 
 
 class FineTuneSection(Recipe):
@@ -27,14 +28,14 @@ def fine_tune(
     features: Features, warm_head: Classifier, learning_rates: LearningRates, cfg: FineTune
 ) -> Annotated[Classifier, "finetuned"]:
     """Fine-tune from the warmed-up head: strategy A, B or C of the article for 0, k or all stages."""
-    from steps.core.batches import open_batches
-    from steps.core.finish import calibrate, describe, seeded
-    from steps.core.groups import parameter_groups
-    from steps.core.loop import train
-    from steps.core.precision import halves
-    from steps.core.processes import device
-    from steps.core.soup import serve_soup
-    from steps.core.tasks import Classify
+    from steps.core.backbones.precision import halves
+    from steps.core.backbones.processes import device
+    from steps.core.features.batches import open_batches
+    from steps.core.strategy.soup import serve_soup
+    from steps.core.training.calibration import calibrate, describe, seeded
+    from steps.core.training.loop import train
+    from steps.core.training.objectives import Classify
+    from steps.core.training.parameter_groups import parameter_groups
 
     seeded(cfg.seed)
     meta = features.meta

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from steps.artifacts import Manifest
-from steps.config import From
-from steps.core.config import Config, Fraction, WatchedFile
-from steps.core.secrets import holds_secret
-from steps.run import main
-from steps.scratch import scratch
+from steps.artifacts.dataset import Manifest
+from steps.core.system.config import Config, Fraction, WatchedFile
+from steps.core.system.secrets import holds_secret
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class Splits(Config):
@@ -50,9 +50,9 @@ class IngestData(Config):
 
 def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     """List the data set, hash every file, read every image's header, and give each row a split."""
-    from steps.core.ingest import correct_labels, describe_files, local_copy
-    from steps.core.labels import labelling
-    from steps.core.layouts import assign_splits, overlooked, read_layout
+    from steps.core.data.ingest import correct_labels, describe_files, local_copy
+    from steps.core.data.layouts import assign_splits, overlooked, read_layout
+    from steps.core.tasks.labelling import labelling
 
     path = local_copy(cfg.path, scratch())
     folder, table = read_layout(path, scratch())

@@ -4,15 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from steps import tracker
-from steps.artifacts import Dataset
-from steps.config import From
-from steps.core.config import Config
-from steps.models import Classifier, Student
-from steps.registry import Registry
-from steps.run import main
-from steps.scratch import scratch
-from steps.verdicts import Newest, Watch
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.models import Classifier, Student
+from steps.artifacts.watch import Newest, Watch
+from steps.core.system.config import Config
+from steps.runtime import mlflow_client
+from steps.runtime.params import From
+from steps.runtime.registry import Registry
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class JudgeNewest(Config):
@@ -27,14 +27,14 @@ def judge_newest(
     dataset: Dataset, finetuned: Classifier, student: Student, watch: Watch, cfg: JudgeNewest
 ) -> Annotated[Newest, "newest"]:
     """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
-    from steps.core.files import Folder
-    from steps.core.intervals import compare, evaluate
-    from steps.core.predict import Looker, predict_together
-    from steps.core.thresholds import outcome_of
+    from steps.core.data.files import Folder
+    from steps.core.evaluation.inference import Looker, predict_together
+    from steps.core.tasks.intervals import compare, evaluate
+    from steps.core.tasks.thresholds import outcome_of
 
     models = {"challenger": {"finetuned": finetuned, "student": student}[cfg.candidate]}
     if "version" in watch.champion:
-        registry = Registry(watch.champion["name"], tracker.connect())
+        registry = Registry(watch.champion["name"], mlflow_client.connect())
         champion = registry.load(watch.champion["version"], scratch())
         if champion.meta["labels"] == dataset.labels:
             models["champion"] = champion

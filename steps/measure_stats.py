@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from steps.artifacts import Dataset, Stats
-from steps.config import From
-from steps.core.config import BackboneConfig, Config, Count
-from steps.run import main
-from steps.scratch import scratch
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.stats import Stats
+from steps.core.system.config import BackboneConfig, Config, Count
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class MeasureStats(Config):
@@ -23,9 +24,9 @@ class MeasureStats(Config):
 
 def measure_stats(dataset: Dataset, cfg: MeasureStats) -> Annotated[Stats, "stats"]:
     """Stream the train split once, and choose: as the params say, or by what a probe does best with."""
-    from steps.core.files import Folder
-    from steps.core.moments import pretrained_preprocessing, stream_moments
-    from steps.core.normalisation import hold_trial, ways
+    from steps.core.data.files import Folder
+    from steps.core.features.normalisation import hold_trial, ways
+    from steps.core.modalities.image.moments import pretrained_preprocessing, stream_moments
 
     pretrained = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
     paths = list(dataset.part("train")["path"])

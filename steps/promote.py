@@ -4,19 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from steps import tracker
-from steps.artifacts import Dataset
-from steps.config import From
-from steps.core.config import BackboneConfig, Config, Count, Fraction, Positive
-from steps.models import Classifier, Student
-from steps.registry import Registry, model_name
-from steps.run import main
-from steps.scratch import scratch
-from steps.verdicts import Decision, Report
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.decision import Decision
+from steps.artifacts.models import Classifier, Student
+from steps.artifacts.report import Report
+from steps.core.system.config import BackboneConfig, Config, Count, Fraction, Positive
+from steps.runtime import mlflow_client
+from steps.runtime.params import From
+from steps.runtime.registry import Registry, model_name
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class Levels(Config):
-    """How far a file may be from the model that was judged; see `steps.core.court.parity`."""
+    """How far a file may be from the model that was judged; see `steps.core.promotion.gates.parity`."""
 
     logits: Positive
     """In standard deviations of the logits."""
@@ -85,11 +86,11 @@ def promote(
     dataset: Dataset, finetuned: Classifier, student: Student, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
     """Judge the candidate by its report, its exported files, and against the champion on the same images."""
-    from steps.core.finish import seeded
-    from steps.hearing import hold_hearing
+    from steps.core.training.calibration import seeded
+    from steps.runtime.promotion_review import hold_hearing
 
     seeded(cfg.seed)
-    registry = Registry(cfg.model(), tracker.connect())
+    registry = Registry(cfg.model(), mlflow_client.connect())
     models = {"finetuned": finetuned, "student": student.alone()}
     candidate = models[cfg.candidate]
     with registry.alone(scratch()):

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from steps import tracking
-from steps.artifacts import Features
-from steps.config import From
-from steps.core.config import Count
-from steps.core.space import Space
+from steps.artifacts.features import Features
+from steps.artifacts.learning_rates import LearningRates
+from steps.artifacts.models import Classifier
+from steps.core.strategy.search_space import Space
+from steps.core.system.config import Count
 from steps.fine_tune import FineTuneSection
-from steps.models import Classifier, LearningRates
-from steps.run import main
-from steps.scratch import scratch, study_storage
+from steps.runtime import tracking
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch, study_storage
 
 
 class SearchLrRatio(Space):
@@ -25,20 +26,22 @@ def search_lr_ratio(
     features: Features, warm_head: Classifier, cfg: SearchLrRatio
 ) -> Annotated[LearningRates, "learning_rates"]:
     """Search both rates with Optuna, beside it the best single rate; repeat the best over seeds."""
-    from steps.core.batches import open_batches
-    from steps.core.conclusion import conclude
-    from steps.core.finish import seeded
-    from steps.core.precision import halves
-    from steps.core.processes import device
-    from steps.core.search import Studies, study_name
-    from steps.core.search_page import render_search
-    from steps.core.trials import Trials
+    from steps.core.backbones.precision import halves
+    from steps.core.backbones.processes import device
+    from steps.core.features.batches import open_batches
+    from steps.core.report.search_page import render_search
+    from steps.core.strategy.search import Studies, study_name
+    from steps.core.strategy.search_summary import conclude
+    from steps.core.strategy.trials import Trials
+    from steps.core.system.code import code_digest
+    from steps.core.training.calibration import seeded
 
     seeded(cfg.seed)
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
     inputs, half = (features.digest, warm_head.digest), halves(cfg.recipe.precision, device())
-    key = study_name(*inputs, cfg.model_dump_json(), str(half))
+    code = code_digest("steps.search_lr_ratio")
+    key = study_name(*inputs, cfg.model_dump_json(), str(half), code)
     folder = scratch() / "search" / key
     trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
     found = Studies(study_storage(folder), key, cfg, cfg.seed, tracking.log_trial).run(trials)

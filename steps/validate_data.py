@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from steps.artifacts import Dataset, Manifest
-from steps.config import From
-from steps.core.config import BackboneConfig
-from steps.core.errors import DataRejected
-from steps.core.limits import Limits
-from steps.core.storage import write_file
+from steps.artifacts.dataset import Dataset, Manifest
+from steps.core.audit.limits import Limits
+from steps.core.system.config import BackboneConfig
+from steps.core.system.errors import DataRejected
+from steps.core.system.storage import write_file
 from steps.ingest_data import Splits
-from steps.run import main
-from steps.scratch import scratch
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 
 class ValidateData(Limits):
@@ -28,14 +28,14 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     Raises:
         DataRejected: A critical check failed; lists them all, with files and remedies.
     """
-    from steps.core.audit import audit, leftovers
-    from steps.core.audit_page import render_audit
-    from steps.core.embedding import embed
-    from steps.core.files import Folder
-    from steps.core.findings import settled
-    from steps.core.moments import pretrained_preprocessing
-    from steps.core.quality import check, corrected, declare, quarantine
-    from steps.core.survey import survey
+    from steps.core.audit.audit import audit, leftovers
+    from steps.core.audit.findings import settled
+    from steps.core.audit.suites import check, corrected, declare, quarantine
+    from steps.core.data.files import Folder
+    from steps.core.features.embedding import embed
+    from steps.core.modalities.image.moments import pretrained_preprocessing
+    from steps.core.modalities.image.scan import survey
+    from steps.core.report.audit_page import render_audit
 
     read = manifest.labelling
     suites = declare(Path(cfg.suite), cfg, cfg.splits.model_dump())

@@ -3,19 +3,20 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from steps import tracker, tracking
-from steps.artifacts import Features
-from steps.config import From
-from steps.core.config import Config, Fraction
+from steps.artifacts.features import Features
+from steps.artifacts.learning_rates import LearningRates
+from steps.artifacts.models import Classifier
+from steps.artifacts.watch import Watch
+from steps.core.system.config import Config, Fraction
 from steps.fine_tune import FineTuneSection
-from steps.models import Classifier, LearningRates
-from steps.registry import Registry
-from steps.run import main
-from steps.scratch import scratch, training_file
-from steps.verdicts import Watch
+from steps.runtime import mlflow_client, tracking
+from steps.runtime.params import From
+from steps.runtime.registry import Registry
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch, training_file
 
 if TYPE_CHECKING:
-    from steps.core.network import Network
+    from steps.core.backbones.network import Network
 
 
 class WarmStart(Config):
@@ -31,13 +32,13 @@ def warm_start(
     features: Features, finetuned: Classifier, learning_rates: LearningRates, watch: Watch, cfg: WarmStart
 ) -> Annotated[Classifier, "finetuned"]:
     """Fine-tune the champion on the data of now, by the same recipe; the lower validation loss wins."""
-    from steps.core.batches import open_batches
-    from steps.core.finish import calibrate, describe, seeded
-    from steps.core.groups import parameter_groups
-    from steps.core.loop import train
-    from steps.core.precision import halves
-    from steps.core.processes import device
-    from steps.core.tasks import Classify
+    from steps.core.backbones.precision import halves
+    from steps.core.backbones.processes import device
+    from steps.core.features.batches import open_batches
+    from steps.core.training.calibration import calibrate, describe, seeded
+    from steps.core.training.loop import train
+    from steps.core.training.objectives import Classify
+    from steps.core.training.parameter_groups import parameter_groups
 
     seeded(cfg.seed)
     fresh = told(finetuned, from_champion=0.0)
@@ -73,12 +74,12 @@ def champion_network(features: Features, finetuned: Classifier, watch: Watch) ->
     It is where backbone, labels and preprocessing are those of now, and everything below the freeze
     boundary is what the pretrained backbone has there.
     """
-    from steps.core.network import frozen_digest
-    from steps.core.targets import of_model
+    from steps.core.backbones.network import frozen_digest
+    from steps.core.tasks.targets import of_model
 
     if "version" not in watch.champion:
         return None
-    registry = Registry(watch.champion["name"], tracker.connect())
+    registry = Registry(watch.champion["name"], mlflow_client.connect())
     champion = registry.load(watch.champion["version"], scratch())
     same = ("backbone", "stages", "labels", "preprocessing")
     if any(champion.meta[key] != finetuned.meta[key] for key in same):

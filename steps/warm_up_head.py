@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from steps import tracking
-from steps.artifacts import Features
-from steps.config import From
-from steps.core.config import BackboneConfig, HeadRecipe
-from steps.models import Classifier
-from steps.run import main
-from steps.scratch import scratch, training_file
+from steps.artifacts.features import Features
+from steps.artifacts.models import Classifier
+from steps.core.system.config import BackboneConfig, HeadRecipe
+from steps.runtime import tracking
+from steps.runtime.params import From
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch, training_file
 
 
 class WarmUpHead(HeadRecipe):
@@ -20,13 +20,13 @@ class WarmUpHead(HeadRecipe):
 
 def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "warm_head"]:
     """Fit a linear head on z, with early stopping on validation loss; strategy A of the article."""
-    from steps.core.batches import open_batches
-    from steps.core.finish import calibrate, describe, seeded
-    from steps.core.groups import parameter_groups
-    from steps.core.loop import train
-    from steps.core.network import Network
-    from steps.core.tasks import Classify
-    from steps.core.weights import find_weights
+    from steps.core.backbones.network import Network
+    from steps.core.backbones.weights import find_weights
+    from steps.core.features.batches import open_batches
+    from steps.core.training.calibration import calibrate, describe, seeded
+    from steps.core.training.loop import train
+    from steps.core.training.objectives import Classify
+    from steps.core.training.parameter_groups import parameter_groups
 
     seeded(cfg.seed)
     meta = features.meta

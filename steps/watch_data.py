@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from steps import tracker
-from steps.artifacts import Dataset
-from steps.config import From
-from steps.core.config import BackboneConfig, Config, Count
-from steps.core.errors import DataError
-from steps.registry import CHAMPION, Registry, model_name
-from steps.run import main
-from steps.scratch import scratch
-from steps.verdicts import Watch
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.watch import Watch
+from steps.core.system.config import BackboneConfig, Config, Count
+from steps.core.system.errors import DataError
+from steps.runtime import mlflow_client
+from steps.runtime.params import From
+from steps.runtime.registry import CHAMPION, Registry, model_name
+from steps.runtime.run import main
+from steps.runtime.scratch import scratch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +52,9 @@ def watch_data(dataset: Dataset, cfg: WatchData) -> Annotated[Watch, "watch"]:
     """
     import pandas as pd
 
-    from steps.core.drift import KNOWN
+    from steps.core.audit.drift import KNOWN
 
-    registry = Registry(model_name(cfg.name, cfg.data), tracker.connect())
+    registry = Registry(model_name(cfg.name, cfg.data), mlflow_client.connect())
     version = registry.aliases().get(CHAMPION)
     if version is None:
         return Watch(["there is no champion"], {"name": registry.name})
@@ -104,10 +104,10 @@ def look_for_drift(
     registry: Registry, version: str, dataset: Dataset, new: "pd.Series[bool]", cfg: WatchData
 ) -> list[dict[str, Any]]:
     """Hold the two-sample tests between the champion's reference and the new samples."""
-    from steps.core.drift import REFERENCE, Reference, first, hold_tests, vectors
-    from steps.core.files import Folder
-    from steps.core.predict import predict_bytes
-    from steps.core.thresholds import outcome_of
+    from steps.core.audit.drift import REFERENCE, Reference, first, hold_tests, vectors
+    from steps.core.data.files import Folder
+    from steps.core.evaluation.inference import predict_bytes
+    from steps.core.tasks.thresholds import outcome_of
 
     file = registry.kept(version, REFERENCE, scratch())
     reference = Reference.read(Path(str(file)))

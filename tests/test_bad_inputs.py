@@ -23,10 +23,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from steps.artifacts import Dataset, Features, Manifest
+from steps.artifacts.dataset import Dataset, Manifest
+from steps.artifacts.features import Features
+from steps.artifacts.models import Classifier
 from steps.cache_features import CacheFeatures, cache_features
-from steps.core.config import BackboneConfig
-from steps.core.errors import (
+from steps.core.system.config import BackboneConfig
+from steps.core.system.errors import (
     ArtifactError,
     BackboneError,
     DataError,
@@ -34,14 +36,12 @@ from steps.core.errors import (
     HeadstartError,
     ParamsError,
 )
-from steps.core.storage import INDEX, to_json
+from steps.core.system.storage import INDEX, to_json
 from steps.measure_stats import measure_stats
-from steps.models import Classifier
-from steps.phase import all_configs
+from steps.runtime.phase import all_configs
 from steps.validate_data import ValidateData, validate_data
 from steps.warm_up_head import WarmUpHead, warm_up_head
-
-from .clone import BACKBONE, ROOT, make_clone, write_images
+from tests.clone import BACKBONE, ROOT, make_clone, write_images
 
 
 class Loot:
@@ -304,7 +304,7 @@ def broken(world: World) -> object:
 
 
 def stats_of(world: World) -> Any:
-    from steps.artifacts import Stats
+    from steps.artifacts.stats import Stats
 
     return Stats.load(world.artifact("stats"))
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from steps import PHASES
-
-from .bench.chaos import LONG, MANY, chaos, digests, finish, project, table
-from .clone import Clone
+from tests.bench.chaos import LONG, MANY, chaos, digests, finish, project, table
+from tests.clone import Clone
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 

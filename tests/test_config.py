@@ -6,9 +6,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from steps import PHASES, RETRAINING
-from steps.config import DATA_FOLDER
-from steps.core.errors import ParamsError
-from steps.phase import ROOT, all_configs, all_phases
+from steps.core.system.code import ROOT
+from steps.core.system.errors import ParamsError
+from steps.runtime.params import DATA_FOLDER
+from steps.runtime.phase import all_configs, all_phases
 
 PARAMS = (ROOT / "params.yaml").read_text()
 

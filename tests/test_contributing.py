@@ -11,10 +11,10 @@ PHASE = '''"""Keep the manifest of one class."""
 
 from typing import Annotated
 
-from steps.artifacts import Manifest
-from steps.config import From
-from steps.core.config import Config
-from steps.run import main
+from steps.artifacts.dataset import Manifest
+from steps.runtime.params import From
+from steps.core.system.config import Config
+from steps.runtime.run import main
 
 
 class KeepClass(Config):
@@ -72,14 +72,18 @@ def test_a_parameter_without_its_key_is_asked_for_and_with_it_accepted(clone: Cl
     phase.write_text(
         phase.read_text().replace("    mistakes: Count\n", "    mistakes: Count\n    extra: Count\n")
     )
-    ask = ("python", "-c", "from steps.phase import all_configs; print(all_configs()['evaluate'].extra)")
+    ask = (
+        "python",
+        "-c",
+        "from steps.runtime.phase import all_configs; print(all_configs()['evaluate'].extra)",
+    )
     assert "evaluate.extra: missing" in clone.run(*ask).stderr
     clone.set_params(evaluate={"extra": 7})
     assert clone.run(*ask).stdout.strip() == "7"
 
 
 def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
-    listed = clone.run("python", "-m", "steps.core.stages", "test_resnet")
+    listed = clone.run("python", "-m", "steps.core.backbones.stages", "test_resnet")
     assert listed.returncode == 0, listed.stderr
     assert len(listed.stdout.splitlines()) == 5
     clone.set_params(backbone={"name": "test_resnet"})

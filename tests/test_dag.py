@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from infra import dvc_stages
 from pipelines.finetune import finetune_pipeline
 from pipelines.retraining import retraining_pipeline
 from steps import PHASES, RETRAINING, UNCACHED, WATCHING
-from steps.phase import ROOT, all_phases, load_phase
+from steps.core.system.code import ROOT, walk_code
+from steps.runtime.phase import all_phases, load_phase
 
 Edges = set[tuple[str, str]]
 
@@ -104,22 +106,46 @@ def test_both_engines_watch_the_same_code() -> None:
 
 
 def test_a_phase_watches_the_helpers_that_it_imports_and_the_files_that_they_name() -> None:
-    assert {"steps/core/loop.py", "steps/core/groups.py", "steps/artifacts.py"} <= set(
-        load_phase("fine_tune").code
-    )
-    assert {"steps/core/metrics.py", "steps/core/templates/evaluation.html"} <= set(
+    assert {
+        "steps/core/training/loop.py",
+        "steps/core/training/parameter_groups.py",
+        "steps/artifacts/models.py",
+    } <= set(load_phase("fine_tune").code)
+    assert {"steps/core/tasks/metrics.py", "steps/core/report/templates/evaluation.html"} <= set(
         load_phase("evaluate").code
     )
     assert "infra/served_model.py" in load_phase("promote").code
-    assert "steps/core/quality.py" not in load_phase("fine_tune").code
+    assert "steps/core/audit/suites.py" not in load_phase("fine_tune").code
 
 
-@pytest.mark.parametrize("package", ["steps", "steps/core"])
-def test_importing_a_room_loads_neither_engine_nor_tracker(package: str) -> None:
-    modules = [
-        f"{package.replace('/', '.')}.{path.stem}" for path in sorted((ROOT / package).glob("[a-z]*.py"))
-    ]
-    heavy = ["zenml", "dvc", "mlflow", *(["torch", "pandas"] if package == "steps" else [])]
+ROOMS = (
+    "steps/core/system", "steps/core/tasks", "steps/core/data", "steps/core/modalities",
+    "steps/core/backbones", "steps/core/features", "steps/core/audit", "steps/core/training",
+    "steps/core/strategy", "steps/core/evaluation", "steps/core/export", "steps/core/distillation",
+    "steps/core/report", "steps/core/promotion", "steps/artifacts", "steps/runtime", "steps", "pipelines",
+    "infra",
+)  # fmt: skip
+"""Every room of the product, the lowest first: a file imports from its own room and from lower ones only."""
+
+
+def files_of(room: str) -> list[Path]:
+    inside = (ROOT / room).rglob("*.py") if room.startswith("steps/") else (ROOT / room).glob("*.py")
+    return sorted(inside)
+
+
+def room_of(module: str) -> str:
+    folder = module.replace(".", "/")
+    return next(
+        (room for room in sorted(ROOMS, key=len, reverse=True) if f"{folder}/".startswith(f"{room}/")), ""
+    )
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room.startswith("steps")])
+def test_importing_a_room_loads_neither_engine_nor_tracker(room: str) -> None:
+    paths = [path.relative_to(ROOT).with_suffix("") for path in files_of(room) if path.stem != "__init__"]
+    modules = [".".join(path.parts) for path in paths]
+    cheap = room in ("steps", "steps/artifacts", "steps/runtime")
+    heavy = ["zenml", "dvc", "mlflow", *(["torch", "pandas"] if cheap else [])]
     code = (
         f"import {', '.join(modules)}, sys, json; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     )
@@ -128,25 +154,42 @@ def test_importing_a_room_loads_neither_engine_nor_tracker(package: str) -> None
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-def test_arrows_between_the_rooms_go_one_way() -> None:
-    forbidden = {
-        "steps": {"zenml", "dvc", "pipelines", "infra", "tests"},
-        "steps/core": {
-            "mlflow",
-            "steps.run",
-            "steps.tracking",
-            "steps.tracker",
-            "steps.artifacts",
-            "steps.models",
-            "steps.phase",
-            "steps.config",
-        },
+def test_every_folder_of_code_is_a_room_that_says_what_enters_and_what_leaves() -> None:
+    folders = {path.parent.relative_to(ROOT).as_posix() for room in ("steps", "pipelines", "infra")
+               for path in (ROOT / room).rglob("*.py")}  # fmt: skip
+    assert {room_of(folder) for folder in folders if folder != "steps/core"} == set(ROOMS)
+    for room in ROOMS:
+        assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())), room
+
+
+def test_a_file_imports_from_its_own_room_and_from_lower_ones_only() -> None:
+    upward = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for number, room in enumerate(ROOMS)
+        for path in files_of(room)
+        for name in imports_of(path)
+        if name.split(".")[0] in ("steps", "pipelines", "infra", "tests")
+        if name != "steps" and not name.rpartition(".")[2].isupper()  # the names of the phases, a list
+        if room_of(name) not in ROOMS[: number + 1]
     }
-    for room, names in forbidden.items():
-        pattern = "**/*.py" if room == "steps" else "*.py"
-        for path in (ROOT / room).glob(pattern):
-            for name in imports_of(path):
-                assert not any(name == bad or name.startswith(f"{bad}.") for bad in names), (path, name)
+    assert upward == set()
+
+
+def test_no_two_files_import_each_other_by_any_way_round() -> None:
+    files = {path for room in ROOMS for path in files_of(room) if path.stem != "__init__"}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+    graph = {name: imports_of(path) & set(names) for name, path in names.items()}
+    tuple(TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+def test_only_pipelines_import_an_engine() -> None:
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("steps", "pipelines")
+        for path in (ROOT / room).rglob("*.py")
+        if imports_of(path, top=True) & {"zenml", "dvc"}
+    }
+    assert {path for path in importers if not path.startswith("pipelines/")} == set()
 
 
 def test_only_the_tracker_s_rooms_import_mlflow() -> None:
@@ -156,8 +199,10 @@ def test_only_the_tracker_s_rooms_import_mlflow() -> None:
         for name in imports_of(path)
         if name.split(".")[0] == "mlflow"
     }
-    assert importers <= {"tracker.py", "tracking.py", "registry.py"}
-    in_registry = (ROOT / "steps/registry.py").read_text().split("if TYPE_CHECKING:")[1].split("\n\n")[0]
+    assert importers <= {"mlflow_client.py", "tracking.py", "registry.py"}
+    in_registry = (
+        (ROOT / "steps/runtime/registry.py").read_text().split("if TYPE_CHECKING:")[1].split("\n\n")[0]
+    )
     assert "mlflow" in in_registry, "the registry imports mlflow for its types only"
 
 
@@ -191,11 +236,12 @@ def test_nothing_is_called_that_runs_what_it_reads() -> None:
     assert found == {("weights.py", "torch.load", "True")}
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(path: Path, top: bool = False) -> set[str]:
+    """Return the modules that a file imports anywhere in it, but for the type checker alone."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in walk_code(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name.split(".")[0] for name in found} if top else found

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from pipelines.dead_runs import REASON
 from steps import PHASES
-from steps.phase import load_phase
+from steps.runtime.phase import load_phase
 from tests.bench.chaos import digests, seconds_of, still_running, torment
 from tests.clone import Clone, make_clone
 
@@ -190,7 +190,7 @@ def test_a_run_in_which_nothing_but_the_readme_changed_reuses_every_phase_under_
     assert clone.repro() == []
 
 
-HELPER = "steps/core/evaluation.py"
+HELPER = "steps/core/evaluation/evaluation.py"
 WORDS = ("Identify a test set by contents and labels", "Name a test set by contents and labels")
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from steps import journal
-from steps.core.errors import DataError, DiskError, MemoryLimitError
-from steps.failures import Readable, block, translate
-from steps.journal import Facts
-
-from .clone import ROOT, Clone, make_clone
-from .core.test_disk import Mount, make_read_only, mount
+from steps.core.system.errors import DataError, DiskError, MemoryLimitError
+from steps.runtime import journal
+from steps.runtime.failures import Readable, block, translate
+from steps.runtime.journal import Facts
+from tests.clone import ROOT, Clone, make_clone
+from tests.core.system.test_disk import Mount, make_read_only, mount
 
 __all__ = ["mount"]
 
@@ -122,9 +121,9 @@ TOO_LARGE = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from steps.core.files import Folder, prefetched
-from steps.core.survey import look_at
-from steps.failures import Readable
+from steps.core.data.files import Folder, prefetched
+from steps.core.modalities.image.scan import look_at
+from steps.runtime.failures import Readable
 
 folder = Path(sys.argv[1])
 Image.new("RGB", (9000, 9000)).save(folder / "large.png", compress_level=1)
@@ -161,7 +160,7 @@ PLANTED = f'raise RuntimeError("no answer from {URL}, " + os.environ["AWS_SECRET
 
 
 def test_a_phase_with_a_mistake_in_it_ends_in_a_block_and_shows_no_secret(clone: Clone) -> None:
-    file = clone.folder / "steps/core/ingest.py"
+    file = clone.folder / "steps/core/data/ingest.py"
     good = file.read_text()
     file.write_text(
         good.replace("    facts = prefetched(", f"    import os\n    {PLANTED}\n    facts = prefetched(")

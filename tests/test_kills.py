@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from steps import PHASES
-from steps.phase import load_phase
-
-from .bench.chaos import LONG, digests, lost_in, project, shards, still_running
-from .clone import Clone
+from steps.runtime.phase import load_phase
+from tests.bench.chaos import LONG, digests, lost_in, project, shards, still_running
+from tests.clone import Clone
 
 FRESH = multiprocessing.get_context("forkserver")
 PRELOADED = """torch timm torchvision mlflow optuna cleanlab sklearn.linear_model great_expectations onnx
-onnxruntime steps.core.audit steps.core.cache steps.core.search steps.core.deploy tests.test_kills"""
+onnxruntime steps.core.audit.audit steps.core.features.cache steps.core.strategy.search
+steps.core.export.parity tests.test_kills"""
 FRESH.set_forkserver_preload(PRELOADED.split())
 
 
@@ -31,10 +31,10 @@ def work(folder: str, name: str) -> None:
     """Run a phase on the artifacts in a folder, as its own process does."""
     import torch
 
-    from steps.config import PARAMS_FILE
-    from steps.journal import journal
-    from steps.phase import all_configs
-    from steps.run import ARTIFACTS, execute
+    from steps.runtime.journal import journal
+    from steps.runtime.params import PARAMS_FILE
+    from steps.runtime.phase import all_configs
+    from steps.runtime.run import ARTIFACTS, execute
 
     os.chdir(folder)
     os.environ.pop(PARAMS_FILE, None)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from steps import PHASES
-from steps.artifacts import Dataset
-from steps.core.multilabel import SET_METRICS
-from steps.models import Classifier, Student
-from steps.phase import load_phase
-from steps.verdicts import Decision
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.decision import Decision
+from steps.artifacts.models import Classifier, Student
+from steps.core.tasks.label_sets import SET_METRICS
+from steps.runtime.phase import load_phase
 from tests.clone import Clone, make_set_clone
 
 

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from steps import PHASES
-from steps.phase import load_phase
+from steps.runtime.phase import load_phase
 from tests.clone import ROOT, Clone, make_clone
 
 pytestmark = pytest.mark.services

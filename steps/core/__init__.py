@@ -1,1 +1,1 @@
-"""What the phases are made of; usable from a notebook, without orchestrator or tracker."""
+"""What the phases are made of, room by room; usable from a notebook, without orchestrator or tracker."""

@@ -20,9 +20,9 @@ import optuna
 from mlflow import MlflowClient
 
 from steps import PHASES
-from steps.core.checkpoint import Checkpoint
-from steps.core.storage import file_sha256, to_json, write_file
-from steps.phase import load_phase
+from steps.core.system.storage import file_sha256, to_json, write_file
+from steps.core.training.checkpoint import Checkpoint
+from steps.runtime.phase import load_phase
 from tests.clone import Clone, make_clone
 
 COMMANDS = {"zenml": ("zenml", "pipeline", "run", "finetune_pipeline"), "dvc": ("dvc", "repro")}

@@ -15,22 +15,22 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.demo import write_digits
-from steps.artifacts import Manifest
-from steps.core.audit import audit, leftovers
-from steps.core.canaries import canary, file_features
-from steps.core.config import BackboneConfig
-from steps.core.embedding import embed
-from steps.core.files import Folder, prefetched
-from steps.core.images import decode, open_image
-from steps.core.leaks import find_copies
-from steps.core.limits import Limits
-from steps.core.moments import pretrained_preprocessing
-from steps.core.quality import check, declare
-from steps.core.survey import Survey, borders_of, look_at, survey
-from steps.core.suspects import label_suspects
+from steps.artifacts.dataset import Manifest
+from steps.core.audit.audit import audit, leftovers
+from steps.core.audit.label_suspects import label_suspects
+from steps.core.audit.leaks import find_copies
+from steps.core.audit.limits import Limits
+from steps.core.audit.shortcuts import canary, file_features
+from steps.core.audit.suites import check, declare
+from steps.core.data.files import Folder, prefetched
+from steps.core.features.embedding import embed
+from steps.core.modalities.image.moments import pretrained_preprocessing
+from steps.core.modalities.image.pixels import decode, open_image
+from steps.core.modalities.image.scan import Survey, borders_of, look_at, survey
+from steps.core.system.config import BackboneConfig
 from steps.ingest_data import IngestData, Splits, ingest_data
-from steps.phase import all_configs
-from steps.scratch import scratch
+from steps.runtime.phase import all_configs
+from steps.runtime.scratch import scratch
 
 from . import torture
 from .memory import peak_megabytes

@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from steps import PHASES
-
-from ..clone import copy_project
+from tests.clone import copy_project
 
 PEAK = """
 import resource, runpy, sys

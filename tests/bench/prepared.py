@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from infra.demo import write_digits
-from steps.core.batches import Batches, open_batches
-from steps.core.heap import keep_freed
-from steps.phase import all_configs, load_phase
-from steps.scratch import scratch
+from steps.core.features.batches import Batches, open_batches
+from steps.core.system.allocator import keep_freed
+from steps.runtime.phase import all_configs, load_phase
+from steps.runtime.scratch import scratch
+from tests.clone import Clone, copy_project
 
-from ..clone import Clone, copy_project
 from .photographs import write_photographs
 from .rows import OUT
 

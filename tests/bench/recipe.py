@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from steps.core import stages
+from steps.core.backbones import stages
 
 BATCH, WORKERS, DROPOUT, SMOOTHING = 64, 2, 0.35, 0.1
 HEAD_ONLY_LR, HEAD_LR, STAGE_LRS = 1e-3, 3e-4, (5e-5, 1e-4)

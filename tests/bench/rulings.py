@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from steps.core.court import deployment_gates, duel
-from steps.core.deploy import FP32, INT8, File, hold_against, pixels, run
-from steps.core.export import export_onnx, quantise
-from steps.core.metrics import Outcome
-from steps.core.network import Network
-from steps.core.predict import predict_bytes
-from steps.phase import all_configs
+from steps.core.backbones.network import Network
+from steps.core.evaluation.inference import predict_bytes
+from steps.core.export.onnx_export import export_onnx, quantise
+from steps.core.export.parity import FP32, INT8, File, hold_against, pixels, run
+from steps.core.promotion.gates import deployment_gates, duel
+from steps.core.tasks.metrics import Outcome
+from steps.runtime.phase import all_configs
 from tests.core.toys import LOOK, build, encode, picture
 
 ROOT = Path(__file__).resolve().parents[2]

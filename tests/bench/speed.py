@@ -19,20 +19,20 @@ import numpy as np
 import torch
 from optuna.trial import FrozenTrial
 
-from steps import tracking
-from steps.artifacts import Dataset
-from steps.core.extraction import Sample, Views, batched, prefix
-from steps.core.files import Folder
-from steps.core.groups import parameter_groups
-from steps.core.loop import fit
-from steps.core.network import Network
-from steps.core.search import DISCRIMINATIVE, Search
-from steps.core.tasks import Classify
-from steps.core.trials import Trials
-from steps.core.weights import find_weights
-from steps.models import Classifier
-from steps.phase import load_phase
-from steps.scratch import scratch
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.models import Classifier
+from steps.core.backbones.network import Network
+from steps.core.backbones.weights import find_weights
+from steps.core.data.files import Folder
+from steps.core.features.extraction import Sample, Views, batched, prefix
+from steps.core.strategy.search import DISCRIMINATIVE, Search
+from steps.core.strategy.trials import Trials
+from steps.core.training.loop import fit
+from steps.core.training.objectives import Classify
+from steps.core.training.parameter_groups import parameter_groups
+from steps.runtime import tracking
+from steps.runtime.phase import load_phase
+from steps.runtime.scratch import scratch
 
 from . import recipe
 from .memory import peak_megabytes

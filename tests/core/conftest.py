@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from .toys import Pictures, draw_pictures
+from tests.core.toys import Pictures, draw_pictures
 
 # The same examples every time, and no clock: the machine may be busy with something else.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

@@ -20,16 +20,26 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steps.core.batches import Source
-from steps.core.cache import build_cache
-from steps.core.config import BackboneConfig, CacheSettings
-from steps.core.errors import HeadstartError
-from steps.core.groups import parameter_groups
-from steps.core.loop import Epoch, Trained, predict, train
-from steps.core.processes import leads, rank
-from steps.core.tasks import Classify, Distil, Task
-
-from .toys import LABELS, LIVELY, LOOK, RECIPE, Pictures, batches, build, cached, draw_pictures, uncached
+from steps.core.backbones.processes import leads, rank
+from steps.core.features.batches import Source
+from steps.core.features.cache import build_cache
+from steps.core.system.config import BackboneConfig, CacheSettings
+from steps.core.system.errors import HeadstartError
+from steps.core.training.loop import Epoch, Trained, predict, train
+from steps.core.training.objectives import Classify, Distil, Task
+from steps.core.training.parameter_groups import parameter_groups
+from tests.core.toys import (
+    LABELS,
+    LIVELY,
+    LOOK,
+    RECIPE,
+    Pictures,
+    batches,
+    build,
+    cached,
+    draw_pictures,
+    uncached,
+)
 
 SOME = {"train": 6, "val": 3, "test": 1}  # of each class: 18 to train on
 MIXING = {"mixup": 0.4, "cutmix": 1.0}

@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from steps.core.batches import Batches, Cached, Pixels, Source
-from steps.core.config import Augmentation, Recipe
-from steps.core.extraction import Extractor, Sample, Views
-from steps.core.files import Folder
-from steps.core.images import Preprocessing
-from steps.core.network import Network
+from steps.core.backbones.network import Network
+from steps.core.data.files import Folder
+from steps.core.features.batches import Batches, Cached, Pixels, Source
+from steps.core.features.extraction import Extractor, Sample, Views
+from steps.core.modalities.image.pixels import Preprocessing
+from steps.core.system.config import Augmentation, Recipe
 
 LABELS = ["blue", "green", "red"]
 LOOK = Preprocessing(32, 36, "bicubic", (0.48, 0.45, 0.41), (0.23, 0.22, 0.24))

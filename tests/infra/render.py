@@ -18,7 +18,7 @@ from zenml.utils.env_utils import substitute_env_variable_placeholders
 
 from infra.stack import PREFIX, STACKS, apply_stack, read_stack
 from pipelines.finetune import finetune_pipeline
-from steps.phase import ROOT
+from steps.core.system.code import ROOT
 
 COMPILED = ("local-slurm", "slurm", "kubernetes")
 """Stacks whose orchestrator can be loaded without a cloud's software."""

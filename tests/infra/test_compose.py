@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from steps.phase import ROOT
+from steps.core.system.code import ROOT
 
 TEXT = (ROOT / "infra/compose.yaml").read_text()
 COMPOSE: dict[str, Any] = YAML(typ="safe", pure=True).load(TEXT)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.phase import ROOT, all_phases
+from steps.core.system.code import ROOT
+from steps.runtime.phase import all_phases
 
 DOCKERFILE = ROOT / "infra/docker/Dockerfile"
 IGNORE = (ROOT / ".dockerignore").read_text().splitlines()

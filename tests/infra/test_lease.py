@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infra.lease import Taken, lease
-from steps.core.owner import owner
+from steps.core.system.process_owner import owner
 
 FRESH = multiprocessing.get_context("forkserver")
 

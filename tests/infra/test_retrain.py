@@ -16,7 +16,7 @@ import pytest
 from infra import retrain
 from infra.lease import Taken, lease
 from infra.retrain import attempt, is_due, missed, upcoming
-from steps.config import Retraining
+from steps.runtime.params import Retraining
 
 ZURICH = Retraining(cron="30 2 * * *", timezone="Europe/Zurich", check_minutes=10)
 HOURLY = Retraining(cron="0 * * * *", timezone="Europe/Zurich", check_minutes=10)

@@ -8,9 +8,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from infra import schedule
-from steps.config import Retraining
-from steps.core.errors import ParamsError
-from steps.phase import ROOT, all_configs
+from steps.core.system.code import ROOT
+from steps.core.system.errors import ParamsError
+from steps.runtime.params import Retraining
+from steps.runtime.phase import all_configs
 
 WHEN = Retraining(cron="30 2 * * *", timezone="Europe/Zurich", check_minutes=15)
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")

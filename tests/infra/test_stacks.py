@@ -38,8 +38,8 @@ from infra.cloud_schedule import cron
 from infra.stack import STACKS, read_stack
 from pipelines.slurm import SlurmSettings
 from steps import PHASES
-from steps.core.errors import ClusterError, ParamsError
-from steps.phase import ROOT
+from steps.core.system.code import ROOT
+from steps.core.system.errors import ClusterError, ParamsError
 
 CONFIGS = {path.stem: YAML(typ="safe").load(path) for path in sorted((ROOT / "infra/configs").glob("*.yaml"))}
 CLOUDS = {"kubernetes", "kubeflow", "vertex", "sagemaker", "azureml", "skypilot"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from steps.phase import ROOT
+from steps.core.system.code import ROOT
 
 SCRIPT = ROOT / "infra/local-slurm.sh"
 ROOT_RIGHTS = [] if os.geteuid() == 0 else ["sudo", "--preserve-env"]

@@ -13,7 +13,7 @@ from pipelines import jobs
 from pipelines.failures import evidence
 from pipelines.slurm import SlurmOrchestratorFlavor, SlurmSettings
 from pipelines.slurm_operator import SlurmStepOperatorFlavor
-from steps.core.errors import ClusterError
+from steps.core.system.errors import ClusterError
 
 
 def stub(folder: Path, name: str, text: str) -> None:

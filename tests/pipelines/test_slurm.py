@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from pipelines import jobs
 from steps import PHASES
-from steps.core.errors import ClusterError
-from steps.phase import load_phase
+from steps.core.system.errors import ClusterError
+from steps.runtime.phase import load_phase
 from tests.clone import Clone
 from tests.pipelines.slurm_nodes import Nodes, until
 from tests.pipelines.slurm_runs import RUN, Started, apply, ask, block, log_of, of, running

@@ -6,10 +6,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from steps.core.errors import DataError
-from steps.core.files import Folder
+from steps.core.data.files import Folder
+from steps.core.system.errors import DataError
 from steps.ingest_data import IngestData, Splits, ingest_data
-from steps.scratch import scratch
+from steps.runtime.scratch import scratch
 from tests.clone import CLASSES, ROOT, write_images
 
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)

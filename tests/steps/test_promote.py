@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from steps import tracker, tracking
-from steps.core.errors import RegistryError
-from steps.phase import all_configs
+from steps.core.system.errors import RegistryError
 from steps.promote import Promote
-from steps.registry import Registry
+from steps.runtime import mlflow_client, tracking
+from steps.runtime.phase import all_configs
+from steps.runtime.registry import Registry
 from tests.clone import ROOT
 
 
@@ -60,8 +60,8 @@ def test_a_phase_that_fails_leaves_a_failed_run_under_a_failed_parent(
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    client = tracker.connect()
-    runs = client.search_runs([tracker.experiment(client)])
+    client = mlflow_client.connect()
+    runs = client.search_runs([mlflow_client.experiment(client)])
     nested = next(run for run in runs if run.info.run_name == "fine_tune")
     parent = next(run for run in runs if run.info.run_name == "some-run")
     assert nested.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -21,11 +21,10 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from steps.core.predict import predict_bytes
+from steps.core.evaluation.inference import predict_bytes
 from tests.clone import ROOT
-
-from ..core.toys import LABELS, LOOK, build, encode, picture
-from .test_registry import inside_a_run, use
+from tests.core.toys import LABELS, LOOK, build, encode, picture
+from tests.steps.runtime.test_registry import inside_a_run, use
 
 pytestmark = pytest.mark.services
 

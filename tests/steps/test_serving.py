@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from steps import tracker
-from steps.core.errors import ParamsError, RegistryError
-from steps.core.predict import predict_bytes
-
-from ..core.toys import LABELS, LOOK, build, encode, picture
-from .test_registry import inside_a_run, model, use
+from steps.core.evaluation.inference import predict_bytes
+from steps.core.system.errors import ParamsError, RegistryError
+from steps.runtime import mlflow_client
+from tests.core.toys import LABELS, LOOK, build, encode, picture
+from tests.steps.runtime.test_registry import inside_a_run, model, use
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +149,8 @@ def test_a_guarded_server_answers_nobody_without_the_token() -> None:
 def test_a_model_that_would_be_unpickled_is_not_served(client: Any, tmp_path: Path) -> None:
     from infra.serve import refuse_foreign
 
-    source = tracker.connect().get_model_version_download_uri("m", "1")
-    good = Path(tracker.download(source, str(tmp_path / "good")))
+    source = mlflow_client.connect().get_model_version_download_uri("m", "1")
+    good = Path(mlflow_client.download(source, str(tmp_path / "good")))
     refuse_foreign(good)
     (good / "model.pkl").write_bytes(b"\x80\x04.")
     with pytest.raises(RegistryError, match=r"promote does not write \(model.pkl\).*roll back"):

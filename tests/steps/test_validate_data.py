@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from steps.artifacts import Dataset
-from steps.core.config import BackboneConfig
-from steps.core.errors import DataError, DataRejected
+from steps.artifacts.dataset import Dataset
+from steps.core.system.config import BackboneConfig
+from steps.core.system.errors import DataError, DataRejected
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.validate_data import ValidateData, validate_data
 from tests.clone import BACKBONE, ROOT, write_images, write_weights
-
-from ..core.test_limits import GOOD
+from tests.core.audit.test_limits import GOOD
 
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 

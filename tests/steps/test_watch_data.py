@@ -7,20 +7,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from steps import tracker, tracking
-from steps.artifacts import Dataset
-from steps.core.config import BackboneConfig
-from steps.core.drift import KNOWN, REFERENCE, Reference, remember
-from steps.core.errors import DataError
-from steps.core.moments import pretrained_preprocessing
-from steps.core.network import Network
-from steps.models import Classifier
-from steps.registry import Registry, Ruling
-from steps.verdicts import Decision, Report, Watch
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.decision import Decision
+from steps.artifacts.models import Classifier
+from steps.artifacts.report import Report
+from steps.artifacts.watch import Watch
+from steps.core.audit.drift import KNOWN, REFERENCE, Reference, remember
+from steps.core.backbones.network import Network
+from steps.core.modalities.image.moments import pretrained_preprocessing
+from steps.core.system.config import BackboneConfig
+from steps.core.system.errors import DataError
+from steps.runtime import mlflow_client, tracking
+from steps.runtime.registry import Registry, Ruling
 from steps.watch_data import WatchData, watch_data
 from tests.clone import BACKBONE, CLASSES, write_images
-
-from .test_validate_data import gate
+from tests.steps.test_validate_data import gate
 
 SETTINGS = {
     "worthwhile": 30, "least": 8, "samples": 40, "level": 0.05, "permutations": 99, "name": None,
@@ -64,7 +65,7 @@ def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
     model = Classifier(network.state(), meta, [], {})
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):
         ruling = Ruling(Decision.promoted, [], None, files=files)
-        Registry("images", tracker.connect()).register(model, report, ruling, "# card")
+        Registry("images", mlflow_client.connect()).register(model, report, ruling, "# card")
 
 
 def add(images: Path, count: int, low: int, high: int) -> None:
@@ -159,7 +160,7 @@ def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_
 ) -> None:
     dataset = gate(images)
     crown(images, dataset)
-    registry, scratch = Registry("images", tracker.connect()), images.parent / "scratch"
+    registry, scratch = Registry("images", mlflow_client.connect()), images.parent / "scratch"
     known = pd.read_parquet(str(registry.kept("1", KNOWN, scratch)))
     assert set(known["sha256"]) == set(dataset.table["sha256"])
     reference = Reference.read(Path(str(registry.kept("1", REFERENCE, scratch))))

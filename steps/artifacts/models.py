@@ -1,0 +1,109 @@
+"""Trained models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from steps.core.system.storage import (
+    Artifact,
+    Blob,
+    Headline,
+    read_json,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from steps.core.backbones.network import Network
+    from steps.core.modalities.image.pixels import Preprocessing
+
+
+@dataclass(frozen=True)
+class Classifier(Artifact):
+    """A trained model: all that is needed to predict, and the curve by which it got there."""
+
+    state: "dict[str, Tensor]" = field(repr=False)
+    meta: dict[str, Any]
+    """backbone, stages, labels, preprocessing, temperature."""
+    history: list[dict[str, Any]]
+    metrics: dict[str, float]
+    """What was measured on validation."""
+
+    def files(self) -> Mapping[str, Blob]:
+        from safetensors.torch import save
+
+        return {
+            "model.safetensors": save(self.state),
+            "classifier.json": to_json(self.meta),
+            "history.json": to_json(self.history),
+            "metrics.json": to_json(self.metrics),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        from safetensors.torch import load
+
+        facts = read_json(folder, "classifier", "history", "metrics")
+        return cls(load((folder / "model.safetensors").read_bytes()), *facts)
+
+    def headline(self) -> Headline:
+        return {**self.metrics, "epochs": len(self.history)}
+
+    @cached_property
+    def look(self) -> "Preprocessing":
+        """How an image becomes this model's input."""
+        from steps.core.modalities.image.pixels import Preprocessing
+
+        return Preprocessing.from_dict(self.meta["preprocessing"])
+
+    def network(self) -> "Network":
+        """Build the network with these weights."""
+        from steps.core.backbones.network import Network
+
+        network = Network.build(
+            self.meta["backbone"], len(self.meta["labels"]), self.look.side, keep=self.meta["stages"]
+        )
+        network.load_state(self.state)
+        return network
+
+
+@dataclass(frozen=True)
+class Student(Classifier):
+    """A classifier that learned from another, the controls beside it, and what it was chosen from.
+
+    How fast and how large the candidates were (`figures`, by name) is what a clock said, and no part of the
+    digest.
+    """
+
+    controls: dict[str, Classifier] = field(repr=False)
+    """Of the same architecture: `hard_labels`, and `untrained`, whose body is as it was."""
+    choice: dict[str, Any]
+    """`chosen`, a name, and `candidates`, a row each."""
+    figures: dict[str, dict[str, float]]
+
+    def files(self) -> Mapping[str, Blob]:
+        own = {**super().files(), "choice.json": to_json(self.choice)}
+        parts = (
+            (f"{name}/{file}", blob) for name, c in self.controls.items() for file, blob in c.files().items()
+        )
+        return {**own, **dict(parts)}
+
+    def remarks(self) -> Mapping[str, bytes]:
+        return {"figures.json": to_json(self.figures)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        own = Classifier.read(folder)
+        controls = {path.name: Classifier.read(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+        choice, figures = read_json(folder, "choice", "figures")
+        return cls(own.state, own.meta, own.history, own.metrics, controls, choice, figures)
+
+    def headline(self) -> Headline:
+        return {**super().headline(), "student": self.choice["chosen"]}
+
+    def alone(self) -> Classifier:
+        """Return the classifier without what stands beside it: what production needs."""
+        return Classifier(self.state, self.meta, self.history, self.metrics)

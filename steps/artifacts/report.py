@@ -1,0 +1,84 @@
+"""What the models are worth on the test set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from steps.core.system.storage import (
+    Artifact,
+    Blob,
+    Headline,
+    read_json,
+    read_table,
+    table_bytes,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+
+@dataclass(frozen=True)
+class Report(Artifact):
+    """What the test set says: metrics with intervals, the predictions behind them, the page."""
+
+    metrics: dict[str, Any]
+    predictions: "pd.DataFrame"
+    html: str = field(repr=False)
+
+    def files(self) -> Mapping[str, Blob]:
+        return {
+            "metrics.json": to_json(self.metrics),
+            **self.plots(),
+            "predictions.parquet": table_bytes(self.predictions),
+            "report.html": self.html.encode(),
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        (metrics,) = read_json(folder, "metrics")
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        return cls(metrics, read_table(folder / "predictions.parquet"), html)
+
+    def plots(self) -> Mapping[str, Blob]:
+        """Return what DVC draws, as tables."""
+        tables = {
+            "coverage": [
+                {"model": model, **row}
+                for model, rows in self.metrics.get("coverage", {}).items()
+                for row in rows
+            ],
+            "reliability": self.metrics.get("reliability", {}).get("after", []),
+            "answers": self.answers(),
+        }
+        return {f"{name}.json": to_json(rows) for name, rows in tables.items()}
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return true and answered label of each sample; of sets each label's, `none` where there is none."""
+        known = self.predictions[[n for n in ("label", "finetuned") if n in self.predictions]]
+        if self.main == "accuracy":
+            return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
+        from steps.core.tasks.labelling import parts
+
+        rows = []
+        for row in known.to_dict("records"):
+            true, said = (set(parts(row[name])) for name in ("label", "finetuned"))
+            for name in sorted(true | said):
+                answer = {"label": name in true, "finetuned": name in said}
+                rows.append({key: name if yes else "none" for key, yes in answer.items()})
+        return rows
+
+    @property
+    def main(self) -> str:
+        """The metric by which models are compared."""
+        return str(self.metrics.get("main", "accuracy"))
+
+    def headline(self) -> Headline:
+        accuracies = {
+            f"{model}_{self.main}": metrics[self.main]["value"]
+            for model, metrics in self.metrics["models"].items()
+        }
+        gain = self.metrics["gain"][self.main]
+        return {**accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}

@@ -1,0 +1,154 @@
+"""Who is whose copy, and which copies do harm: across splits a leak, across classes a contradiction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from steps.core.audit.filename_groups import sibling_groups
+from steps.core.audit.findings import report
+from steps.core.modalities.image.near_copies import near_copies
+
+ORDER = {"train": 0, "val": 1, "test": 2}  # a repair keeps the copy in the later split
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of rows of one kind (pairs, 2), with a similarity each."""
+
+    kind: str
+    rows: NDArray[np.int64]
+    likeness: NDArray[np.float64]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Copies":
+        """Return some of the pairs."""
+        return Copies(self.kind, self.rows[chosen], self.likeness[chosen])
+
+
+def find_copies(
+    table: pd.DataFrame,
+    rows: NDArray[np.int64],
+    prints: NDArray[np.uint8],
+    z: NDArray[np.float16],
+    threshold: float,
+    clearance: float,
+) -> list[Copies]:
+    """Return exact and near copies in a table; a near copy of an exact copy is told once.
+
+    Args:
+        table: The samples that are compared.
+        rows: Where each of them lies in `prints` and `z`, ascending.
+        prints: See `near_copies`.
+        z: See `near_copies`.
+        threshold: See `near_copies`.
+        clearance: See `near_copies`.
+    """
+    exact = linked(table["sha256"])
+    first = rows[~table["sha256"].duplicated().to_numpy()]
+    solid = first[[prints[row].std() >= 2 for row in first]]  # of 255; less is nothing to compare
+    near, likeness = near_copies(prints, z, solid, threshold, clearance)
+    return [
+        Copies("exact copy", exact, np.ones(len(exact))),
+        Copies("near copy", np.searchsorted(rows, near), likeness),
+    ]
+
+
+def linked(keys: "pd.Series[Any]") -> NDArray[np.int64]:
+    """Return a pair (first, other) for every row that shares its key with an earlier one."""
+    known = keys.notna().to_numpy()
+    places = pd.Series(np.arange(len(keys)), index=keys.index)
+    first = places.groupby(keys.to_numpy(), dropna=True).transform("min")
+    rows = np.flatnonzero(known & (first.to_numpy() != places.to_numpy()))
+    return np.column_stack([first.to_numpy()[rows], rows]).astype(np.int64)
+
+
+def all_pairs(keys: "pd.Series[Any]", split: "pd.Series[str]") -> NDArray[np.int64]:
+    """Return, for every key in several splits, its rows of the earlier splits with one of the last."""
+    pairs = []
+    for _, rows in pd.Series(np.arange(len(keys))).groupby(keys.to_numpy(), dropna=True):
+        places = split.iloc[rows].map(ORDER).to_numpy()
+        last = rows.iloc[int(places.argmax())]
+        pairs += [(row, last) for row in rows[places < places.max()]]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def judge_copies(table: pd.DataFrame, copies: list[Copies], max_leaked: float) -> list[dict[str, Any]]:
+    """Return the findings about copies: across classes, across splits, and harmless ones."""
+    labels, splits = table["label"].to_numpy(), table["split"].to_numpy()
+    findings = []
+    for kind in copies:
+        one, other = kind.rows[:, 0], kind.rows[:, 1]
+        torn = labels[one] != labels[other]
+        leaks = (splits[one] != splits[other]) & ~torn
+        findings += [
+            contradiction(table, kind.where(torn)),
+            leak(table, kind.where(leaks), max_leaked),
+            harmless(table, kind.where(~torn & ~leaks)),
+        ]
+    names = Copies("version of one original", *even(all_pairs(sibling_groups(table), table["split"])))
+    groups = Copies("member of one group", *even(all_pairs(table["group"], table["split"])))
+    return [*findings, *(leak(table, kind, max_leaked) for kind in (names, groups))]
+
+
+def even(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return pairs with a similarity of 1 each."""
+    return pairs, np.ones(len(pairs))
+
+
+def leak(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict[str, Any]:
+    """Accuse the files of val and test that have a twin in an earlier split."""
+    paths, order = table["path"].to_numpy(), table["split"].map(ORDER).to_numpy()
+    one, other = copies.rows[:, 0], copies.rows[:, 1]
+    late = np.where(order[one] > order[other], one, other)
+    early = np.where(order[one] > order[other], other, one)
+    held_out = int((order > 0).sum())
+    twin = dict(zip(paths[late], paths[early], strict=True))
+    files = sorted(twin)
+    severity = "fail" if len(files) > max_leaked * max(1, held_out) else "warn"
+    because = {paths[e]: f"{copies.kind} of {paths[k]}" for e, k in zip(early, late, strict=True)}
+    return report(
+        f"no {copies.kind} lies in two splits",
+        severity,
+        files,
+        held_out,
+        "set validate_data.repair to true: the twins leave the earlier split",
+        values=[twin[path] for path in files],
+        worth="held-out figures count what was learnt by heart",
+        leave_out=sorted(because.items()),
+        pairs=list(zip(paths[late], paths[early], copies.likeness.tolist(), strict=True)),
+    )
+
+
+def contradiction(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
+    """Accuse both files of a pair that is one picture under two labels."""
+    paths, labels = table["path"].to_numpy(), table["label"].to_numpy()
+    rows = sorted(set(copies.rows.flatten().tolist()))
+    pairs = zip(*copies.rows.T, copies.likeness.tolist(), strict=True) if len(copies.rows) else ()
+    return report(
+        f"no {copies.kind} has another label",
+        "fail" if copies.kind == "exact copy" else "warn",
+        [paths[row] for row in rows],
+        len(table),
+        "correct the labels by ingest_data.corrections, or set validate_data.repair to true: both go",
+        values=[labels[row] for row in rows],
+        worth="at least one of each pair is labelled wrongly",
+        leave_out=[(paths[row], f"{copies.kind} under another label") for row in rows],
+        pairs=[(paths[a], paths[b], likeness) for a, b, likeness in pairs],
+    )
+
+
+def harmless(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
+    """Mention the copies within one class and split."""
+    paths = table["path"].to_numpy()
+    rows = copies.rows[:, 1]
+    return report(
+        f"no {copies.kind} lies beside its original",
+        "warn",
+        [paths[row] for row in rows],
+        len(table),
+        "keep one of each; they count double",
+        values=[paths[row] for row in copies.rows[:, 0]],
+        pairs=list(zip(paths[rows], paths[copies.rows[:, 0]], copies.likeness.tolist(), strict=True)),
+    )

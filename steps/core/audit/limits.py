@@ -1,0 +1,57 @@
+"""What a data set must be like; apart from the checks themselves, whose library is slow to import."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from steps.core.system.config import Config, Count, Fraction, WatchedFile
+
+
+class Limits(Config):
+    """What a data set must be like."""
+
+    suite: WatchedFile
+    """A .json of Great Expectations suites, in which $name is a limit."""
+    formats: list[str]
+    labels: list[str] | None
+    """The class names that may occur; null allows any."""
+    min_side: Count
+    max_side: Count
+    min_per_class: Count
+    """Samples of every class in a split: fewer stop the pipeline in train, and are a warning elsewhere."""
+    max_unreadable: Fraction
+    split_tolerance: Fraction
+    """How far a split's share of the samples may lie from the one asked for."""
+    duplicates: Literal["pass", "warn", "fail"]
+    """What a file that occurs twice amounts to."""
+    repair: bool
+    """Whether twins across splits and pictures under two labels are left out, instead of stopping."""
+    near_copy: Annotated[float, Field(gt=0.5, le=1)]
+    """Correlation of two pictures' detail, after alignment, from which they are copies."""
+    clearance: Annotated[float, Field(gt=0, le=1)]
+    """How far from 1 the correlation of copies may be, as a share of what is usual between neighbours."""
+    max_leaked: Fraction
+    """Share of the held-out files that may have a twin in an earlier split; more stop the pipeline."""
+    min_spread: Fraction
+    """Standard deviation of a picture's luminance, of 1, below which there is nothing to see."""
+    max_imbalance: Annotated[float, Field(ge=1)]
+    """Samples of the largest class over those of the smallest, in train."""
+    canary_level: Annotated[float, Field(gt=0, lt=1)]
+    """Significance of the shortcut canaries."""
+    permutations: Annotated[int, Field(ge=19)]
+    """Shuffles of the labels behind each canary's p-value."""
+    max_drift: Annotated[float, Field(ge=0.5, le=1)]
+    """AUC of a classifier that tells held-out samples from training ones."""
+    max_suspects: Fraction
+    """Share of the labels that may look wrong."""
+    audit_samples: Count
+    """Files, at most, that are compared with one another and probed."""
+    probe_samples: Count
+    """Samples, at most, that a probe or a canary is trained on."""
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Limits":
+        """Refuse limits that no image can keep."""
+        if self.min_side > self.max_side:
+            raise ValueError("min_side at most max_side")
+        return self

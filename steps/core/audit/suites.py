@@ -1,0 +1,210 @@
+"""The declarative checks of a manifest: Great Expectations suites in a file beside the params.
+
+Four tables are checked: `samples` (a row per sample), `images` (those that can be read), `cells` (a row
+per class) and `splits` (one row). A check that fails is a warning, or stops the pipeline.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steps.core.audit.limits import Limits
+from steps.core.data.layouts import SPLITS
+from steps.core.system.errors import ParamsError
+from steps.core.tasks.labelling import ONE_LABEL, Labelling
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # before the import, or it is too late
+
+import great_expectations as gx
+
+logging.getLogger("great_expectations").setLevel(logging.WARNING)
+
+TABLES = ("samples", "images", "cells", "splits")
+VERDICTS = ("pass", "warn", "fail")
+SHOWN = 20
+
+
+def declare(file: Path, limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
+    """Read the suites: per table a list of expectation, arguments, and what it amounts to.
+
+    A text that begins with $ stands for a limit of that name; an expectation of which an argument is
+    null, or the verdict `pass`, is left out.
+
+    Raises:
+        ParamsError: The file is no such suite; names the entry.
+    """
+    values = known_values(limits, fractions)
+    try:
+        suites = json.loads(file.read_text(encoding="utf-8-sig"))
+        entries = [(table, entry) for table in TABLES for entry in suites.pop(table, [])]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ParamsError(f"validate_data.suite: {file} cannot be read: {error}") from None
+    if suites:
+        raise ParamsError(f"validate_data.suite: {file} has {sorted(suites)}, expected {list(TABLES)}")
+    found: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
+    for table, entry in entries:
+        row = filled(entry, values, f"validate_data.suite: {file}, {table}")
+        if row is not None:
+            found[table].append(row)
+    return found
+
+
+def known_values(limits: Limits, fractions: Mapping[str, float]) -> dict[str, Any]:
+    """Return what a $name in the suites may stand for."""
+    slack = limits.split_tolerance
+    return {
+        **limits.model_dump(),
+        "min_readable": 1 - limits.max_unreadable,
+        **{f"least_{split}": max(0.0, fractions[split] - slack) for split in SPLITS},
+        **{f"most_{split}": min(1.0, fractions[split] + slack) for split in SPLITS},
+    }
+
+
+def filled(entry: Any, values: Mapping[str, Any], place: str) -> dict[str, Any] | None:
+    """Return one entry with its $names filled in; None if it does not apply.
+
+    Raises:
+        ParamsError: A part is missing, or a name or an expectation unknown.
+    """
+    try:
+        meta = {name: str(entry["meta"][name]) for name in ("verdict", "says", "remedy")}
+        kind, kwargs = str(entry["type"]), dict(entry["kwargs"])
+        kwargs = {name: fill(value, values) for name, value in kwargs.items()}
+        meta["verdict"] = fill(meta["verdict"], values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ParamsError(f"{place}: {str(entry)[:200]}: {error!r} is missing or unknown") from None
+    if meta["verdict"] not in VERDICTS or not isinstance(getattr(gx.expectations, kind, None), type):
+        raise ParamsError(f"{place}: {kind} is no expectation, or {meta['verdict']!r} none of {VERDICTS}")
+    if meta["verdict"] == "pass" or None in kwargs.values():
+        return None
+    return {"type": kind, "kwargs": kwargs, "meta": meta}
+
+
+def fill(value: Any, values: Mapping[str, Any]) -> Any:
+    """Replace a $name by its value."""
+    return values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+
+
+def corrected(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the finding that records the labels which a person has corrected."""
+    rows = table[table["corrected_from"].notna()]
+    delta = [f"{old} -> {new}" for old, new in zip(rows["corrected_from"], rows["label"], strict=True)]
+    return {
+        "check": "labels corrected by hand are applied",
+        "verdict": "pass",
+        "observed": f"{len(rows)} of {len(table)}",
+        "files": list(rows["path"][:SHOWN]),
+        "values": delta[:SHOWN],
+        "accused": len(rows),
+        "remedy": "",
+        "quarantined": [],
+    }
+
+
+def quarantine(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the finding that lists what is left out, each file with its reason."""
+    bad = table[table["error"].notna()]
+    removed = [{"path": p, "reason": e} for p, e in zip(bad["path"], bad["error"], strict=True)]
+    return {
+        "check": "no sample had to be left out",
+        "verdict": "warn" if removed else "pass",
+        "observed": f"{len(removed)} of {len(table)}",
+        "files": [row["path"] for row in removed[:SHOWN]],
+        "values": [row["reason"] for row in removed[:SHOWN]],
+        "accused": len(removed),
+        "remedy": "repair or remove these files" if removed else "",
+        "quarantined": removed,
+    }
+
+
+def tables_of(samples: pd.DataFrame, labelling: Labelling = ONE_LABEL) -> dict[str, pd.DataFrame]:
+    """Return the tables that the suites are about; `name` says which rows a finding means."""
+    usable = samples[samples["error"].isna()]
+    labels = sorted(labelling.members(samples["label"]).unique())
+    members = labelling.members(usable["label"])
+    cells = pd.crosstab(members.to_numpy(), usable["split"].loc[members.index].to_numpy())
+    cells = cells.reindex(index=labels, columns=list(SPLITS), fill_value=0)
+    counts = usable["split"].value_counts().reindex(list(SPLITS), fill_value=0)
+    whole: dict[str, Any] = {
+        **{str(split): float(count) / max(1, counts.sum()) for split, count in counts.items()},
+        **{f"{split}_samples": int(count) for split, count in counts.items()},
+        "classes": int((cells.sum(axis=1) > 0).sum()),
+        "name": "the data set",
+    }
+    return {
+        "samples": samples.assign(name=samples["path"]),
+        "images": usable.assign(name=usable["path"]),
+        "cells": pd.DataFrame({split: cells[split].to_numpy() for split in SPLITS}).assign(name=labels),
+        "splits": pd.DataFrame([whole]),
+    }
+
+
+def check(
+    samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]], labelling: Labelling = ONE_LABEL
+) -> list[dict[str, Any]]:
+    """Run the suites; return a finding per expectation, with the rows it accuses."""
+    suites = {name: [widened(row, samples, labelling) for row in rows] for name, rows in suites.items()}
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    findings = []
+    for name, table in tables_of(samples, labelling).items():
+        asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
+        batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
+        expectations = [build(row, number) for number, row in enumerate(suites[name])]
+        suite = gx.ExpectationSuite(name, expectations=expectations)
+        results = batch.validate(suite, result_format={
+            "result_format": "COMPLETE", "unexpected_index_column_names": ["name"],
+        })  # fmt: skip
+        by_number = {r.expectation_config.meta["number"]: r for r in results.results}
+        for number, row in enumerate(suites[name]):  # the results come in an order of their own
+            result = by_number[number]
+            findings.append(finding(row, bool(result.success), result.result, result.exception_info))
+    return findings
+
+
+def widened(row: dict[str, Any], samples: pd.DataFrame, labelling: Labelling) -> dict[str, Any]:
+    """Let a list of allowed labels speak of cells: a set of labels is allowed if each of them is."""
+    kwargs = row["kwargs"]
+    if row["type"] != "ExpectColumnValuesToBeInSet" or kwargs.get("column") != "label":
+        return row
+    return {
+        **row,
+        "kwargs": {**kwargs, "value_set": labelling.allowed(samples["label"], kwargs["value_set"])},
+    }
+
+
+def build(row: Mapping[str, Any], number: int) -> Any:
+    """Make an expectation; its number finds the result again.
+
+    Raises:
+        ParamsError: The arguments do not fit.
+    """
+    try:
+        return getattr(gx.expectations, row["type"])(**row["kwargs"], meta={"number": number})
+    except ValueError as error:
+        says = row["meta"]["says"]
+        raise ParamsError(f"validate_data.suite: {says!r}: {row['type']} refuses: {error}") from None
+
+
+def finding(row: Mapping[str, Any], success: bool, result: Mapping[str, Any], trouble: Any) -> dict[str, Any]:
+    """Put one result into the words of the report."""
+    accused = [str(item["name"]) for item in result.get("unexpected_index_list") or []]
+    values = [str(value) for value in result.get("unexpected_list") or []]
+    observed = f"{len(accused)} of {result['element_count']}" if "element_count" in result else "yes"
+    if not success and not accused:
+        observed = f"no: {trouble}"[:300]
+    return {
+        "check": row["meta"]["says"],
+        "verdict": "pass" if success else row["meta"]["verdict"],
+        "observed": observed,
+        "files": accused[:SHOWN],
+        "values": values[:SHOWN],
+        "accused": len(accused),
+        "remedy": "" if success else row["meta"]["remedy"],
+        "quarantined": [],
+    }

@@ -1,0 +1,143 @@
+"""A classifier as stages and a head, which can be entered at any stage boundary.
+
+Boundary b lies before stage b: 0 is the pixels, `len(stages)` is the pooled vector. Below the freeze
+boundary nothing can change, so what comes out there may be computed once and kept.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from steps.core.backbones import stages as timm_stages
+from steps.core.system.errors import ArtifactError, BackboneError, FrozenDrift
+
+REMEDY = "run the phase that trained this model again"
+
+
+class Network(nn.Module):
+    """Stages of a backbone, all or only the first ones, then pooling and a linear head."""
+
+    def __init__(self, stages: Iterable[nn.Module], features: int, classes: int, channels_last: bool) -> None:
+        """Put a head for `features` inputs on top; `channels_last` says where a map's channels are."""
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.channels_last = channels_last
+        self.head = nn.Linear(features, classes)
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        classes: int,
+        side: int,
+        weights: str | None = None,
+        keep: int | None = None,
+    ) -> Self:
+        """Build a timm backbone, cut after `keep` stages, under a head of zeros.
+
+        A head of zeros starts at the loss ln(classes), the same whatever the random state.
+
+        Raises:
+            BackboneError: Unknown name, unfit weights, or more stages asked for than there are.
+        """
+        model = timm_stages.create(name, side, weights)
+        parts = timm_stages.split(model)
+        keep = len(parts) if keep is None else keep
+        if not 1 <= keep <= len(parts):
+            raise BackboneError(f"{name} has {len(parts)} stages, {keep} were asked for; {REMEDY}")
+        for part in parts:
+            part.eval()
+        last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        with torch.inference_mode():
+            x = torch.zeros(1, 3, side, side)
+            for part in parts[:keep]:
+                x = part(x)
+        network = cls(parts[:keep], pool(x, last).shape[1], classes, last)
+        nn.init.zeros_(network.head.weight)
+        nn.init.zeros_(network.head.bias)
+        return network.eval().to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def run(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Take x from boundary `start` to boundary `stop`."""
+        for stage in self.stages[start:stop]:
+            x = stage(x)
+        return x
+
+    def embed(self, x: Tensor, start: int = 0) -> Tensor:
+        """Take x from boundary `start` to the pooled vector z (n, features)."""
+        return pool(self.run(x, start, len(self.stages)), self.channels_last)
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Take x from boundary `start` to logits (n, classes)."""
+        logits: Tensor = self.head(self.embed(x, start))
+        return logits
+
+    def freeze(self, boundary: int) -> None:
+        """Freeze the stages below `boundary`; those above and the head may train."""
+        for number, stage in enumerate(self.stages):
+            stage.freeze(number < boundary)  # type: ignore[operator]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return parameters and buffers under timm's own names (backbone.*) and head.*."""
+        return {
+            public_name(name): tensor.detach().cpu().contiguous().clone()
+            for name, tensor in self.state_dict().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned.
+
+        Raises:
+            ArtifactError: Names or shapes differ.
+        """
+        names = {public_name(name): name for name in self.state_dict()}
+        if set(names) != set(state):
+            differ = sorted(set(names) ^ set(state))
+            raise ArtifactError(
+                f"weights of another architecture: {len(differ)} names differ, {differ[:3]}; {REMEDY}"
+            )
+        try:
+            self.load_state_dict({names[name]: tensor for name, tensor in state.items()})
+        except RuntimeError as error:
+            raise ArtifactError(f"weights of another architecture: {str(error)[:300]}; {REMEDY}") from None
+
+
+def public_name(name: str) -> str:
+    """Turn the name inside the stage list into timm's own."""
+    return re.sub(rf"^stages\.\d+\.graph\.{timm_stages.ROOT}\.", "backbone.", name)
+
+
+def pool(x: Tensor, channels_last: bool) -> Tensor:
+    """Average a map (n, c, h, w) or tokens (n, t, c) to (n, c); leave a vector as it is."""
+    if x.ndim == 4:
+        return x.mean(dim=(1, 2) if channels_last else (2, 3))
+    return x.mean(dim=1) if x.ndim == 3 else x
+
+
+def frozen_digest(network: Network, boundary: int) -> str:
+    """Hash every parameter and buffer below `boundary`, bit for bit."""
+    digest = hashlib.sha256()
+    for stage in network.stages[:boundary]:
+        for name, tensor in sorted(stage.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def assert_frozen(network: Network, boundary: int, before: str) -> None:
+    """Compare with the digest from before.
+
+    Raises:
+        FrozenDrift: Something below the boundary has changed.
+    """
+    if frozen_digest(network, boundary) != before:
+        raise FrozenDrift(f"a parameter or buffer below stage {boundary} changed while it was frozen")

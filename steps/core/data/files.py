@@ -1,0 +1,131 @@
+"""A data folder, on a disk or behind a URL: listing it and reading from it, never outside it."""
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import fsspec
+
+from steps.core.system.errors import DataError
+from steps.core.system.storage import write_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HUB = "hub:"
+MAX_BYTES = 2**30  # of one file: a picture is never larger, and it is read as a whole
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Folder:
+    """Reads files below one root; remote files are kept on the local disk after the first read."""
+
+    def __init__(self, root: str, cache: Path, known: "pd.DataFrame | None" = None) -> None:
+        """Open `root`, a local path or any fsspec URL; nothing is read yet.
+
+        What a table of `known` files (path, sha256) has the digest of is compared with it when it is read.
+        """
+        self.url = root
+        self.digests: dict[str, str] = {}
+        if known is not None:
+            self.digests = dict(zip(known["path"], known["sha256"], strict=True))
+        self.local = "://" not in root
+        if self.local:
+            self.fs, self.root = fsspec.filesystem("file"), os.path.realpath(Path(root).expanduser())
+        else:
+            self.fs, path = fsspec.url_to_fs(root)
+            self.root = path.rstrip("/")
+        self.copies = cache / "remote" / hashlib.sha256(root.encode()).hexdigest()[:16]
+        if not self.fs.exists(self.root):
+            raise DataError(f"{root} does not exist: set ingest_data.path to your data")
+
+    def is_file(self) -> bool:
+        """Say whether the root itself is a file (a manifest)."""
+        return bool(self.fs.isfile(self.root))
+
+    def parent(self, cache: Path) -> "Folder":
+        """Return the folder that holds the root."""
+        above, slash, _ = self.url.rpartition("/")
+        return Folder(above if slash else ".", cache)
+
+    def list(self) -> list[str]:
+        """Return the path of every file, relative to the root, sorted; hidden ones left out."""
+        paths = (path.removeprefix(self.root).lstrip("/") for path in self.fs.find(self.root))
+        return sorted(p for p in paths if not any(part.startswith(".") for part in p.split("/")))
+
+    def read(self, path: str) -> bytes:
+        """Read one file.
+
+        Raises:
+            DataError: The path leads out of the root, the file cannot be read, or is not what it was.
+        """
+        data = self.fetch(path)
+        if path in self.digests and hashlib.sha256(data).hexdigest() != self.digests[path]:
+            raise DataError(
+                f"{path} has changed since ingest_data read it: run the same command again, and change "
+                "nothing in the data set while a run works on it"
+            )
+        return data
+
+    def fetch(self, path: str) -> bytes:
+        """Read one file, whatever it was before; see `read`."""
+        full = f"{self.root}/{path}"
+        if "\0" in path:
+            raise DataError(f"{path!r} is no file name")
+        if self.local and not os.path.realpath(full).startswith(self.root + os.sep):
+            raise DataError(f"{path} leads out of {self.root}")
+        if ".." in path.split("/"):
+            raise DataError(f"{path} leads out of {self.root}")
+        try:
+            if self.local:
+                refuse_odd(path, os.stat(full))
+            return bytes(self.fs.cat_file(full)) if self.local else self.read_remote(full)
+        except OSError as error:
+            known = "; ingest_data could read it: put it back, or run again without it"
+            raise DataError(f"{path} cannot be read: {error}{known * (path in self.digests)}") from None
+
+    def read_remote(self, full: str) -> bytes:
+        """Read a file behind a URL, from the local copy if the remote one has not changed since."""
+        key = f"{full} {self.fs.ukey(full)}"
+        copy = self.copies / hashlib.sha256(key.encode()).hexdigest()
+        if not copy.is_file():
+            write_file(copy, self.fs.cat_file(full))
+        return copy.read_bytes()
+
+    def stamp(self, path: str) -> str:
+        """Return what changes when a file changes, without reading it: size and time, or an etag."""
+        full = f"{self.root}/{path}"
+        if not self.local:
+            return str(self.fs.ukey(full))
+        facts = Path(full).stat() if Path(full).exists() else Path(full).lstat()
+        return f"{facts.st_size} {facts.st_mtime_ns}"
+
+    def read_root(self) -> bytes:
+        """Read the root itself, where it is a file."""
+        return bytes(self.fs.cat_file(self.root))
+
+
+def refuse_odd(path: str, facts: os.stat_result) -> None:
+    """Raise DataError for what would be read for ever: a pipe, a device, a file of many gigabytes."""
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        raise DataError(f"{path} is neither a file nor a folder")
+    if facts.st_size > MAX_BYTES:
+        raise DataError(f"{path} has {facts.st_size} bytes, more than {MAX_BYTES}")
+
+
+def prefetched(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """Map in threads, in order, never more than `ahead` results in memory."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,90 @@
+"""What may become the student: the teacher cut after some stage, or a smaller network of its own.
+
+A cut needs no weights but the teacher's and can read the cache where it ends above the freeze boundary.
+A network of its own starts from its own pretrained weights and from the pixels. Either sees what the teacher
+sees: the same crops, of the same size, normalised the same way.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from steps.core.backbones.network import Network, pool
+from steps.core.backbones.processes import placed
+from steps.core.backbones.weights import find_weights
+from steps.core.system.config import Cut, Named
+from steps.core.system.errors import BackboneError
+from steps.core.system.storage import file_sha256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network under a head of zeros."""
+
+    name: str
+    network: Network
+    start: int
+    """The boundary at which it can be entered: the cache's, or 0 for pixels."""
+    meta: dict[str, Any]
+    """What the cache's `meta` says of it differently: backbone, weights_sha256."""
+
+    @property
+    def parameters(self) -> int:
+        """Count parameters."""
+        return size(self.network)
+
+
+def gather(
+    asked: Sequence[Cut | Named], teacher: Network, meta: dict[str, Any], scratch: Path
+) -> list[Candidate]:
+    """Build every candidate, in the order of params.yaml.
+
+    Raises:
+        BackboneError: One has as many stages as the teacher, or its weights cannot be had.
+    """
+    side = meta["preprocessing"]["side"]
+    found = []
+    for one in asked:
+        if isinstance(one, Cut):
+            network = shorten(teacher, one.keep_stages, side)
+            start = meta["boundary"] if meta["boundary"] < one.keep_stages else 0
+            found.append(Candidate(f"first {one.keep_stages} stages", network, start, {}))
+            continue
+        weights = find_weights(one.name, one.weights, scratch, "distill.candidates.weights")
+        network = placed(Network.build(one.name, teacher.head.out_features, side, str(weights)))
+        own = {"backbone": one.name, "weights_sha256": file_sha256(weights)}
+        found.append(Candidate(one.name, network, 0, own))
+    return found
+
+
+def shorten(teacher: Network, keep: int, side: int) -> Network:
+    """Copy the teacher's first `keep` stages under a head of zeros.
+
+    Raises:
+        BackboneError: There would be nothing left out.
+    """
+    if keep >= len(teacher.stages):
+        raise BackboneError(
+            f"distill.candidates: found keep_stages {keep}, expected 1 to {len(teacher.stages) - 1}, "
+            "fewer stages than the teacher has"
+        )
+    stages = copy.deepcopy(teacher.stages[:keep]).eval()
+    with torch.inference_mode():
+        x = torch.zeros(1, 3, side, side, device=teacher.device)
+        for stage in stages:
+            x = stage(x)
+    features = pool(x, teacher.channels_last).shape[1]
+    student = Network(stages, features, teacher.head.out_features, teacher.channels_last)
+    nn.init.zeros_(student.head.weight)
+    nn.init.zeros_(student.head.bias)
+    return placed(student.to(memory_format=torch.channels_last))
+
+
+def size(network: Network) -> int:
+    """Count parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

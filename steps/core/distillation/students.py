@@ -1,0 +1,212 @@
+"""A student under a budget: chosen among candidates, taught by the teacher, beside two controls.
+
+The choice is made before any student is trained. Every candidate is timed on this machine as the file that
+production would run, and gets a linear head on its features as they are; of those that fit the budget, the
+one whose head does best on validation is trained. The head needs one pass over the data, not a training; a
+deeper cut usually wins, so the budget decides how small the student is. What the clock says decides only
+through the limit on latency; see `steps.core.export.latency` for what keeps that from changing. Where one
+candidate alone is listed, no clock decides anything but whether the run goes on.
+
+The controls are the same network with the same start: `hard_labels`, trained by the same recipe without the
+teacher's word, and `untrained`, whose body stays as it is, under the head by which it was chosen.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steps.core.backbones.network import Network
+from steps.core.backbones.processes import agree, placed
+from steps.core.data.files import Folder
+from steps.core.distillation.candidates import Candidate, gather, size
+from steps.core.export.latency import Figures, benchmark
+from steps.core.features.batches import Batches, Cache, open_batches
+from steps.core.modalities.image.pixels import Preprocessing
+from steps.core.system.config import HeadRecipe, StudentRecipe
+from steps.core.system.errors import BudgetError
+from steps.core.training.calibration import calibrate
+from steps.core.training.loop import Epoch, Trained, train
+from steps.core.training.objectives import Classify, Distil
+from steps.core.training.parameter_groups import parameter_groups
+
+NEAR = 0.1  # of the limit on latency: another measurement might fall on its other side
+TEACHER = "teacher"
+Tell = Callable[[Epoch], None]
+
+log = logging.getLogger("headstart")
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A trained network, what was chosen on validation for it to answer, and how it fared there."""
+
+    trained: Trained
+    chosen: dict[str, Any]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The student, its controls by name, and what it was chosen from."""
+
+    choice: Candidate
+    student: Taught
+    controls: dict[str, Taught]
+    candidates: list[dict[str, Any]]
+    """Each candidate: name, parameters, val_accuracy and val_loss of its features as they are."""
+    figures: Figures
+    """Latency and size of the teacher and every candidate on this machine."""
+    parameters_of_teacher: float
+    """The student's parameters as a fraction of the teacher's."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Pooled vectors (rows, features) of the deterministic views, held in memory; see `batches.Source`."""
+
+    z: Tensor
+    start: int
+
+    def get(self, rows: list[int], views: list[int]) -> Tensor:
+        """See `batches.Source.get`."""
+        return self.z[rows]
+
+
+def grow_students(
+    cache: Cache,
+    teacher: Network,
+    cfg: StudentRecipe,
+    head: HeadRecipe,
+    seed: int,
+    scratch: Path,
+    file: Path,
+    on_epoch: Tell,
+) -> Grown:
+    """Choose the student and train it and its controls from the same start; `file` keeps the way.
+
+    Where a cut lies above the freeze boundary, all read the cached h; else they see pixels.
+
+    Raises:
+        BudgetError: No candidate fits.
+    """
+    placed(teacher).freeze(len(teacher.stages))
+    candidates = gather(cfg.candidates, teacher, cache.meta, scratch)
+    figures = measure(candidates, teacher, cache, cfg.timings, scratch)
+    fitting = fit_budget(candidates, figures, cfg)
+    heads = [
+        fit_head(one, open_batches(cache, one.start, head.batch_size, seed, scratch), head)
+        for one in candidates
+    ]
+    number = min(fitting, key=lambda n: heads[n].metrics["val_loss"])
+    choice = candidates[number]
+    log.info("the student is to be: %s", choice.name)
+    agree("the choice of the student", choice.name, "set distill.cpu_ms to null, or leave one candidate")
+    warn_of_pixels(choice, cache.meta["boundary"])
+    batches = open_batches(cache, choice.start, cfg.batch_size, seed, scratch)
+    files = [file.with_name(f"{file.stem}-{number}{part}{file.suffix}") for part in ("", "-control")]
+    student = learn(choice.network, teacher, cfg.alpha, cfg, batches, on_epoch, files[0])
+    hard = learn(choice.network, teacher, 0.0, cfg, batches, lambda epoch: None, files[1])
+    rows = [
+        {"name": one.name, "parameters": one.parameters, **taught.metrics}
+        for one, taught in zip(candidates, heads, strict=True)
+    ]
+    controls = {"hard_labels": hard, "untrained": heads[number]}
+    return Grown(choice, student, controls, rows, figures, choice.parameters / size(teacher))
+
+
+def measure(
+    candidates: Sequence[Candidate], teacher: Network, cache: Cache, timings: int, scratch: Path
+) -> Figures:
+    """Benchmark the teacher and the candidates on one validation image."""
+    rows = cache.index_table[cache.index_table["split"] == "val"]
+    path = str(rows.sort_values("sha256")["path"].iloc[0])
+    image = Folder(cache.meta["root"], scratch, rows).read(path)
+    look = Preprocessing.from_dict(cache.meta["preprocessing"])
+    networks = {TEACHER: teacher, **{one.name: one.network for one in candidates}}
+    return benchmark(networks, look, image, timings, scratch)
+
+
+def fit_budget(
+    candidates: Sequence[Candidate], figures: Mapping[str, Mapping[str, float]], cfg: StudentRecipe
+) -> list[int]:
+    """Return the numbers of the candidates that are fast and small enough.
+
+    Raises:
+        BudgetError: There is none; says what each would cost.
+    """
+    milliseconds = cfg.cpu_ms or float("inf")
+    fitting, costs = [], []
+    for number, one in enumerate(candidates):
+        p50, megabytes = (figures[one.name][key] for key in ("latency_p50_ms", "megabytes"))
+        costs.append(f"{one.name}: {p50:.2f} ms, {megabytes:.2f} MB")
+        if abs(p50 - milliseconds) < NEAR * milliseconds:
+            said = "%s takes %.2f ms, close to distill.cpu_ms %g: another machine may choose otherwise"
+            log.warning(said, one.name, p50, milliseconds)
+        if p50 <= milliseconds and megabytes <= (cfg.megabytes or float("inf")):
+            fitting.append(number)
+    if not fitting:
+        limits = {"cpu_ms": cfg.cpu_ms, "megabytes": cfg.megabytes}
+        asked = " and ".join(f"distill.{key} {value:g}" for key, value in limits.items() if value)
+        raise BudgetError(
+            f"no candidate for the student fits {asked} on this machine; found "
+            f"{'; '.join(costs)}: raise the limit, or add a smaller one to distill.candidates (the phases "
+            "before this one need not run again)"
+        )
+    return fitting
+
+
+def fit_head(candidate: Candidate, batches: Batches, recipe: HeadRecipe) -> Taught:
+    """Train a head on a candidate's features as they are, which takes one pass over the data."""
+    network = copy.deepcopy(candidate.network)
+    top = len(network.stages)
+    network.freeze(top)
+    held = Batches(Held(embed(network, batches), top), batches.index, 0, batches.batch_size, batches.seed)
+    groups = parameter_groups(network, top, recipe.head_lr, 1.0, recipe.weight_decay)
+    trained = train(network, top, Classify(recipe), held, recipe, groups, lambda epoch: None)
+    return Taught(trained, *calibrate(trained, held))
+
+
+@torch.no_grad()
+def embed(network: Network, batches: Batches) -> Tensor:
+    """Return the pooled vectors (rows of the index, features) of train and val, deterministic views."""
+    z = torch.zeros(len(batches.index), network.head.in_features)
+    start, device = batches.source.start, network.head.weight.device
+    for split in ("train", "val"):
+        parts = [network.embed(batch.x.to(device), start).cpu() for batch in batches.plain(split)]
+        z[batches.rows(split)] = torch.cat(parts)
+    return z
+
+
+def learn(
+    student: Network,
+    teacher: Network,
+    alpha: float,
+    cfg: StudentRecipe,
+    batches: Batches,
+    on_epoch: Tell,
+    file: Path | None = None,
+) -> Taught:
+    """Train a copy of the student; `alpha` is the share of the teacher's word in the loss."""
+    network = copy.deepcopy(student)
+    start = batches.source.start
+    network.freeze(start)
+    groups = parameter_groups(network, start, cfg.head_lr, cfg.ratio, cfg.weight_decay)
+    task = Distil(teacher, cfg.temperature, alpha)
+    trained = train(network, start, task, batches, cfg, groups, on_epoch, file)
+    return Taught(trained, *calibrate(trained, batches))
+
+
+def warn_of_pixels(choice: Candidate, boundary: int) -> None:
+    """Say what it costs that a student does not read the cache."""
+    if boundary and not choice.start:
+        log.warning(
+            "the student, %s, does not reach above the freeze boundary %d, so it starts from pixels: "
+            "a cut after %d stages would read the cache, many times faster",
+            choice.name, boundary, boundary + 1,
+        )  # fmt: skip

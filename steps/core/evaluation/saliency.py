@@ -1,0 +1,34 @@
+"""Where the network looks: Grad-CAM (Selvaraju et al. 2017)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steps.core.backbones.network import Network
+from steps.core.modalities.image.pixels import Preprocessing, normalise
+
+
+def saliency(network: Network, look: Preprocessing, view: Tensor) -> Tensor:
+    """Return how much each place of a view (3, side, side) speaks for the answer: (side, side), 0 to 1.
+
+    The map is taken at the deepest boundary that still has places: a map of channels, else the pixels.
+    """
+    network.eval()
+    x = normalise(view[None], look)
+    with torch.no_grad():
+        deepest, at = x, 0
+        for number in range(len(network.stages)):
+            x = network.run(x, number, number + 1)
+            if x.ndim == 4 and min(x.shape[1:] if network.channels_last else x.shape[2:]) > 1:
+                deepest, at = x, number + 1
+    deepest = deepest.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(network(deepest, at).max(), deepest)
+    if network.channels_last and at:
+        deepest, gradient = (t.permute(0, 3, 1, 2) for t in (deepest, gradient))
+    weights = gradient.mean(dim=(2, 3), keepdim=True) if at else gradient
+    heat = (weights * deepest.detach()).sum(dim=1, keepdim=True)
+    heat = heat.clamp(min=0) if at else heat.abs()
+    heat = F.interpolate(heat, size=view.shape[1:], mode="bilinear")[0, 0]
+    top = heat.max()
+    return heat / top if top > 0 else heat

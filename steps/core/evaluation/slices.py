@@ -1,0 +1,68 @@
+"""Where a model is weak: the accuracy of parts of the test set, each with Wilson's interval (1927)."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from steps.core.tasks.predictions import Answers
+
+LEAST = 10  # samples of a slice
+MOST = 50  # slices of one kind
+THIRDS = ("low", "middle", "high")
+
+
+def slice_rows(outcome: Answers, table: pd.DataFrame, facts: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row per slice, the weakest first.
+
+    Args:
+        outcome: The model's answers.
+        table: The manifest's rows: path, label, split, and perhaps group.
+        facts: What was measured in each picture: a number per column.
+    """
+    right = outcome.right
+    rows = []
+    for kind, names in kinds(table, facts).items():
+        for name, members in names.groupby(names).groups.items():
+            places = names.index.get_indexer(members)
+            if len(places) >= LEAST:
+                rows.append({"kind": kind, "slice": str(name), **share(right[places])})
+    return sorted(rows, key=lambda row: (row["accuracy"], row["kind"], row["slice"]))
+
+
+def kinds(table: pd.DataFrame, facts: pd.DataFrame) -> Mapping[str, "pd.Series[str]"]:
+    """Return, per way to divide the samples, the name of each sample's part."""
+    table, facts = table.reset_index(drop=True), facts.reset_index(drop=True)
+    found = {name: thirds(facts[name]) for name in facts.columns}
+    pairs = zip(table["path"], table["label"], table["split"], strict=True)
+    found["folder"] = pd.Series([source_folder(*row) for row in pairs])
+    if "group" in table:
+        found["group"] = table["group"].fillna("").astype(str)
+    return {kind: names for kind, names in found.items() if 2 <= names.nunique() <= MOST}
+
+
+def source_folder(path: str, label: str, split: str) -> str:
+    """Return the folders of a path that name neither its class nor its split."""
+    parts = [part for part in PurePosixPath(path).parent.parts if part not in (label, split)]
+    return "/".join(parts) or "."
+
+
+def thirds(values: "pd.Series[float]") -> "pd.Series[str]":
+    """Name the third of the samples that each value belongs to; one name where all are equal."""
+    low, high = np.quantile(values, [1 / 3, 2 / 3])
+    places = (values > low).astype(int) + (values > high)
+    return places.map(dict(enumerate(THIRDS))) if low < high else values.map(lambda _: THIRDS[1])
+
+
+def share(right: "np.ndarray[Any, np.dtype[np.bool_]]") -> dict[str, Any]:
+    """Return samples and accuracy with a 95 % interval."""
+    found = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return {
+        "samples": len(right),
+        "accuracy": float(right.mean()),
+        "low": float(found.low),
+        "high": float(found.high),
+    }

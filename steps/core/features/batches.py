@@ -1,0 +1,213 @@
+"""Batches of training data at one boundary of the network: from the cache, or from the pixels.
+
+Which samples, in which order, through which view, depends on the seed and the epoch alone, so both
+sources give the same batches, and any epoch can be repeated by itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from steps.core.backbones.network import Network
+from steps.core.backbones.processes import own
+from steps.core.data.files import Folder, prefetched
+from steps.core.features.extraction import Sample, Views, batched, prefix
+from steps.core.modalities.image.pixels import Preprocessing, normalise
+from steps.core.system.config import Augmentation
+from steps.core.tasks import targets
+
+
+class Cache(Protocol):
+    """The frozen-prefix cache as an artifact holds it."""
+
+    @property
+    def index_table(self) -> pd.DataFrame:
+        """A row per sample."""
+        ...
+
+    @property
+    def shards(self) -> dict[str, Path]:
+        """Shard files by name."""
+        ...
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Boundary, views, seed and how the pixels were looked at."""
+        ...
+
+
+class Batch(NamedTuple):
+    """x at the boundary (n, ...), float32; y (n,) class numbers, or (n, classes) indicators."""
+
+    x: Tensor
+    y: Tensor
+    elsewhere: int = 0
+    """Samples of the same batch that other processes have."""
+
+    @property
+    def size(self) -> int:
+        """Samples of the whole batch."""
+        return len(self.y) + self.elsewhere
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move the tensors."""
+        return Batch(self.x.to(device), self.y.to(device), self.elsewhere)
+
+
+class Source(Protocol):
+    """Where the values at a boundary come from."""
+
+    @property
+    def start(self) -> int:
+        """The boundary at which x enters the network."""
+        ...
+
+    def get(self, rows: list[int], views: list[int]) -> Tensor:
+        """Return x of the given (row of the index, view) pairs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Reads from memory-mapped shards: no decoding, no forward."""
+
+    index: pd.DataFrame
+    shards: dict[str, Path]
+    name: str
+    """`h`, or `z` where the boundary is the top."""
+    start: int
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The shards' tensors; pages are read when they are touched."""
+        found = {}
+        for file, path in self.shards.items():
+            with safe_open(path, framework="pt") as shard:
+                found[file] = shard.get_tensor(self.name)
+        return found
+
+    @cached_property
+    def places(self) -> list[tuple[str, int]]:
+        """Shard file and row in it, by row of the index."""
+        return list(zip(self.index["shard"], self.index["row"].astype(int), strict=True))
+
+    def get(self, rows: list[int], views: list[int]) -> Tensor:
+        """See `Source.get`."""
+        places = (self.places[row] for row in rows)
+        pairs = zip(places, views, strict=True)
+        x = torch.stack([self.tensors[file][row, view] for (file, row), view in pairs]).float()
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decodes the images again, for full fine-tuning and as the proof of the cache.
+
+    With a network, x is what the network's frozen prefix makes of the pixels, in micro-batches.
+    """
+
+    index: pd.DataFrame
+    data: Folder
+    views: Views
+    start: int = 0
+    network: Network | None = None
+    micro_batch: int = 8
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """What to decode, by row of the index."""
+        pairs = zip(self.index["path"], self.index["sha256"], strict=True)
+        return [Sample(path, sha256) for path, sha256 in pairs]
+
+    def look(self, pair: tuple[int, int]) -> Tensor:
+        """Decode one sample and return one view of it."""
+        sample = self.samples[pair[0]]
+        return self.views.one(self.views.read(self.data.read(sample.path)), sample, pair[1])
+
+    def get(self, rows: list[int], views: list[int]) -> Tensor:
+        """See `Source.get`."""
+        pixels = list(prefetched(self.look, zip(rows, views, strict=True), 32))
+        if self.network is None:
+            return normalise(torch.stack(pixels), self.views.look)
+        with torch.inference_mode():
+            parts = [self.through(torch.stack(part)) for part in batched(pixels, self.micro_batch)]
+        return torch.cat(parts).clone()
+
+    def through(self, pixels: Tensor) -> Tensor:
+        """Take views to the boundary."""
+        assert self.network is not None
+        h = prefix(self.network, self.start, pixels, self.views.look, self.micro_batch)
+        return h[: len(pixels)]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A source, the labels and splits of its rows, and how to walk through them."""
+
+    source: Source
+    index: pd.DataFrame
+    views: int
+    """Seeded views per training sample; without any, training sees the deterministic one."""
+    batch_size: int
+    seed: int
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Class numbers (rows,), or indicators (rows, classes)."""
+        return torch.from_numpy(targets.stack(self.index["label"]))
+
+    def rows(self, split: str) -> list[int]:
+        """Return the rows of a split."""
+        return [int(row) for row in (self.index["split"] == split).to_numpy().nonzero()[0]]
+
+    def steps(self) -> int:
+        """Return the optimiser steps of one epoch; a last batch of one is left out."""
+        count = len(self.rows("train"))
+        full, rest = divmod(count, self.batch_size)
+        return full * (self.batch_size > 1) + (rest > 1)
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        """Yield the epoch's batches: shuffled, each sample once, through a view drawn anew.
+
+        A last batch of one sample is left out: BatchNorm has no variance of one. With several
+        processes, each reads its own part of every batch.
+        """
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        rows = torch.tensor(self.rows("train"))
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        low, high = (1, self.views + 1) if self.views else (0, 1)
+        views = torch.randint(low, high, (len(rows),), generator=generator)
+        for part, seen in zip(*(torch.split(t, self.batch_size) for t in (rows, views)), strict=True):
+            if len(part) > 1:
+                mine = own(len(part))
+                x = self.source.get(part[mine].tolist(), seen[mine].tolist())
+                yield Batch(x, self.labels[part[mine]], len(part) - len(x))
+
+    def plain(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        """Yield a split's batches in order, through the deterministic view; all, or some by number."""
+        for part in islice(batched(self.rows(split), self.batch_size), first, None, every):
+            yield Batch(self.source.get(part, [0] * len(part)), self.labels[part])
+
+
+def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratch: Path) -> Batches:
+    """Return batches at `boundary`: from z at the top, from h where h was kept, else from pixels."""
+    meta = cache.meta
+    source: Source
+    if boundary == meta["stages"]:
+        source = Cached(cache.index_table, cache.shards, "z", boundary)
+    elif boundary == meta["boundary"] and boundary > 0:
+        source = Cached(cache.index_table, cache.shards, "h", boundary)
+    else:
+        look = Preprocessing.from_dict(meta["preprocessing"])
+        views = Views(look, Augmentation(**meta["augmentation"]), meta["seed"], meta["oversampling"])
+        folder = Folder(meta["root"], scratch, cache.index_table)
+        source = Pixels(cache.index_table, folder, views)
+    return Batches(source, cache.index_table, meta["views"], batch_size, seed)

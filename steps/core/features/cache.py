@@ -1,0 +1,155 @@
+"""Lay out the frozen-prefix cache over a data set: which samples in which shard."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from steps.core.backbones.network import Network
+from steps.core.backbones.processes import agree, count, placed, rank, wait
+from steps.core.backbones.weights import find_weights
+from steps.core.data.files import Folder
+from steps.core.data.layouts import SPLITS
+from steps.core.features.extraction import Extractor, Sample, Views
+from steps.core.modalities.image.pixels import Preprocessing
+from steps.core.system.config import CacheSettings
+from steps.core.system.errors import BackboneError, DiskError, ProcessError
+from steps.core.system.storage import file_sha256
+from steps.core.tasks.labelling import ONE_LABEL, Labelling
+
+
+def build_cache(
+    table: pd.DataFrame,
+    labels: list[str],
+    root: str,
+    look: Preprocessing,
+    cfg: CacheSettings,
+    scratch: Path,
+    labelling: Labelling = ONE_LABEL,
+) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
+    """Return the index (a row per sample), the shard files by name, and what describes them."""
+    weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch)
+    network = placed(Network.build(cfg.backbone.name, len(labels), look.side, str(weights)))
+    extractor = Extractor(
+        network,
+        freeze_boundary(cfg.unfreeze, len(network.stages)),
+        Views(look, cfg.augmentation, cfg.seed, cfg.oversampling),
+        cfg.dtype,
+        cfg.micro_batch,
+        file_sha256(weights),
+        scratch / "features",
+    )
+    index, shards = [], {}
+    folder = Folder(root, scratch, table)
+    plan = plan_shards(table, cfg.shard_samples, cfg.views)
+    refuse_full_disk(extractor, plan)
+    fill_together(extractor, folder, plan)
+    progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
+    for name, part, views in plan:
+        shards[name] = extractor.shard(folder, samples_of(part), views)
+        numbers = list(labelling.encode(part["label"], labels))
+        facts = part[["sha256", "path", "split"]]
+        index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
+        progress.update(len(part))
+    progress.close()
+    meta = describe_cache(extractor, cfg, weights.name, look)
+    meta |= {"labels": labels, "root": root}
+    return pd.concat(index, ignore_index=True), shards, meta
+
+
+def describe_cache(
+    extractor: Extractor, cfg: CacheSettings, weights_file: str, look: Preprocessing
+) -> dict[str, Any]:
+    """Return what a reader of the cache, and of a model trained on it, has to know."""
+    return {
+        "backbone": cfg.backbone.name,
+        "weights_sha256": extractor.weights_sha256,
+        "weights_file": weights_file,
+        "stages": len(extractor.network.stages),
+        "boundary": extractor.boundary,
+        "views": cfg.views,
+        "bytes_per_view": extractor.sizes()[0],
+        "augmentation": cfg.augmentation.model_dump(),
+        "oversampling": cfg.oversampling,
+        "seed": cfg.seed,
+        "dtype": cfg.dtype,
+        "micro_batch": cfg.micro_batch,
+        "preprocessing": look.to_dict(),
+    }
+
+
+def samples_of(part: pd.DataFrame) -> list[Sample]:
+    """Return the samples of a shard's rows."""
+    return [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
+
+
+def fill_together(extractor: Extractor, folder: Folder, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+    """Compute what is missing in all processes, each shard in one of them, and wait for the last.
+
+    Raises:
+        ProcessError: The processes would not make the same bytes, or do not see each other's files.
+    """
+    if count() == 1:
+        return
+    agree("device, threads or versions", extractor.key([], 0), "start them on machines of one kind")
+    missing = [
+        (samples, views)
+        for samples, views in ((samples_of(part), views) for _, part, views in plan)
+        if extractor.missing(samples, views)
+    ]
+    wait()  # nobody begins before everybody has looked
+    mine = missing[rank() :: count()]
+    for samples, views in tqdm(mine, desc=f"caching, process {rank()}", unit="shard", disable=None):
+        extractor.shard(folder, samples, views)
+    wait()
+    if unseen := sum(extractor.missing(samples, views) for samples, views in missing):
+        raise ProcessError(
+            f"{unseen} of {len(missing)} shards, computed by other processes, are not in {extractor.folder}: "
+            "HEADSTART_SCRATCH must be a folder that all of them see"
+        )
+
+
+def refuse_full_disk(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+    """Look whether the shards that are missing fit on the disk, before hours are spent on them.
+
+    Raises:
+        DiskError: They do not.
+    """
+    per_view, per_sample = extractor.sizes()
+    needed = sum(
+        len(part) * ((1 + views) * per_view + per_sample)
+        for _, part, views in plan
+        if extractor.missing(samples_of(part), views)
+    )
+    extractor.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(extractor.folder).free
+    if needed > free:
+        raise DiskError(
+            f"the cache needs {needed / 1e9:.2f} GB, {per_view / 1e3:.1f} kB for every view, and "
+            f"{extractor.folder} has {free / 1e9:.2f} GB free: lower cache_features.views or "
+            "backbone.image_size, set cache_features.dtype to float16, choose another fine_tune.unfreeze, "
+            "or point HEADSTART_SCRATCH to a larger disk"
+        )
+
+
+def freeze_boundary(unfreeze: int | str, stages: int) -> int:
+    """Return how many stages are frozen when the last `unfreeze` of them, or all, are trained."""
+    if unfreeze == "all":
+        return 0
+    if not isinstance(unfreeze, int) or unfreeze > stages:
+        raise BackboneError(f"fine_tune.unfreeze: found {unfreeze}, expected 0 to {stages}, or all")
+    return stages - unfreeze
+
+
+def plan_shards(table: pd.DataFrame, size: int, views: int) -> list[tuple[str, pd.DataFrame, int]]:
+    """Return shard name, rows and number of seeded views; only train is looked at more than once."""
+    plan = []
+    for split in SPLITS:
+        rows = table[table["split"] == split]
+        for number, first in enumerate(range(0, len(rows), size)):
+            part = rows.iloc[first : first + size].reset_index(drop=True)
+            name = f"{split}-{number:05d}.safetensors"
+            plan.append((name, part, views if split == "train" else 0))
+    return plan

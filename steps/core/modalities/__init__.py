@@ -1,0 +1,1 @@
+"""What a sample is; one package for each kind of raw data."""

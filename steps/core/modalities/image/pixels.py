@@ -1,0 +1,179 @@
+"""The one place that knows pixels: reading an image, checking it, and looking at it (views).
+
+A view is uint8 of shape (3, side, side). View 0 of a sample is deterministic; view k > 0 is drawn
+from a seed that depends on the run's seed, the sample's content and k alone.
+"""
+
+import hashlib
+import io
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from steps.core.system.config import Augmentation
+from steps.core.system.errors import DataError
+
+MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # also of what lies inside of a file, as in an icon
+
+# What Pillow raises for bytes that are no image; no MemoryError, of which the image is innocent.
+UNREADABLE = (
+    OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a network's input; `mean` and `std` are of pixels scaled to 0..1."""
+
+    side: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    squash: bool = False
+    """Whether an image is made square by changing its proportions instead of by a crop."""
+    per_image: bool = False
+    """Whether every view is normalised by its own mean and std instead."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain json types."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Undo `to_dict`."""
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Read an image's header only.
+
+    Raises:
+        DataError: The bytes are no image that can be read, or claim too many pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"too many pixels, more than {MAX_PIXELS}: {error}") from None
+    except UNREADABLE as error:
+        # Pillow's own message holds a memory address: the reason must be the same every time.
+        raise DataError(f"not a readable image ({type(error).__name__})") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+    return image
+
+
+def read_image(data: bytes, least_side: int | None = None) -> Tensor:
+    """Decode to upright RGB: uint8 (3, height, width); see `decode`."""
+    pixels: Tensor = F.pil_to_tensor(decode(open_image(data), least_side))
+    return pixels
+
+
+def decode(image: Image.Image, least_side: int | None = None) -> Image.Image:
+    """Decode what `open_image` has opened to an upright RGB image.
+
+    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, many times faster, as long as its shorter
+    side keeps `least_side` pixels; None decodes everything.
+
+    Raises:
+        DataError: The image is truncated or otherwise cannot be decoded.
+    """
+    try:
+        if least_side:
+            image.draft(None, (least_side, least_side))  # does nothing to other formats
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("I", "F"):
+            raise DataError(f"pixels of mode {upright.mode} have no known range: save 8 or 16 bits a channel")
+        if upright.mode.startswith("I;16"):
+            upright = scale_to_8_bits(upright)
+        if "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+        return upright.convert("RGB")
+    except UNREADABLE as error:
+        raise DataError(f"cannot be decoded: {error}") from None
+
+
+def scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Map 16-bit grey to 8 bits by dropping the low byte; Pillow would clip at 255 instead."""
+    return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+
+
+def plain_view(image: Tensor, look: Preprocessing) -> Tensor:
+    """Return the deterministic view: shorter side to `resize`, then the centre."""
+    mode = InterpolationMode(look.interpolation)
+    size = [look.resize, look.resize] if look.squash else [look.resize]
+    resized = F.resize(image, size, interpolation=mode, antialias=True)
+    view: Tensor = F.center_crop(resized, [look.side, look.side])
+    return view
+
+
+def view_seed(seed: int, sha256: str, view: int) -> int:
+    """Derive a view's seed from the run's seed, the content of the file and the view's number."""
+    key = hashlib.sha256(f"{seed}/{sha256}/{view}".encode()).digest()
+    return int.from_bytes(key[:8], "big") >> 1
+
+
+def seeded_view(image: Tensor, look: Preprocessing, ranges: Augmentation, seed: int) -> Tensor:
+    """Return a random view that depends on the image and the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: float, high: float) -> float:
+        return low + (high - low) * torch.rand((), generator=generator).item()
+
+    top, left, height, width = draw_crop(image.shape[-2:], ranges, draw)
+    mode = InterpolationMode(look.interpolation)
+    size = [look.side, look.side]
+    x: Tensor = F.resized_crop(image, top, left, height, width, size, interpolation=mode, antialias=True)
+    angle = draw(-ranges.rotation, ranges.rotation)
+    shift = [draw(-1, 1) * ranges.translation * look.side for _ in range(2)]
+    if angle or any(shift):
+        x = F.affine(x, angle, shift, 1.0, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
+    if draw(0, 1) < ranges.horizontal_flip:
+        x = F.horizontal_flip(x)
+    if draw(0, 1) < ranges.vertical_flip:
+        x = F.vertical_flip(x)
+    for change, amount in (
+        (F.adjust_brightness, ranges.brightness),
+        (F.adjust_contrast, ranges.contrast),
+        (F.adjust_saturation, ranges.saturation),
+    ):
+        factor = draw(1 - amount, 1 + amount)
+        x = change(x, factor) if amount else x
+    return x
+
+
+def draw_crop(shape: Sequence[int], ranges: Augmentation, draw: Any) -> tuple[int, int, int, int]:
+    """Draw top, left, height and width of a crop (Szegedy et al. 2014, "Going deeper").
+
+    Unlike the usual code there is no retry: a side that is too long is cut to the image's.
+    """
+    height, width = shape
+    area = draw(*ranges.crop_area)
+    aspect = math.exp(draw(*(math.log(ratio) for ratio in ranges.crop_aspect)))
+    crop_height = max(1, min(height, round(height * math.sqrt(area / aspect))))
+    crop_width = max(1, min(width, round(width * math.sqrt(area * aspect))))
+    top = round(draw(0, height - crop_height))
+    left = round(draw(0, width - crop_width))
+    return top, left, crop_height, crop_width
+
+
+def normalise(views: Tensor, look: Preprocessing) -> Tensor:
+    """Turn uint8 views (n, 3, side, side) into a network's input, float32, channels last."""
+    x = views.float()
+    if look.per_image:
+        std, mean = torch.std_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        std = std.clamp(min=1.0)  # of 255: a view without contrast becomes zeros
+    else:
+        mean = torch.tensor(look.mean, device=views.device).mul(255).view(-1, 1, 1)
+        std = torch.tensor(look.std, device=views.device).mul(255).view(-1, 1, 1)
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,148 @@
+"""One look at every file: whether it decodes, what is odd about it, a fingerprint, its border.
+
+Each file is read and decoded once, in threads; what is kept of an image does not grow with its size.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from steps.core.data.files import Folder, prefetched
+from steps.core.modalities.image.pixels import UNREADABLE, decode, open_image
+from steps.core.system.errors import DataError
+
+SIDE = 48  # pixels of a fingerprint's side
+LEAST = 72  # pixels of the shorter side that a JPEG is decoded to, at least
+BORDER = 3  # pixels of it: the strip that the border canary sees
+BLOCK = 256  # pictures that are described at once
+ENDINGS = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "PNG": {".png"},
+    "GIF": {".gif"},
+    "BMP": {".bmp", ".dib"},
+    "WEBP": {".webp"},
+    "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+}
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen, a row per row of the manifest; rows with an error are zero elsewhere."""
+
+    facts: pd.DataFrame
+    """error, oddities (words, joined by a comma), spread of luminance, quantisation, exif (tags)."""
+    prints: NDArray[np.uint8]
+    """Grey fingerprints of the first rows (audited, SIDE, SIDE)."""
+    borders: NDArray[np.float32]
+    """What the border of these looks like (audited, 36); see `borders_of`."""
+
+    def only(self, rows: NDArray[np.int64]) -> "Survey":
+        """Return some of the rows, which are given in ascending order; all of them are no copy."""
+        if len(rows) == len(self.facts):
+            return self
+        facts = self.facts.iloc[rows].reset_index(drop=True)
+        audited = rows[: np.searchsorted(rows, len(self.prints))]
+        return Survey(facts, self.prints[audited], self.borders[audited])
+
+
+def survey(folder: Folder, table: pd.DataFrame, audited: int) -> Survey:
+    """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
+    known = [error if isinstance(error, str) else None for error in table["error"]]
+    jobs = list(zip(table["path"], known, strict=True))
+    seen = iter(
+        tqdm(prefetched(lambda job: look_at(folder, *job), jobs, 64), "decoding", len(jobs), disable=None)
+    )
+    audited = min(audited, len(jobs))
+    prints = np.zeros((audited, SIDE, SIDE), np.uint8)
+    borders = np.zeros((audited, 36), np.float32)
+    facts = [pd.DataFrame(columns=[*NOTHING, "spread"])] if not jobs else []
+    for first in range(0, len(jobs), BLOCK):
+        looks = list(islice(seen, BLOCK))
+        small = np.stack([picture for _, picture in looks])
+        grey = small @ np.array([0.299, 0.587, 0.114])
+        said = pd.DataFrame([fact for fact, _ in looks], columns=list(NOTHING))
+        facts.append(said.assign(spread=grey.std(axis=(1, 2)) / 255))
+        kept = max(0, min(len(looks), audited - first))
+        prints[first : first + kept] = grey[:kept].round()
+        borders[first : first + kept] = borders_of(small[:kept])
+    return Survey(pd.concat(facts, ignore_index=True), prints, borders)
+
+
+NOTHING: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "exif": 0.0}
+BLANK = np.zeros((SIDE, SIDE, 3), np.uint8)
+
+
+def look_at(folder: Folder, path: str, error: str | None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Return the facts of one file, and its picture at SIDE x SIDE.
+
+    A JPEG is decoded smaller, which is faster and still reads every byte of it.
+    """
+    if error is not None:
+        return {**NOTHING, "error": error}, BLANK
+    try:
+        header = open_image(folder.read(path))
+        image = decode(header, LEAST)
+        facts = {
+            "oddities": ",".join(oddities(header, path)),
+            "quantisation": quantisation(header),
+            "exif": float(len(header.getexif())),
+        }
+    except DataError as problem:
+        return {**NOTHING, "error": str(problem)}, BLANK
+    except UNREADABLE as problem:  # pixels that can be read, beside facts that cannot
+        return {**NOTHING, "error": f"cannot be described ({type(problem).__name__})"}, BLANK
+    small = image.reduce(max(1, min(image.size) // LEAST))
+    return {**NOTHING, **facts}, np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+def borders_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Describe the borders of pictures (samples, side, side, 3): 36 numbers each, 0 to 1.
+
+    Along top, bottom, left and right: each channel's mean and standard deviation, and how far the mean
+    is from that of the strip beside it, which gives even a faint frame away.
+    """
+    x = pictures.astype(np.float32) / 255
+    across = x.swapaxes(1, 2)
+    found = []
+    for turned in (x, x[:, ::-1], across, across[:, ::-1]):
+        strip, beside = turned[:, :BORDER], turned[:, BORDER : 2 * BORDER]
+        mean = strip.mean(axis=(1, 2))
+        found += [mean, strip.std(axis=(1, 2)), mean - beside.mean(axis=(1, 2))]
+    return np.concatenate(found, axis=1).astype(np.float32)
+
+
+def oddities(header: Image.Image, path: str) -> Iterator[str]:
+    """Yield what is unusual about a file that can be read."""
+    ending = PurePosixPath(path).suffix.lower()
+    if ending not in ENDINGS.get(str(header.format), {ending}):
+        yield "wrong extension"
+    if getattr(header, "n_frames", 1) > 1:
+        yield "animated"
+    if header.mode == "CMYK":
+        yield "CMYK"
+    elif header.mode.startswith(("I", "F")):
+        yield "16-bit"
+    elif header.mode == "P" and header.format != "GIF":
+        yield "palette"
+    elif header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info:
+        yield "alpha"
+    elif header.mode in ("L", "1"):
+        yield "greyscale"
+    if header.getexif().get(ORIENTATION, 1) != 1:
+        yield "rotated by EXIF"
+
+
+def quantisation(header: Image.Image) -> float:
+    """Return the sum of a JPEG's first quantisation table, which tells its quality; 0 for others."""
+    tables: dict[int, Sequence[int]] = getattr(header, "quantization", None) or {}
+    return float(sum(next(iter(tables.values())))) if tables else 0.0

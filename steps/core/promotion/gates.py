@@ -1,0 +1,162 @@
+"""The gates of promotion. Every gate is held and listed, also after one has failed."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from steps.core.evaluation.evaluation import Model
+from steps.core.export.parity import FP32, INT8, Exported
+from steps.core.tasks.intervals import compare, interval, mcnemar
+from steps.core.tasks.metrics import Floats
+from steps.core.tasks.predictions import Answers
+from steps.core.tasks.targets import of, of_model
+from steps.core.tasks.thresholds import outcome_of
+
+LEVEL = 0.90  # a two-sided 90 % interval's ends are one-sided 95 % bounds
+SHOWN = 5  # classes that the gate lists
+
+
+SINGLE = (("accuracy", "at least", "min_accuracy"), ("macro_f1", "at least", "min_macro_f1"))
+MULTILABEL = (
+    ("macro_auroc", "at least", "min_macro_auroc"),
+    ("map", "at least", "min_map"),
+    ("macro_f1", "at least", "min_macro_f1"),
+)
+
+
+def hold_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict: str) -> list[dict[str, Any]]:
+    """Compare the metrics of the test set, and the audit of the data, with the limits in the params."""
+    held = (*(MULTILABEL if "map" in metrics else SINGLE), ("ece", "at most", "max_ece"))
+    return [
+        *(gate(name, metrics[name], sense, limits[key]) for name, sense, key in held),
+        {**gate("data not rejected", exactly(float(verdict != "fail")), "at least", 1.0), "note": verdict},
+    ]
+
+
+def deployment_gates(
+    exported: Sequence[Exported], candidate: str, looks: int, limits: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Hold what was measured of the files that production would run, and how often test was looked at.
+
+    Every file must agree with the model that was judged; the candidate's must also fit the budget.
+    """
+    rows = [row for one in exported for row in parity(one, limits["parity"][one.file.variant])]
+    mine = next(one for one in exported if (one.file.model, one.file.variant) == (candidate, FP32))
+    for name, value, key in (
+        ("megabytes", mine.facts["megabytes"], "max_megabytes"),
+        ("latency p50, ms", mine.clock["latency_p50_ms"], "max_latency_ms"),
+        ("looks at the test set", float(looks), "max_looks"),
+    ):
+        if limits[key] is not None:
+            rows.append(gate(name, exactly(value), "at most", limits[key]))
+    return rows
+
+
+def parity(one: Exported, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Hold a file to the model it was made from, on all test images, at three levels.
+
+    A conversion must be exact, so the largest difference of any image counts; quantisation loses on
+    purpose, so there the mean counts.
+    """
+    kind = "mean" if one.file.variant == INT8 else "largest"
+    levels = (
+        ("logits", f"{kind}_logit_difference", "at most", f"{kind} difference, in standard deviations"),
+        ("probabilities", f"{kind}_difference", "at most", f"{kind} difference"),
+        ("top1", "agreement", "at least", "same answers"),
+    )
+    return [
+        {
+            **gate(f"parity: {one.file.name}, {level}", exactly(one.facts[fact]), sense, limits[level]),
+            "note": note,
+        }
+        for level, fact, sense, note in levels
+    ]
+
+
+MEASURED = ("latency p50, ms", "looks at the test set")
+"""Gates whose figure is never the same twice."""
+
+
+HOLDS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "at least": ("value", operator.ge),
+    "at most": ("value", operator.le),
+    "low above": ("low", operator.gt),
+    "high above": ("high", operator.gt),
+    "low at most": ("low", operator.le),
+}
+"""What a gate's sense holds against the limit: the figure itself, or one end of its interval."""
+
+
+def gate(name: str, found: Mapping[str, float], sense: str, limit: float) -> dict[str, Any]:
+    """Return a gate with its evidence; see `HOLDS`."""
+    figure, holds = HOLDS[sense]
+    passed = bool(holds(found[figure], limit))
+    return {"gate": name, "found": dict(found), "sense": sense, "limit": limit, "passed": passed}
+
+
+def exactly(value: float) -> dict[str, float]:
+    """Return a figure that has no uncertainty."""
+    return {"value": value, "low": value, "high": value}
+
+
+def meet_champion(
+    champion: Model, logits: Floats, challenger: Answers, labels: list[str], cfg: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Hold the gates between the champion, by its logits of the test images, and the challenger.
+
+    One with other labels than the champion's, or one label against sets of them, cannot be compared, and
+    fails.
+    """
+    if champion.meta["labels"] != labels or of_model(champion.meta) is not of(challenger.labels):
+        note = f"champion knows {champion.meta['labels']}: set promote.name to register another model"
+        row = {"gate": "beats champion", "found": exactly(0.0), "sense": "same labels", "limit": 0.0}
+        return [{**row, "passed": False, "note": note}]
+    return duel(outcome_of(logits, challenger.labels, champion.meta), challenger, labels, cfg)
+
+
+def duel(old: Answers, new: Answers, labels: list[str], cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Hold the gates between two models' answers to the same test images, champion first.
+
+    - The lower one-sided 95 % bound of the accuracy gained, of label sets the mean average precision, is
+      above `champion_margin`.
+    - No class's recall is shown to have fallen by more than `class_margin`: the upper bound of its gain,
+      at 95 % for all classes together (Bonferroni), stays above minus the margin.
+    - The calibration error has not risen by more than `calibration_margin` beyond doubt.
+    """
+    found = compare(new, old, cfg["bootstrap"], cfg["seed"], LEVEL)
+    gained, blurred = found[new.main], found["ece"]
+    test = mcnemar(new, old)
+    told = f"McNemar: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.3g}"
+    classes = class_gains(old, new, labels, cfg["bootstrap"], cfg["seed"])
+    worst = classes[0]
+    facing = {name: worst[name] for name in ("value", "low", "high")}
+    return [
+        {**gate("beats champion", gained, "low above", cfg["champion_margin"]), "note": told},
+        {
+            **gate("no class is lost", facing, "high above", -cfg["class_margin"]),
+            "note": f"worst: {worst['class']}",
+            "classes": classes[:SHOWN],
+        },
+        gate("calibration", blurred, "low at most", cfg["calibration_margin"]),
+    ]
+
+
+def class_gains(old: Answers, new: Answers, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Return each class's gain in recall with an interval, the one that has lost most for sure first.
+
+    A test of means within a class, by bootstrap, at 5 % over all classes; a class with a handful of
+    samples can hardly be shown to have lost anything, and says so by its interval.
+    """
+    present = np.flatnonzero(old.own.any(axis=1))
+    level = 1 - 2 * (1 - 0.95) / len(present)
+    generator = np.random.default_rng(seed)
+    rows = []
+    for number in present:
+        mine = old.own[number]
+        gap = new.says[number, mine].astype(np.float64) - old.says[number, mine]
+        drawn = gap[generator.integers(0, len(gap), (draws, len(gap)))].mean(axis=1)
+        row = interval(drawn, float(gap.mean()), level)
+        rows.append({"class": labels[number], "samples": len(gap), **row})
+    return sorted(rows, key=lambda row: row["high"])

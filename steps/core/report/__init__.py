@@ -1,0 +1,4 @@
+"""Self-contained HTML and Markdown: pages, plots, templates, the model card.
+
+Figures enter; text leaves.
+"""

@@ -1,0 +1,98 @@
+"""The model card (Mitchell et al. 2019, "Model cards for model reporting"), rendered from the run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+import timm
+
+from steps.core.report.html import render
+from steps.core.tasks.labelling import Labelling
+
+
+class Audited(Protocol):
+    """A data set, as an artifact holds it."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The class names."""
+        ...
+
+    @property
+    def labelling(self) -> Labelling:
+        """How the column of labels is read."""
+        ...
+
+    @property
+    def verdict(self) -> str:
+        """What the audit came to: pass, warn or fail."""
+        ...
+
+    def part(self, split: str) -> pd.DataFrame:
+        """Return the rows of one split."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of its content."""
+        ...
+
+
+class Trained(Protocol):
+    """A classifier, as an artifact holds it."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Backbone, labels, preprocessing, temperature."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of its content."""
+        ...
+
+
+class Judged(Protocol):
+    """A report, as an artifact holds it."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Of the test set."""
+        ...
+
+
+def render_card(
+    name: str,
+    data: Audited,
+    model: Trained,
+    report: Judged,
+    verdict: str,
+    gates: Sequence[Mapping[str, Any]],
+    judged: str,
+) -> str:
+    """Return the card as Markdown; `judged` is the model's name in the report."""
+    metrics = report.metrics
+    rows = sorted(metrics["per_class"][judged], key=lambda row: row["f1"])
+    return render(
+        "card.md",
+        name=name,
+        verdict=verdict,
+        gates=gates,
+        model=model,
+        licence=licence(model.meta["backbone"]),
+        metrics=metrics["models"][judged],
+        classes=rows,
+        slices=metrics.get("slices", [])[:5] if judged == "finetuned" else [],
+        robustness=metrics.get("robustness", []) if judged == "finetuned" else [],
+        test=metrics["test"],
+        data=data,
+        counts={split: len(data.part(split)) for split in ("train", "val", "test")},
+    )
+
+
+def licence(backbone: str) -> str:
+    """Return the licence of the pretrained weights as timm states it."""
+    known = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+    return (
+        str(known.license) if known and known.license else "not stated by timm; look at where they are from"
+    )

@@ -1,0 +1,99 @@
+"""The page of the test results: tables, pictures and the worst mistakes."""
+
+from typing import Any
+
+import numpy as np
+
+from steps.core.data.files import Folder
+from steps.core.evaluation.evaluation import MAIN, Model, Verdict
+from steps.core.evaluation.saliency import saliency
+from steps.core.modalities.image.pixels import plain_view, read_image
+from steps.core.report import plots
+from steps.core.report.html import render
+from steps.core.tasks.label_sets import SetOutcome
+from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.predictions import Answers
+
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "macro_auroc": "macro AUROC",
+    "map": "mAP, mean average precision",
+    "nll": "log loss, nats",
+    "ece": "ECE, calibrated",
+    "ece_uncalibrated": "ECE, as trained",
+}
+
+
+def render_evaluation(
+    verdict: Verdict,
+    histories: dict[str, list[dict[str, Any]]],
+    model: Model,
+    folder: Folder,
+    mistakes: int,
+) -> str:
+    """Render the page of the test results; the pictures are of `model`, the fine-tuned one."""
+    main = verdict.outcomes[MAIN]
+    labels = model.meta["labels"]
+    return render(
+        "evaluation.html",
+        metrics=verdict.metrics,
+        headlines={name: {**TITLES, **main.titles}[name] for name in main.metrics},
+        main=main.main,
+        confusion=draw_confusion(main, labels),
+        sets=draw_labels(verdict.metrics["per_class"][MAIN]) if isinstance(main, SetOutcome) else None,
+        reliability=plots.reliability(verdict.metrics["reliability"]),
+        curves=plots.curves(histories),
+        coverage=plots.coverage_curves(verdict.metrics["coverage"]),
+        robustness=by_corruption(verdict.metrics["robustness"]),
+        mistakes=worst_mistakes(verdict, model, folder, mistakes),
+    )
+
+
+def draw_confusion(main: Answers, labels: list[str]) -> str | None:
+    """Draw the confusion of classes; labels that may occur together cannot be confused."""
+    if not isinstance(main, Outcome):
+        return None
+    return plots.confusion(main.confusion(np.arange(len(main.labels))), labels)
+
+
+def draw_labels(rows: list[dict[str, Any]]) -> str:
+    """Draw average precision and F1 of every label."""
+    spans = {
+        title: [row["intervals"][name] for row in rows]
+        for name, title in (("average_precision", "average precision"), ("f1", "F1"))
+    }
+    return plots.spans([row["class"] for row in rows], spans)
+
+
+def by_corruption(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the accuracy at each strength, by corruption."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["corruption"], []).append(row["accuracy"])
+    return found
+
+
+def worst_mistakes(verdict: Verdict, model: Model, folder: Folder, count: int) -> list[dict[str, Any]]:
+    """Return the fine-tuned model's most confident mistakes, with pictures, and where it looked."""
+    network = model.network()
+    table = verdict.predictions
+    wrong = table[table["finetuned"] != table["label"]]
+    worst = wrong.sort_values(["finetuned_confidence", "sha256"], ascending=[False, True])
+    rows = []
+    for row in worst.head(count).to_dict("records"):
+        data = folder.read(row["path"])
+        heat = saliency(network, model.look, plain_view(read_image(data), model.look))
+        rows.append(
+            {
+                "path": row["path"],
+                "label": row["label"],
+                "answer": row["finetuned"],
+                "confidence": row["finetuned_confidence"],
+                "picture": plots.thumbnail(data),
+                "heat": plots.overlay(data, model.look, heat),
+            }
+        )
+    return rows

@@ -1,0 +1,136 @@
+"""Finalists of the search: its best trials and the control's, repeated over seeds.
+
+A trial that was best of many was also lucky. So the best ones are trained again, each with the same
+fresh seeds, and the winner is the one with the least mean validation loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steps.core.strategy.search import DISCRIMINATIVE, UNIFORM, completed, derive
+from steps.core.strategy.search_space import Space
+from steps.core.strategy.trials import Rates, Run, Trials
+from steps.core.system.errors import TrainingError
+from steps.core.tasks import targets
+from steps.core.tasks.intervals import interval
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """Rates, trained again with several seeds."""
+
+    study: str
+    rates: Rates
+    unfreeze: int
+    runs: list[Run]
+
+    @property
+    def val_loss(self) -> float:
+        """Mean over the seeds of the least validation loss, in nats."""
+        return float(np.mean([run.val_loss for run in self.runs]))
+
+    def row(self) -> dict[str, Any]:
+        """Return plain json types."""
+        losses = [run.val_loss if np.isfinite(run.val_loss) else None for run in self.runs]
+        return {
+            "study": self.study,
+            "head_lr": self.rates.head_lr,
+            "ratio": self.rates.ratio,
+            "weight_decay": self.rates.weight_decay,
+            "unfreeze": self.unfreeze,
+            "val_losses": losses,
+            "val_loss": self.val_loss if np.isfinite(self.val_loss) else None,
+        }
+
+
+def hold_finals(
+    trials: Trials, found: Mapping[str, list[dict[str, Any]]], space: Space, seed: int
+) -> list[Finalist]:
+    """Train the best of every study again; the best finalist comes first.
+
+    Raises:
+        TrainingError: No trial came to its end, or no finalist did.
+    """
+    unfreeze = len(trials.network.stages) - trials.boundary
+    finals = []
+    for name, rows in found.items():
+        for rates in completed(rows)[: 1 if name == UNIFORM else space.finalists]:
+            finals.append(Finalist(name, rates, unfreeze, repeat(trials, rates, space.repeats, seed)))
+    finals.sort(key=lambda finalist: finalist.val_loss)
+    if not finals or not np.isfinite(finals[0].val_loss):
+        raise TrainingError("every trial was pruned or diverged: lower search_lr_ratio.head_lr_high")
+    return finals
+
+
+def repeat(trials: Trials, rates: Rates, repeats: int, seed: int, unfreeze: int | None = None) -> list[Run]:
+    """Train with the same rates and several seeds, the same ones for all rates."""
+    return [trials.run(rates, derive(seed, f"final/{k}"), unfreeze) for k in range(repeats)]
+
+
+def best_of(finals: Sequence[Finalist], study: str) -> Finalist | None:
+    """Return the best finalist of a study."""
+    return next((finalist for finalist in finals if finalist.study == study), None)
+
+
+def difference(
+    first: Sequence[Run], second: Sequence[Run], labels: Tensor, draws: int, seed: int
+) -> dict[str, Any]:
+    """Return the paired difference of two sets of runs, first minus second, with 95 % intervals.
+
+    Resampled are the seeds and, in each, the validation samples: both a luckier seed and a luckier
+    sample could have made the difference.
+    """
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a.val_losses and b.val_losses]
+    if not pairs:
+        return {}
+    facts = {
+        "loss": [nll(a, labels) - nll(b, labels) for a, b in pairs],
+        "accuracy": [right(a, labels) - right(b, labels) for a, b in pairs],
+    }
+    generator = np.random.default_rng(seed)
+    rows = [
+        (
+            generator.integers(0, len(pairs), (len(pairs), 1)),
+            generator.integers(0, len(labels), (len(pairs), len(labels))),
+        )
+        for _ in range(draws)
+    ]
+    found = {}
+    for name, values in facts.items():
+        table = np.stack(values)
+        drawn = np.array([table[which, samples].mean() for which, samples in rows])
+        found[name] = interval(drawn, float(table.mean()), 0.95)
+    return found
+
+
+def nll(run: Run, labels: Tensor) -> NDArray[np.float64]:
+    """Return each validation sample's loss in nats."""
+    return targets.of(labels).loss(run.val_logits, labels, reduction="none").double().numpy()
+
+
+def right(run: Run, labels: Tensor) -> NDArray[np.float64]:
+    """Return 1 for each validation sample that is answered rightly, 0 for the others, or the share."""
+    return targets.of(labels).right(run.val_logits, labels).double().numpy()
+
+
+def compare_rates(finals: Sequence[Finalist], labels: Tensor, draws: int, seed: int) -> dict[str, Any] | None:
+    """Say whether discriminative rates beat the best uniform rate; None without a control."""
+    first, second = best_of(finals, DISCRIMINATIVE), best_of(finals, UNIFORM)
+    if first is None or second is None:
+        return None
+    found = difference(first.runs, second.runs, labels, draws, seed)
+    return {**found, "verdict": in_words(found)}
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """Put a difference of losses, first minus second, into `better`, `worse` or `no difference shown`."""
+    if not found:
+        return "not measured"
+    if found["loss"]["high"] < 0:
+        return "better"
+    return "worse" if found["loss"]["low"] > 0 else "no difference shown"

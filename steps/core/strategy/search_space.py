@@ -1,0 +1,51 @@
+"""What the learning-rate search may try; apart from the search, whose libraries are slow to import."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from steps.core.system.config import Config, Count, Positive
+
+
+class Space(Config):
+    """What is searched, and for how long."""
+
+    trials: Count
+    """Trials of the search, pruned ones included, whatever number of restarts they take."""
+    uniform_trials: Count
+    """Trials of the control."""
+    startup_trials: Count
+    """Trials drawn at random before the sampler models the loss."""
+    head_lr_low: Positive
+    head_lr_high: Positive
+    ratio_low: Positive
+    ratio_high: Positive
+    per_boundary: bool
+    """Whether each boundary between stages has a ratio of its own, instead of one for all."""
+    weight_decay: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
+    """Least and greatest value that is tried; null: the recipe's, not searched."""
+    prune_after: Count
+    """Epochs of a trial before it may be stopped."""
+    keep: Annotated[float, Field(gt=0, le=1)]
+    """Fraction of all trials that have come as far that one must be among to go on; the best always does."""
+    finalists: Count
+    """Best trials of the search that are repeated, beside the best of the control."""
+    repeats: Count
+    """Trainings of each finalist, each with a seed of its own."""
+    bootstrap: Annotated[int, Field(ge=100)]
+    """Resamples behind the intervals of the comparison."""
+    probe_samples: Count
+    """Samples of train, at most, that the linear probe of every stage is fitted on."""
+    worker_timeout: Positive
+    """Seconds without an epoch after which a trial of another machine is taken over."""
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Space":
+        """Refuse empty ranges, and ratios above 1."""
+        if self.head_lr_low >= self.head_lr_high:
+            raise ValueError("head_lr_low below head_lr_high")
+        if not self.ratio_low < self.ratio_high <= 1:
+            raise ValueError("ratio_low < ratio_high <= 1: an earlier stage may not learn faster")
+        if self.weight_decay and self.weight_decay[0] >= self.weight_decay[1]:
+            raise ValueError("weight_decay low below high")
+        return self

@@ -1,0 +1,231 @@
+"""Answers that are sets of labels: thresholds chosen on validation, metrics per label and over all.
+
+A macro average is over the labels for which the figure exists: AUROC needs samples with and without the
+label, average precision one with it. Samples are resampled from all, as sets may be too rare for strata.
+Average precision is scikit-learn's: precision at every threshold, weighted by the recall gained there.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, log_expit
+
+from steps.core.tasks.intervals import interval, resamples
+from steps.core.tasks.labelling import join
+from steps.core.tasks.metrics import ECE_BINS, accuracy, auroc_per_class, macro_auroc, negative_log_likelihood
+from steps.core.tasks.predictions import Bools, Floats, Ints, Metric, ranked
+
+
+class SetOutcome:
+    """Probabilities (n, classes), indicators (n, classes) and thresholds (classes,)."""
+
+    main = "map"
+    told: tuple[str, ...] = ("macro_auroc", "map", "macro_f1", "ece")
+    titles: Mapping[str, str] = {
+        "accuracy": "accuracy, all labels of an image right",
+        "nll": "log loss, nats a label",
+    }
+
+    def __init__(self, logits: Floats, labels: Ints, temperature: float, thresholds: Floats) -> None:
+        """Take logits (n, classes); `temperature` divides them; the thresholds are of probabilities."""
+        self.labels, self.logits, self.temperature = labels, logits, temperature
+        self.thresholds = thresholds
+        self.raw: Floats = expit(logits)
+        self.probabilities: Floats = expit(logits / temperature)
+        self.predicted: Bools = self.probabilities >= thresholds
+        self.nll: Floats = losses(logits / temperature, labels).mean(axis=1)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """See `Answers`."""
+        return SET_METRICS
+
+    @cached_property
+    def right(self) -> Bools:
+        """See `Answers`."""
+        right: Bools = (self.predicted == self.labels).all(axis=1)
+        return right
+
+    @property
+    def confidence(self) -> Floats:
+        """See `Answers`: as if the labels were independent of each other."""
+        yes = np.where(self.predicted, self.probabilities, 1 - self.probabilities)
+        confidence: Floats = yes.prod(axis=1)
+        return confidence
+
+    @property
+    def strata(self) -> Ints:
+        """See `Answers`."""
+        return np.zeros(len(self.labels), np.int64)
+
+    @property
+    def own(self) -> Bools:
+        """See `Answers`."""
+        return self.labels.T > 0
+
+    @property
+    def says(self) -> Bools:
+        """See `Answers`."""
+        return self.predicted.T
+
+    @cached_property
+    def ranking(self) -> tuple[Ints, Floats]:
+        """See `ranked`."""
+        return ranked(self.own, self.probabilities)
+
+    @cached_property
+    def falling(self) -> tuple[Ints, Floats, Ints]:
+        """Rows in falling order of each label's probability, 1 where it is there, the end of each tie.
+
+        All (classes, n).
+        """
+        order = self.ranking[0][0][:, ::-1]
+        scores = np.take_along_axis(self.probabilities.T, order, 1)
+        last = np.ones(scores.shape, dtype=bool)
+        last[:, :-1] = scores[:, 1:] != scores[:, :-1]
+        places = np.where(last, np.arange(scores.shape[1]), scores.shape[1])
+        ends = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
+        return order, np.take_along_axis(self.own, order, 1).astype(float), ends
+
+    @cached_property
+    def cells(self) -> Ints:
+        """The calibration bin of each probability, numbered over all labels (n, classes)."""
+        bins = np.minimum((self.probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+        return bins + ECE_BINS * np.arange(bins.shape[1])
+
+    def answers(self, labels: list[str]) -> list[str]:
+        """See `Answers`."""
+        return [join(np.array(labels, dtype=object)[row]) for row in self.predicted]
+
+    def again(self, logits: Floats) -> "SetOutcome":
+        """See `Answers`."""
+        return SetOutcome(logits, self.labels, self.temperature, self.thresholds)
+
+    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+        """See `Answers`: that a label is there."""
+        return probabilities.ravel(), self.labels.ravel() > 0
+
+    def counts(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
+        """Return hits, answers and true labels, per label (classes,)."""
+        weights = np.bincount(rows, minlength=len(self.labels)).astype(float)
+        return (
+            weights @ (self.predicted & (self.labels > 0)),
+            weights @ self.predicted,
+            weights @ self.labels,
+        )
+
+
+def losses(logits: Floats, labels: Ints) -> Floats:
+    """Return binary cross-entropies (n, classes), in nats."""
+    found: Floats = -log_expit(np.where(labels > 0, logits, -logits))
+    return found
+
+
+def f1_per_label(outcome: SetOutcome, rows: Ints) -> Floats:
+    """Return F1 (classes,); NaN for a label that neither occurs nor is answered."""
+    hits, said, true = outcome.counts(rows)
+    return ratio(2 * hits, said + true)
+
+
+def ratio(top: Floats, bottom: Floats) -> Floats:
+    """Divide; NaN by 0."""
+    found: Floats = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+    return found
+
+
+def macro_f1(outcome: SetOutcome, rows: Ints) -> float:
+    """Return the mean F1 of the labels that occur or are answered; 0 where none does."""
+    return mean_known(f1_per_label(outcome, rows), 0.0)
+
+
+def micro_f1(outcome: SetOutcome, rows: Ints) -> float:
+    """Return F1 over all decisions."""
+    hits, said, true = (part.sum() for part in outcome.counts(rows))
+    return float(2 * hits / (said + true)) if said + true else 0.0
+
+
+def precision_per_label(outcome: SetOutcome, rows: Ints) -> Floats:
+    """Return average precision (classes,); NaN for a label that does not occur."""
+    order, own, ends = outcome.falling
+    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)[order]
+    hits = weights * own
+    said, found = weights.cumsum(axis=1), hits.cumsum(axis=1)
+    precision = np.divide(found, said, out=np.zeros_like(found), where=said > 0)
+    return ratio((hits * np.take_along_axis(precision, ends, 1)).sum(axis=1), hits.sum(axis=1))
+
+
+def mean_average_precision(outcome: SetOutcome, rows: Ints) -> float:
+    """Return the mean average precision of the labels that occur; 0 where none does."""
+    return mean_known(precision_per_label(outcome, rows), 0.0)
+
+
+def mean_known(values: Floats, otherwise: float) -> float:
+    """Return the mean of what is not NaN."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else otherwise
+
+
+def ece_per_label(outcome: SetOutcome, rows: Ints) -> Floats:
+    """Return the gap between a label's probability and how often it is there, over bins (classes,)."""
+    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)
+    gaps = (outcome.labels - outcome.probabilities) * weights[:, None]
+    classes = gaps.shape[1]
+    sums = np.bincount(outcome.cells.ravel(), weights=gaps.ravel(), minlength=classes * ECE_BINS)
+    found: Floats = np.abs(sums).reshape(classes, ECE_BINS).sum(axis=1) / weights.sum()
+    return found
+
+
+def macro_ece(outcome: SetOutcome, rows: Ints) -> float:
+    """Return the mean over the labels of their calibration error, a fraction of 1."""
+    return float(ece_per_label(outcome, rows).mean())
+
+
+SET_METRICS: dict[str, Metric] = {
+    "macro_auroc": macro_auroc,
+    "map": mean_average_precision,
+    "macro_f1": macro_f1,
+    "micro_f1": micro_f1,
+    "accuracy": accuracy,
+    "nll": negative_log_likelihood,
+    "ece": macro_ece,
+}
+
+
+def label_rows(outcome: SetOutcome, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Return a row per label: threshold, precision, recall, support, and figures with 95 % intervals."""
+    everything = np.arange(len(outcome.labels))
+    samples = list(resamples(outcome.strata, draws, seed))
+    hits, said, true = outcome.counts(everything)
+    plain = {"precision": ratio(hits, said), "recall": ratio(hits, true)}
+    figures = {
+        "f1": f1_per_label,
+        "auroc": auroc_per_class,
+        "average_precision": precision_per_label,
+        "ece": ece_per_label,
+    }
+    points = {name: figure(outcome, everything) for name, figure in figures.items()}
+    drawn = {name: np.stack([figure(outcome, rows) for rows in samples]) for name, figure in figures.items()}
+    return [
+        {
+            "class": label,
+            "threshold": float(outcome.thresholds[k]),
+            "support": float(true[k]),
+            **{name: float(np.nan_to_num(column[k])) for name, column in plain.items()},
+            **{name: known(points[name][k]) or 0.0 for name in ("f1", "ece")},
+            "auroc": known(points["auroc"][k]),
+            "intervals": {name: spread(drawn[name][:, k], points[name][k]) for name in figures},
+        }
+        for k, label in enumerate(labels)
+    ]
+
+
+def known(value: float) -> float | None:
+    """Return a number, or None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def spread(drawn: Floats, point: float) -> dict[str, float] | None:
+    """Return the interval of what could be measured; None where the point could not."""
+    return None if np.isnan(point) else interval(drawn[~np.isnan(drawn)], float(point), 0.95)

@@ -1,0 +1,231 @@
+"""Metrics of a classifier; `steps.core.tasks.intervals` says how sure they are.
+
+ECE: Guo et al. 2017, "On calibration of modern neural
+networks", 15 bins. AUROC: one class against the rest, a tie counts one half (Hand and Till 2001).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from steps.core.tasks.predictions import Answers, Bools, Metric, ranked
+from steps.core.tasks.predictions import Floats as Floats
+from steps.core.tasks.predictions import Ints as Ints
+
+ECE_BINS = 15
+
+
+class Outcome:
+    """Probabilities (n, classes) and labels (n,), with what the metrics share worked out once."""
+
+    def __init__(self, logits: Floats, labels: Ints, temperature: float) -> None:
+        """Take logits (n, classes); `temperature` divides them before the softmax."""
+        self.labels, self.logits, self.temperature = labels, logits, temperature
+        self.classes = logits.shape[1]
+        self.raw = softmax(logits, axis=1)
+        self.probabilities = softmax(logits / temperature, axis=1)
+        self.predicted = logits.argmax(axis=1)
+        self.nll = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
+
+    main = "accuracy"
+    told: tuple[str, ...] = ("ece",)
+    titles: Mapping[str, str] = {}
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """See `Answers`."""
+        return METRICS
+
+    @cached_property
+    def right(self) -> Bools:
+        """See `Answers`."""
+        right: Bools = self.predicted == self.labels
+        return right
+
+    @property
+    def confidence(self) -> Floats:
+        """See `Answers`."""
+        confidence: Floats = self.probabilities.max(axis=1)
+        return confidence
+
+    @property
+    def strata(self) -> Ints:
+        """See `Answers`."""
+        return self.labels
+
+    @property
+    def own(self) -> Bools:
+        """See `Answers`."""
+        own: Bools = self.labels[None] == np.arange(self.classes)[:, None]
+        return own
+
+    @property
+    def says(self) -> Bools:
+        """See `Answers`."""
+        says: Bools = self.predicted[None] == np.arange(self.classes)[:, None]
+        return says
+
+    @cached_property
+    def ranking(self) -> tuple[Ints, Floats]:
+        """See `ranked`."""
+        return ranked(self.own, self.probabilities)
+
+    def answers(self, labels: list[str]) -> list[str]:
+        """See `Answers`."""
+        return [labels[k] for k in self.predicted]
+
+    def again(self, logits: Floats) -> "Outcome":
+        """See `Answers`."""
+        return Outcome(logits, self.labels, self.temperature)
+
+    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+        """See `Answers`: that the likeliest class is the right one."""
+        return probabilities.max(axis=1), probabilities.argmax(axis=1) == self.labels
+
+    def confusion(self, rows: Ints) -> Floats:
+        """Return counts (classes, classes), true class by predicted class."""
+        cells = self.labels[rows] * self.classes + self.predicted[rows]
+        counts = np.bincount(cells, minlength=self.classes**2).astype(float)
+        return counts.reshape(self.classes, self.classes)
+
+
+def accuracy(outcome: Answers, rows: Ints) -> float:
+    """Return the share of right answers."""
+    return float(outcome.right[rows].mean())
+
+
+def balanced_accuracy(outcome: Outcome, rows: Ints) -> float:
+    """Return the mean recall of the classes that occur."""
+    counts = outcome.confusion(rows)
+    present = counts.sum(axis=1) > 0
+    return float((counts.diagonal()[present] / counts.sum(axis=1)[present]).mean())
+
+
+def macro_f1(outcome: Outcome, rows: Ints) -> float:
+    """Return the mean F1 of the classes that occur or are predicted."""
+    return float(per_class(outcome.confusion(rows))["f1"].mean())
+
+
+def negative_log_likelihood(outcome: Outcome, rows: Ints) -> float:
+    """Return nats per sample, calibrated."""
+    return float(outcome.nll[rows].mean())
+
+
+def ece(outcome: Outcome, rows: Ints) -> float:
+    """Return the calibrated probabilities' expected calibration error, a fraction of 1."""
+    return calibration_error(outcome.probabilities[rows], outcome.labels[rows])
+
+
+def ece_uncalibrated(outcome: Outcome, rows: Ints) -> float:
+    """Return the same before the temperature."""
+    return calibration_error(outcome.raw[rows], outcome.labels[rows])
+
+
+def auroc_per_class(outcome: Answers, rows: Ints) -> Floats:
+    """Return the area under each class's ROC curve (classes,); NaN where it has no samples, or all."""
+    orders, own = outcome.ranking
+    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)[orders]
+    positive = weights * own
+    negative = weights - positive
+    won = (positive * negative.cumsum(axis=2)).sum(axis=2)
+    pairs = positive.sum(axis=2) * negative.sum(axis=2)
+    areas: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0).mean(axis=0)
+    return areas
+
+
+def macro_auroc(outcome: Answers, rows: Ints) -> float:
+    """Return the mean area over the classes that have one; 1/2 where none has."""
+    areas = auroc_per_class(outcome, rows)
+    known = areas[~np.isnan(areas)]
+    return float(known.mean()) if len(known) else 0.5
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "macro_auroc": macro_auroc,
+    "nll": negative_log_likelihood,
+    "ece": ece,
+    "ece_uncalibrated": ece_uncalibrated,
+}
+
+
+def per_class(counts: Floats) -> dict[str, Floats]:
+    """Return precision, recall, f1 (0 where undefined) per class that occurs or is predicted."""
+    hits, truth, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    seen = (truth + guessed) > 0
+
+    def ratio(top: Floats, bottom: Floats) -> Floats:
+        quotient = np.zeros_like(top)
+        np.divide(top, bottom, out=quotient, where=bottom > 0)
+        seen_only: Floats = quotient[seen]
+        return seen_only
+
+    return {
+        "precision": ratio(hits, guessed),
+        "recall": ratio(hits, truth),
+        "f1": ratio(2 * hits, truth + guessed),
+        "support": truth[seen],
+        "class": np.flatnonzero(seen).astype(float),
+    }
+
+
+def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, float]]:
+    """Return count, mean confidence and accuracy of each of the bins that is not empty."""
+    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+
+
+def binned(confidence: Floats, right: Bools) -> list[dict[str, float]]:
+    """Return the same of statements (n,) and whether they are true."""
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    return [
+        {
+            "count": float((bins == b).sum()),
+            "confidence": float(confidence[bins == b].mean()),
+            "accuracy": float(right[bins == b].mean()),
+        }
+        for b in np.unique(bins)
+    ]
+
+
+def calibration_error(probabilities: Floats, labels: Ints) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by the bins' counts."""
+    rows = reliability(probabilities, labels)
+    gaps = (row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows)
+    return sum(gaps) / len(labels)
+
+
+def coverage(outcome: Answers, steps: int = 20) -> list[dict[str, float]]:
+    """Return the accuracy of the most confident answers, by the fraction of samples that are answered."""
+    order = np.argsort(-outcome.confidence, kind="stable")
+    right = outcome.right[order].cumsum()
+    counts = sorted({max(1, round(len(right) * step / steps)) for step in range(1, steps + 1)})
+    return [
+        {
+            "coverage": n / len(right),
+            "accuracy": float(right[n - 1] / n),
+            "confidence": float(outcome.confidence[order[n - 1]]),
+        }
+        for n in counts
+    ]
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """Return the temperature with the least negative log-likelihood, between 1/20 and 20."""
+
+    def loss(temperature: float) -> float:
+        scaled = log_softmax(logits / temperature, axis=1)
+        return float(-scaled[np.arange(len(labels)), labels].mean())
+
+    return best_temperature(loss)
+
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """Return the temperature of the least loss, between 1/20 and 20."""
+    bounds = (-np.log(20), np.log(20))
+    found = minimize_scalar(lambda power: loss(np.exp(power)), bounds=bounds, method="bounded")
+    return float(np.exp(found.x))

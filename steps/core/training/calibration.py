@@ -1,0 +1,45 @@
+"""What every trained model gets at the end: a temperature, and its figures on validation."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from steps.core.features.batches import Batches
+from steps.core.tasks.thresholds import fit_answers, outcome_of
+from steps.core.training.loop import Trained, predict
+
+
+def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what is chosen on validation (see `fit_answers`), and the validation metrics."""
+    logits, labels = (tensor.numpy() for tensor in predict(trained.network, batches, "val"))
+    wide = logits.astype(np.float64)
+    chosen = fit_answers(wide, labels)
+    outcome, rows = outcome_of(wide, labels, chosen), np.arange(len(labels))
+    return chosen, {
+        "val_accuracy": round(trained.best.val_accuracy, 6),
+        "val_loss": round(trained.best.val_loss, 6),
+        **{f"val_{name}": round(outcome.metrics[name](outcome, rows), 6) for name in outcome.told},
+        "best_epoch": float(trained.best.epoch),
+    }
+
+
+def describe(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return all that is needed, beside the weights, to predict; `chosen` is from `calibrate`."""
+    return {
+        "backbone": meta["backbone"],
+        "stages": stages,
+        "labels": meta["labels"],
+        "preprocessing": meta["preprocessing"],
+        **chosen,
+        "weights_sha256": meta["weights_sha256"],
+    }
+
+
+def seeded(seed: int) -> None:
+    """Make everything that draws from torch's own generator repeatable."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    # Not by filling every fresh tensor with NaN first: that finds reads of unwritten memory, of which
+    # there are none here, and costs a seventh of a training step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

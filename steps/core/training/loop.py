@@ -1,0 +1,176 @@
+"""The training loop: one for head warm-up, fine-tuning, search trials and distillation."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from steps.core.backbones.network import Network, assert_frozen, frozen_digest
+from steps.core.backbones.processes import agree, count, interleaved, leads, placed, rank, team
+from steps.core.features.batches import Batches
+from steps.core.system.config import Recipe
+from steps.core.system.errors import Diverged
+from steps.core.tasks import targets
+from steps.core.training.checkpoint import Checkpoint, Snapshot, take, trainable_state
+from steps.core.training.objectives import Task
+from steps.core.training.stepper import Stepper
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; the validation figures are of the very weights held after it."""
+
+    epoch: int
+    train_loss: float
+    """Mean of the task's loss over the epoch's steps, in nats."""
+    val_loss: float
+    """Mean cross-entropy on validation, in nats, whatever the task."""
+    val_accuracy: float
+    """Share of right answers; of label sets, of the right yes and no at even odds."""
+    head_lr: float
+    val_logits: Tensor = field(repr=False, compare=False)
+    """Shape (validation samples, classes), in the order of the index."""
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the figures as plain json types."""
+        return {name: value for name, value in vars(self).items() if name != "val_logits"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best epoch's weights and the whole curve."""
+
+    network: Network
+    history: list[Epoch]
+    best: Epoch
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the curve as plain json types."""
+        return [epoch.numbers() for epoch in self.history]
+
+
+def fit(
+    network: Network,
+    task: Task,
+    batches: Batches,
+    recipe: Recipe,
+    groups: list[dict[str, Any]],
+    begin: tuple[int, Snapshot] | None = None,
+    keep: Callable[[Snapshot], None] | None = None,
+) -> Iterator[Epoch]:
+    """Train in place, one epoch per item.
+
+    Args:
+        network: Frozen below the boundary at which the batches enter it.
+        task: The loss.
+        batches: What is seen.
+        recipe: Epochs, schedule and the like.
+        groups: Of the optimiser.
+        begin: Epochs that are done, and what they left; None starts anew.
+        keep: Told what an epoch has left, before the epoch is yielded.
+
+    Raises:
+        Diverged: A loss is not finite, or has exploded; says which rate to lower.
+    """
+    team()
+    stepper = Stepper(network, task, batches, recipe, groups)
+    done = stepper.resume(*begin) if begin is not None else 0
+    for epoch in range(done + 1, recipe.epochs + 1):
+        train_loss, rate = stepper.epoch(epoch)
+        logits, labels = predict(network, batches, "val")
+        means = targets.of(labels)
+        val_loss = float(means.loss(logits, labels))
+        stepper.refuse_explosion(val_loss, stepper.limit, epoch, batches.steps())
+        if keep is not None:
+            keep(take(network, stepper.optimizer))
+        yield Epoch(epoch, train_loss, val_loss, float(means.right(logits, labels).mean()), rate, logits)
+
+
+def train(
+    network: Network,
+    boundary: int,
+    task: Task,
+    batches: Batches,
+    recipe: Recipe,
+    groups: list[dict[str, Any]],
+    on_epoch: Callable[[Epoch], None],
+    file: Path | None = None,
+) -> Trained:
+    """Run `fit`, stop after `patience` epochs without a better validation loss, keep the best.
+
+    With a `file`, whose name stands for all that goes in, a training that was killed goes on from there.
+
+    Raises:
+        FrozenDrift: Something below the boundary has changed.
+        Diverged: See `fit`.
+    """
+    before = frozen_digest(network, boundary)
+    checkpoint = Checkpoint(file) if file else None
+    begin, weights, history = resume(checkpoint)
+    agree("epochs that are done", str(len(history)), "HEADSTART_SCRATCH must be a folder that all see")
+    for known in history:
+        on_epoch(known)
+    best = min(history, key=lambda epoch: epoch.val_loss, default=None)
+    left: list[Snapshot] = []
+    writes = leads() and checkpoint
+    epochs = fit(network, task, batches, recipe, groups, begin, left.append if writes else None)
+    silent = None if leads() else True
+    bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=silent)
+    while best is None or history[-1].epoch - best.epoch < recipe.patience:
+        try:
+            epoch = next(epochs, None)
+        except Diverged as error:
+            raise kept_before(error, checkpoint, history) from None
+        if epoch is None:
+            break
+        history.append(epoch)
+        on_epoch(epoch)
+        bar.update()
+        if best is None or epoch.val_loss < best.val_loss:
+            best, weights = epoch, copy.deepcopy(trainable_state(network))
+        if writes:
+            writes.save(left.pop(), weights, [row.numbers() for row in history])
+    bar.close()
+    if best is None:
+        raise Diverged("no epoch was trained")
+    assert_frozen(network, boundary, before)
+    network.load_state_dict(weights, strict=False)
+    agree("the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind")
+    return Trained(network.eval(), history, best)
+
+
+def kept_before(error: Diverged, checkpoint: Checkpoint | None, history: list[Epoch]) -> Diverged:
+    """Say where the best weights from before a training diverged are."""
+    if checkpoint is None or not history:
+        return error
+    best = min(history, key=lambda epoch: epoch.val_loss)
+    kept = f"the weights of epoch {best.epoch}, validation loss {best.val_loss:.3g}, are kept in"
+    return Diverged(f"{error}; {kept} {checkpoint.path}")
+
+
+def resume(
+    checkpoint: Checkpoint | None,
+) -> tuple[tuple[int, Snapshot] | None, dict[str, Tensor], list[Epoch]]:
+    """Return where to go on, the best weights so far, and the epochs that are done."""
+    if checkpoint is None or (found := checkpoint.load()) is None:
+        return None, {}, []
+    snapshot, weights, rows = found
+    history = [Epoch(**row, val_logits=torch.empty(0)) for row in rows]
+    return (len(history), snapshot), weights, history
+
+
+@torch.inference_mode()
+def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Tensor]:
+    """Return logits (n, classes) and targets of a split, through the deterministic view."""
+    placed(network)
+    parts = [
+        network(batch.x.to(network.device), batches.source.start).float().cpu()
+        for batch in batches.plain(split, rank(), count())
+    ]
+    labels = batches.labels[batches.rows(split)]
+    return interleaved(parts, batches.batch_size, len(labels), network.head.out_features), labels

@@ -1,0 +1,111 @@
+"""What is minimised. A task turns a batch into a loss; the loop knows no more than that."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from steps.core.backbones.network import Network
+from steps.core.backbones.processes import joined, own
+from steps.core.features.batches import Batch
+from steps.core.system.config import Recipe
+from steps.core.tasks import targets
+
+
+class Task(Protocol):
+    """Turns a batch that enters the network at boundary `start` into a mean loss in nats."""
+
+    def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """Return the loss, a scalar with gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Cross-entropy with label smoothing, and MixUp or CutMix at the boundary if wanted."""
+
+    recipe: Recipe
+
+    def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """See `Task`."""
+        # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
+        turned = network.channels_last and start > 0 and batch.x.ndim == 4
+        x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
+        x, share, others = mix_part(x, batch, self.recipe, generator)
+        x = x.permute(0, 2, 3, 1) if turned else x
+        logits = network(x, start)
+        means = targets.of(batch.y)
+        loss = means.loss(logits, batch.y, self.recipe.label_smoothing)
+        if share == 1:
+            return loss
+        other = means.loss(logits, others, self.recipe.label_smoothing)
+        return share * loss + (1 - share) * other
+
+
+@dataclass(frozen=True)
+class Distil:
+    """Hinton et al. 2015: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy.
+
+    The teacher sees the very same views (Beyer et al. 2021, "A good teacher is patient").
+    """
+
+    teacher: Network
+    temperature: float
+    alpha: float
+
+    def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
+        """See `Task`."""
+        logits = network(batch.x, start)
+        means = targets.of(batch.y)
+        hard = means.loss(logits, batch.y)
+        if self.alpha == 0:
+            return hard
+        with torch.no_grad():
+            taught = self.teacher(batch.x, start)
+        soft = means.divergence(logits / self.temperature, taught / self.temperature)
+        return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
+
+
+def mix_part(
+    x: Tensor, batch: Batch, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, float, Tensor]:
+    """Mix this process's part of a batch with partners from all of it; return it, its share, their y."""
+    if not recipe.mixup and not recipe.cutmix:
+        return x, 1.0, batch.y
+    mine = own(batch.size)
+    x, share, partner = mix(joined(x, batch.size), recipe, generator)
+    return x[mine], share, joined(batch.y, batch.size)[partner[mine]]
+
+
+def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, float, Tensor]:
+    """Mix a batch with a permutation of itself; return it, the share of the first, the partners.
+
+    MixUp: Zhang et al. 2017; at a hidden boundary Verma et al. 2018, "Manifold Mixup".
+    CutMix: Yun et al. 2019; it needs a map (n, c, h, w). With both on, a coin decides.
+    """
+    order = torch.arange(len(x))
+    if not recipe.mixup and not recipe.cutmix:
+        return x, 1.0, order
+    order = torch.randperm(len(x), generator=generator)
+    cut = bool(recipe.cutmix) and x.ndim == 4
+    if cut and recipe.mixup:
+        cut = torch.rand((), generator=generator).item() < 0.5
+    if not cut and not recipe.mixup:
+        return x, 1.0, order
+    share = draw_beta(recipe.cutmix if cut else recipe.mixup, generator)
+    if not cut:
+        return share * x + (1 - share) * x[order], share, order
+    height, width = x.shape[2:]
+    side = (1 - share) ** 0.5
+    top, left = (int(torch.randint(n, (), generator=generator)) for n in (height, width))
+    bottom, right = min(height, top + round(height * side)), min(width, left + round(width * side))
+    mixed = x.clone()
+    mixed[:, :, top:bottom, left:right] = x[order, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width), order
+
+
+def draw_beta(alpha: float, generator: torch.Generator) -> float:
+    """Draw from Beta(alpha, alpha) with a generator of its own."""
+    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
+    return float(gammas[0] / gammas.sum())

@@ -1,0 +1,1 @@
+"""What runs a phase, under any engine: parameters, scratch folder, tracking, registry, failures."""

@@ -1,0 +1,156 @@
+"""What a phase may be told: one frozen model per phase, filled from its section of params.yaml."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from pydantic import Field, ValidationError, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from steps.core.system.config import Config
+from steps.core.system.errors import ParamsError
+from steps.core.system.secrets import mask
+
+PARAMS_FILE = "HEADSTART_PARAMS"
+DATA_FOLDER = "HEADSTART_DATA"
+
+
+@dataclass(frozen=True)
+class From:
+    """Marks a field whose value is owned by another place in params.yaml, as a dotted path."""
+
+    path: str
+
+
+class Retraining(Config):
+    """When the retraining pipeline runs; see `infra.retrain`."""
+
+    cron: str
+    """Minute, hour, day of the month, month, day of the week."""
+    timezone: str
+    """Name in the IANA database, in which `cron` is meant."""
+    check_minutes: Annotated[int, Field(ge=1, le=59)]
+    """Minutes between two looks at whether it is time."""
+
+    @field_validator("cron")
+    @classmethod
+    def is_cron(cls, cron: str) -> str:
+        """Refuse what cannot be read."""
+        from croniter import croniter
+
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
+            raise ValueError('five fields of cron, such as "0 3 * * *"')
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def is_zone(cls, name: str) -> str:
+        """Refuse what this machine does not know."""
+        if name not in available_timezones():
+            raise ValueError("a time zone such as Europe/Zurich or UTC")
+        return name
+
+
+def params_path() -> Path:
+    """Return the parameter file: $HEADSTART_PARAMS, or params.yaml here."""
+    return Path(os.environ.get(PARAMS_FILE) or "params.yaml")
+
+
+def load_params(path: Path) -> dict[str, Any]:
+    """Read the file with the parser that DVC uses too (YAML 1.2: 1e-3 is a number).
+
+    Raises:
+        ParamsError: The file is missing, is not YAML, repeats a key, or is not a table.
+    """
+    try:
+        params = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist: name another file in ${PARAMS_FILE}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read as YAML:\n{error}") from None
+    if not isinstance(params, dict):
+        raise ParamsError(f"{path} holds {type(params).__name__}, expected one section per phase")
+    if data := os.environ.get(DATA_FOLDER):
+        params.setdefault("ingest_data", {})["path"] = data
+    return params
+
+
+def read_configs(kinds: Mapping[str, type[Config]], path: Path) -> dict[str, Config]:
+    """Build every phase's config from the file.
+
+    Raises:
+        ParamsError: Every mistake of the whole file, one a line, before any work is done.
+    """
+    params = load_params(path)
+    owned = {source.split(".")[0] for kind in kinds.values() for source in shared(kind).values()}
+    problems = [
+        f"{name}: unknown section; expected one of {', '.join(sorted({*kinds, *owned}))}"
+        for name in params
+        if name not in kinds and name not in owned
+    ]
+    configs: dict[str, Config] = {}
+    for phase, kind in kinds.items():
+        try:
+            configs[phase] = kind.model_validate(fill(params, phase, kind))
+        except ValidationError as error:
+            problems.extend(explain(phase, shared(kind), error))
+        except ParamsError as error:
+            problems.append(str(error))
+    if problems:
+        lines = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
+        raise ParamsError(f"{path} has {len(set(problems))} mistake(s):\n{lines}")
+    return configs
+
+
+def shared(kind: type[Config]) -> dict[str, str]:
+    """Return the fields of `kind` that another place owns: field name to dotted path."""
+    return {
+        name: mark.path
+        for name, field in kind.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, From)
+    }
+
+
+def fill(params: Mapping[str, Any], phase: str, kind: type[Config]) -> dict[str, Any]:
+    """Return the phase's section, completed with the values that are owned elsewhere."""
+    section = params.get(phase)
+    if not isinstance(section, dict):
+        raise ParamsError(f"{phase}: found {section!r}, expected a section of that name")
+    values = dict(section)
+    for name, path in shared(kind).items():
+        if name in section:
+            raise ParamsError(f"{phase}.{name}: unknown key; it is set once, as {path}")
+        try:
+            values[name] = lookup(params, path)
+        except KeyError:
+            continue  # reported as missing, under its own path, by the validation
+    return values
+
+
+def lookup(params: Mapping[str, Any], path: str) -> Any:
+    """Follow a dotted path; KeyError where it leads nowhere."""
+    found: Any = params
+    for key in path.split("."):
+        if not isinstance(found, dict):
+            raise KeyError(path)
+        found = found[key]
+    return found
+
+
+def explain(phase: str, owners: Mapping[str, str], error: ValidationError) -> Iterator[str]:
+    """Yield one line per mistake: the key as it stands in the file, what was found, what may be."""
+    for problem in error.errors(include_url=False):
+        first, *rest = (str(part) for part in problem["loc"] or ("",))
+        key = ".".join([owners.get(first, f"{phase}.{first}" if first else phase), *rest])
+        if problem["type"] == "missing":
+            yield f"{key}: missing"
+        elif problem["type"] == "extra_forbidden":
+            yield mask(f"{key}: unknown key (found {problem['input']!r})")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            yield mask(f"{key}: found {problem['input']!r}, expected {reason}")

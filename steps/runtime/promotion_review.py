@@ -1,0 +1,164 @@
+"""The session of the promotion court: export, measure, meet the champion, hold every gate."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.decision import Decision
+from steps.artifacts.models import Classifier
+from steps.artifacts.report import Report
+from steps.core.data.files import Folder
+from steps.runtime import tracking
+from steps.runtime.registry import CHAMPION, Registry, Ruling
+
+if TYPE_CHECKING:
+    from steps.core.export.parity import Exported
+    from steps.core.tasks.predictions import Answers, Floats
+
+    Output = tuple[Floats, Floats]
+
+FASTER = 2.0  # times, from which a student is worth having
+
+
+def hold_hearing(
+    registry: Registry,
+    dataset: Dataset,
+    models: Mapping[str, Classifier],
+    report: Report,
+    cfg: Mapping[str, Any],
+    scratch: Path,
+) -> tuple[Ruling, str]:
+    """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
+    from steps.core.promotion.gates import MEASURED, deployment_gates, hold_gates, meet_champion
+    from steps.core.report.model_card import render_card
+
+    candidate = cfg["candidate"]
+    judged, champion = registry.aliases().get(CHAMPION), registry.champion(scratch)
+    said = outcomes(models, dataset, report)
+    folder = Folder(dataset.root, scratch, dataset.table)
+    exported, answers, old = examine(models, champion, dataset, folder, said, cfg)
+    looks = tracking.looks(report.metrics["test"]["digest"])
+    gates = hold_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
+    gates += deployment_gates(exported, candidate, looks, cfg)
+    if champion:
+        gates += meet_champion(champion, old, said[candidate], dataset.labels, cfg)
+    passed = all(gate["passed"] for gate in gates)
+    verdict = Decision.promoted if passed else "kept" if champion else "rejected"
+    card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate)
+    clocks = [{**one.file.label, **one.clock} for one in exported]
+    found = {gate["gate"]: gate["found"] for gate in gates if gate["gate"] in MEASURED}
+    measured = {
+        "latencies": clocks,
+        "looks": looks,
+        "gates": found,
+        "distillation": pays(exported, report, cfg),
+    }
+    table = [{**one.file.label, **one.facts} for one in exported]
+    still = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
+    shown = [folder.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
+    files = kept_files(exported, candidate, shown, answers)
+    files |= remembered(dataset, list(report.predictions[candidate]), cfg, scratch)
+    return Ruling(verdict, still, judged, table, measured, files), card
+
+
+def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Answers"]:
+    """Return what the models answered to the test images when they were judged.
+
+    Raises:
+        ArtifactError: The report is of another test set.
+    """
+    import numpy as np
+
+    from steps.core.system.errors import ArtifactError
+    from steps.core.tasks.thresholds import outcome_of
+
+    rows, told = dataset.part("test"), report.predictions
+    if list(told["sha256"]) != list(rows["sha256"]):
+        raise ArtifactError("the report is of other test images than the data set's: run evaluate again")
+    truth = dataset.labelling.encode(rows["label"], dataset.labels)
+    return {
+        name: outcome_of(np.stack(told[f"{name}_logits"].tolist()), truth, model.meta)
+        for name, model in models.items()
+    }
+
+
+def examine(
+    models: Mapping[str, Classifier],
+    champion: Classifier | None,
+    dataset: Dataset,
+    folder: Folder,
+    said: Mapping[str, "Answers"],
+    cfg: Mapping[str, Any],
+) -> tuple[list["Exported"], dict[str, "Output"], "Floats"]:
+    """Show each test image, decoded once, to every exported file and to the champion.
+
+    Return how the files compare with torch, their logits and probabilities by name, the champion's logits.
+    """
+    import numpy as np
+
+    from steps.core.evaluation.inference import Looker, predict_together
+    from steps.core.export.parity import answer, by_turns, deploy, hold_against, pixels
+
+    known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
+    files = deploy(models, [folder.read(path) for path in known], cfg["int8"])
+    paths = list(dataset.part("test")["path"])
+    lookers = {CHAMPION: Looker(champion.network(), champion.look)} if champion else {}
+    logits, told = predict_together(lookers, folder, paths, lambda image, views: answer(files, image))
+    answers = {
+        file.name: (np.concatenate([one[n][0] for one in told]), np.concatenate([one[n][1] for one in told]))
+        for n, file in enumerate(files)
+    }
+    sessions = {file.name: file.session for file in files}
+    clocks = by_turns(sessions, pixels(folder.read(paths[0])), cfg["timings"])
+    exported = [
+        hold_against(file, answers[file.name], said[file.model], clocks[file.name], cfg) for file in files
+    ]
+    return exported, answers, logits.get(CHAMPION, np.empty(0))
+
+
+def remembered(
+    dataset: Dataset, answers: list[str], cfg: Mapping[str, Any], scratch: Path
+) -> dict[str, bytes]:
+    """Return what a later run tests drift against; see `steps.core.audit.drift.remember`."""
+    from steps.core.audit.drift import remember
+    from steps.core.system.config import BackboneConfig
+
+    backbone = BackboneConfig.model_validate(cfg["backbone"])
+    return remember(dataset.root, dataset.table, answers, backbone, cfg["reference_samples"], scratch)
+
+
+def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Say whether the student is worth having: at least twice as fast, and no more than the margin worse.
+
+    The margin is held by the paired interval's lower end: a loss that cannot be ruled out does not pay.
+    """
+    from steps.core.export.parity import FP32
+
+    p50 = {one.file.model: one.clock["latency_p50_ms"] for one in exported if one.file.variant == FP32}
+    lost, margin = report.metrics["student_loss"]["accuracy"], cfg["student_margin"]
+    times = p50["finetuned"] / p50["student"]
+    reasons = []
+    if times < FASTER:
+        reasons.append(f"it is {times:.1f} times as fast as its teacher, less than {FASTER:g} times")
+    if lost["low"] < -margin:
+        reasons.append(f"its accuracy may be lower by {-lost['low']:.3f}, more than the margin of {margin:g}")
+    kept = f"it is {times:.1f} times as fast as its teacher, and no more than {margin:g} of accuracy is lost"
+    return {
+        "times_faster": times,
+        "accuracy": lost,
+        "pays": not reasons,
+        "said": " and ".join(reasons) or kept,
+    }
+
+
+def kept_files(
+    exported: list["Exported"], candidate: str, images: list[bytes], answers: Mapping[str, "Output"]
+) -> dict[str, bytes]:
+    """Return the candidate's files, and golden images with every model's answers, by name."""
+    from steps.core.export.parity import FP32, INT8, golden
+
+    names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
+    mine = [one.file for one in exported if one.file.model == candidate]
+    files = {names[file.variant]: file.content for file in mine}
+    return {**files, "golden.safetensors": golden(images, answers)}

@@ -1,0 +1,103 @@
+"""The report of a whole run: seconds per phase, the findings, the test results, the decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from steps.artifacts.dataset import Dataset
+from steps.artifacts.decision import Decision
+from steps.artifacts.learning_rates import LearningRates
+from steps.artifacts.models import Student
+from steps.artifacts.report import Report
+from steps.artifacts.stats import Stats
+from steps.core.system.storage import to_json, write_file
+
+SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student")
+"""The artifacts that the report is made from."""
+
+
+@dataclass(frozen=True)
+class PhaseRow:
+    """What one phase did in this run."""
+
+    phase: str
+    output: str
+    seconds: float
+    reused: bool
+    digest: str
+    headline: dict[str, Any]
+    folder: Path
+
+
+def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
+    """Write report.html and report.json with the same numbers; return the folder."""
+    from steps.core.report.html import render
+    from steps.core.report.pareto import pareto_rows
+    from steps.core.report.plots import pareto
+
+    places = {row.output: row.folder for row in rows}
+    report = Report.load(places["report"])
+    dataset = Dataset.load(places["dataset"])
+    stats = Stats.load(places["stats"])
+    decision = Decision.load(places["decision"])
+    search = LearningRates.load(places["learning_rates"])
+    student = Student.load(places["student"])
+    content: dict[str, Any] = {
+        "run": run,
+        "phases": [
+            {
+                "phase": row.phase,
+                "seconds": round(row.seconds, 2),
+                "reused": row.reused,
+                "digest": row.digest,
+                "numbers": row.headline,
+            }
+            for row in rows
+        ],
+        "models": report.metrics["models"],
+        "pareto": pareto_rows(report.metrics, student.choice, student.figures),
+        "comparisons": {key: report.metrics[key] for key in ("gain", "student_loss")},
+        "per_class": report.metrics["per_class"],
+        "search": {"summary": search.summary, "trials": search.trials},
+        "findings": dataset.findings,
+        "normalisation": stats.trial,
+        "decision": {
+            "verdict": decision.verdict,
+            "gates": decision.evidence(),
+            "registered": decision.registered,
+            "deployment": decision.deployment,
+            "measured": decision.measured,
+        },
+    }
+    pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
+    bodies = {name: body(html) for name, html in pages.items()}
+    picture = pareto(content["pareto"])
+    page = render("run.html", **content, **bodies, numbers=numbers, picture=picture)
+    write_file(folder / "report.json", to_json(content))
+    write_file(folder / "report.html", page.encode())
+    return folder
+
+
+def body(page: str) -> str:
+    """Return what is inside the body of a page."""
+    return page.partition("<body>")[2].rpartition("</body>")[0]
+
+
+def numbers(headline: dict[str, Any]) -> str:
+    """Write the key numbers of a phase in one line."""
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in headline.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
+
+
+def show(rows: Sequence[PhaseRow], page: Path, out: TextIO) -> None:
+    """Print one table, and where the page is as the last line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("phase", "seconds", "key numbers")
+    for row in rows:
+        seconds = "reused" if row.reused else f"{row.seconds:.1f}"
+        table.add_row(row.phase, seconds, numbers(row.headline))
+    Console(file=out).print(table)
+    print(f"report: {page}", file=out, flush=True)

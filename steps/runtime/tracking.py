@@ -1,0 +1,198 @@
+"""What is recorded in MLflow. It is imported only where something is recorded.
+
+One run per pipeline run, one nested run per phase that really ran. The parent carries a tag per
+phase, `phase.<name>`: reused until the phase starts, then running, ran or failed.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steps import PHASES
+from steps.core.system.process_owner import living, owner
+from steps.runtime.lineage import lineage_tags
+from steps.runtime.mlflow_client import answering, connect, experiment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from optuna.trial import FrozenTrial
+
+    from steps.core.training.loop import Epoch
+
+KEY = "headstart.run"
+OWNER, ENDED = "headstart.owner", "headstart.ended"
+
+
+class Record:
+    """The nested run of the phase that is running."""
+
+    def __init__(self, client: "MlflowClient", parent: str, run: str) -> None:
+        self.client, self.parent, self.run = client, parent, run
+
+    def finish(self, name: str, digest: str, headline: Mapping[str, Any], lineage: Mapping[str, str]) -> None:
+        """Record the artifact that the phase returned."""
+        numbers = {k: float(v) for k, v in headline.items() if isinstance(v, int | float)}
+        words = {k: str(v) for k, v in headline.items() if isinstance(v, str)}
+        self.batch(self.run, metrics=numbers, tags={f"output.{name}": digest, **words})
+        self.batch(self.parent, tags={f"digest.{name}": digest, **lineage})
+
+    def attach(self, files: Mapping[str, bytes | Path]) -> None:
+        """Record the files of an artifact that a person can read."""
+        for name, content in files.items():
+            if isinstance(content, bytes) and name.endswith((".json", ".html")):
+                self.client.log_text(self.run, content.decode(), name)
+
+    def batch(
+        self,
+        run: str,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write metrics, params and tags in one request."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run,
+            [Metric(name, value, now, step) for name, value in (metrics or {}).items()],
+            [Param(name, str(value)) for name, value in (params or {}).items()],
+            [RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+
+_current: ContextVar[Record | None] = ContextVar("record", default=None)
+
+
+def log(metrics: Mapping[str, float], step: int = 0) -> None:
+    """Record metrics of the phase that is running; outside of a run, nothing happens."""
+    if record := _current.get():
+        record.batch(record.run, metrics=metrics, step=step)
+
+
+def log_epoch(epoch: "Epoch") -> None:
+    """Record one epoch of a training."""
+    log({k: float(v) for k, v in epoch.numbers().items() if k != "epoch"}, step=epoch.epoch)
+
+
+def log_trial(study: str, trial: "FrozenTrial") -> None:
+    """Record one search trial as a run below the phase's, in three requests whatever its epochs."""
+    from mlflow.entities import Metric
+
+    if not (record := _current.get()):
+        return
+    losses = trial.intermediate_values
+    log({"trial_val_loss": min(losses.values(), default=float("nan"))}, step=trial.number)
+    tags = {
+        "mlflow.parentRunId": record.run, OWNER: owner(), "study": study, "state": trial.state.name.lower(),
+    }  # fmt: skip
+    run = record.client.create_run(
+        experiment(record.client), run_name=f"{study}-{trial.user_attrs['slot']}", tags=tags
+    ).info.run_id
+    record.batch(run, params={name: repr(value) for name, value in trial.params.items()})
+    now = int(time.time() * 1000)
+    record.client.log_batch(run, [Metric("val_loss", v, now, step + 1) for step, v in losses.items()])
+    record.client.set_terminated(run)
+
+
+def log_files(folder: Path, path: str | None = None) -> str | None:
+    """Record a folder's files; return the run's id, or None outside of a run."""
+    if record := _current.get():
+        record.client.log_artifacts(record.run, str(folder), path)
+        return record.run
+    return None
+
+
+def look(test: str, model: str) -> None:
+    """Record that a model was shown a test set, both by their digests."""
+    if record := _current.get():
+        record.batch(record.run, tags={"test_digest": test, "shown_to": model})
+
+
+def looks(test: str) -> int:
+    """Count the models that a test set was ever shown to; the same one twice counts once."""
+    client = connect()
+    where, found, token = f"tags.test_digest = '{test}'", set(), None
+    while True:
+        page = client.search_runs([experiment(client)], where, page_token=token)
+        found |= {run.data.tags["shown_to"] for run in page}
+        if not (token := page.token):
+            return len(found)
+
+
+@contextmanager
+def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
+    """Open the phase's nested run below the pipeline run with the key `run`, and close both."""
+    with answering():
+        yield from record_phase(run, phase, params, tags)
+
+
+def record_phase(
+    run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> Iterator[Record]:
+    """Do what `phase_run` says."""
+    client = connect()
+    bury_the_dead(client)
+    parent = open_parent(client, run)
+    nested = client.create_run(
+        experiment(client),
+        run_name=phase,
+        tags={"mlflow.parentRunId": parent, "phase": phase, OWNER: owner(), **lineage_tags(), **tags},
+    )
+    record = Record(client, parent, nested.info.run_id)
+    record.batch(record.run, params=params, tags={"seed": str(params.get("seed", ""))})
+    seed = str(params.get("seed", ""))
+    record.batch(parent, tags={OWNER: owner(), f"phase.{phase}": "running", "seed": seed})
+    client.update_run(parent, status="RUNNING")
+    token = _current.set(record)
+    status, word = "FAILED", "failed"
+    try:
+        yield record
+        status, word = "FINISHED", "ran"
+    finally:
+        _current.reset(token)
+        client.set_tag(parent, f"phase.{phase}", word)
+        client.set_terminated(record.run, status)
+        client.set_terminated(parent, status)
+
+
+def bury_the_dead(client: "MlflowClient") -> None:
+    """End the runs of processes that were killed; those of living ones, and of other machines, stay."""
+    where = "attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment(client)], where, max_results=1000):
+        if living(run.data.tags.get(OWNER, "")) is not False:
+            continue
+        for name, word in run.data.tags.items():
+            if name.startswith("phase.") and word == "running":
+                client.set_tag(run.info.run_id, name, "killed")
+        client.set_tag(run.info.run_id, ENDED, "its process was killed; the next run has found that out")
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def open_parent(client: "MlflowClient", run: str) -> str:
+    """Find the pipeline run with this key, or begin it with every phase marked as reused."""
+    where = f"tags.`{KEY}` = '{run}'"
+    if found := client.search_runs([experiment(client)], where, max_results=1):
+        return str(found[0].info.run_id)
+    tags = {KEY: run, OWNER: owner(), **lineage_tags(), **{f"phase.{phase}": "reused" for phase in PHASES}}
+    created = client.create_run(experiment(client), run_name=run, tags=tags)
+    client.set_terminated(created.info.run_id)
+    return str(created.info.run_id)
+
+
+def close_parent(run: str, files: Path) -> None:
+    """Make sure that the pipeline run exists, also if no phase ran, and attach its report."""
+    client = connect()
+    client.log_artifacts(open_parent(client, run), str(files))
+
+
+def tag_run(run: str, tags: Mapping[str, str]) -> None:
+    """Record what a pipeline run came to."""
+    client = connect()
+    parent = open_parent(client, run)
+    for name, value in tags.items():
+        client.set_tag(parent, name, value)

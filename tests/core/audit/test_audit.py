@@ -1,0 +1,236 @@
+"""The detectors of the audit, on trouble that is planted at known places."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from steps.core.audit.audit import audit, drifts, imbalance
+from steps.core.audit.filename_groups import origin, sibling_groups
+from steps.core.audit.label_suspects import label_suspects
+from steps.core.audit.leaks import Copies, all_pairs, judge_copies
+from steps.core.audit.shortcuts import canary, canary_of_sets
+from steps.core.modalities.image.scan import Survey
+from steps.core.system.config import BackboneConfig
+from steps.core.tasks.labelling import LABEL_SETS, join
+from tests.bench import court
+from tests.clone import BACKBONE, write_weights
+
+SEED = 0
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneConfig:
+    """A tiny backbone with random weights: the detectors of copies must not need more."""
+    file = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    write_weights(file)
+    return BackboneConfig(name=BACKBONE, weights=str(file), image_size=32)
+
+
+def test_whatever_is_wrong_with_a_file_or_a_name_is_found_and_nothing_else_accused(
+    tmp_path: Path, backbone: BackboneConfig
+) -> None:
+    rows = court.oddities(tmp_path, 40, backbone)
+    assert len(rows) == 20
+    assert {row.detector: (row.recall, row.false_alarms) for row in rows} == {
+        row.detector: (1.0, 0) for row in rows
+    }
+
+
+def test_copies_are_found_whatever_was_done_to_them(tmp_path: Path, backbone: BackboneConfig) -> None:
+    rows = court.copies(tmp_path, 96, backbone)
+    *kinds, every = rows
+    assert {row.detector for row in kinds} >= {"exact copy", "JPEG 60", "flip", "5 % corner crop"}
+    assert all(row.planted >= 7 for row in kinds)
+    assert every.recall >= 0.95
+    assert every.false_alarm_rate <= 0.02
+    assert kinds[0].recall == 1.0
+
+
+def test_a_canary_sings_for_a_planted_border_and_file_and_stays_silent_for_clean_ones(tmp_path: Path) -> None:
+    for row in court.borders(tmp_path, 90, 20):
+        assert row.planted == 20
+        assert row.recall >= 0.95, row.detector
+        assert row.false_alarms <= 1, row.detector  # 0.2 are expected at the level of 0.01
+
+
+def test_the_canary_s_p_value_is_that_of_a_test_under_the_null() -> None:
+    draw = np.random.default_rng(SEED)
+    found = [canary(draw.normal(size=(60, 8)), draw.integers(0, 3, 60), 39, seed)["p"] for seed in range(400)]
+    rate = float(np.mean(np.array(found) <= 0.05))
+    assert rate == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 400))
+    assert min(found) >= 1 / 40
+
+
+def test_a_canary_of_label_sets_names_the_label_that_the_file_tells_and_is_silent_under_the_null() -> None:
+    draw = np.random.default_rng(SEED)
+    y = (draw.random((120, 5)) < 0.4).astype(np.int64)
+    x = draw.normal(size=(120, 8))
+    told = x + np.outer(y[:, 3], np.full(8, 1.5))
+    found = canary_of_sets(told, y, 99, SEED)
+    assert (found["label"], found["p"]) == (3, 0.01)
+    assert found["accuracy"] > 0.9
+    null = [canary_of_sets(draw.normal(size=(60, 6)), y[:60], 39, seed)["p"] for seed in range(60)]
+    assert np.mean(np.array(null) <= 0.05) <= 0.15
+    assert canary_of_sets(x, np.zeros_like(y), 19, SEED)["p"] is None
+
+
+def test_a_canary_with_nothing_to_tell_apart_says_so() -> None:
+    assert canary(np.ones((20, 2)), np.zeros(20, dtype=np.int64), 19, 0)["p"] is None
+    constant = canary(np.ones((40, 2)), np.arange(40) % 2, 19, 0)
+    assert constant["p"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("img_7_rot90", "img_7"),
+        ("img_7_aug3", "img_7"),
+        ("leaf-flipped", "leaf"),
+        ("leaf_hflip_crop2", "leaf"),
+        ("a_jpg.rf.0123456789abcdef", "a"),
+        ("leaf_brightness-10", "leaf"),
+        ("IMG_0003", "IMG_0003"),
+        ("Corn_Blight (101)", "Corn_Blight (101)"),
+        ("carrot", "carrot"),
+        ("parrot2", "parrot2"),
+        ("noisy", "noisy"),
+    ],
+)
+def test_marks_of_augmentation_are_taken_off_a_name_and_plain_numbers_are_not(name: str, source: str) -> None:
+    assert origin(f"train/x/{name}.jpg") == source
+
+
+def manifest(rows: list[tuple[str, str, str]], group: list[str | None] | None = None) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["path", "label", "split"])
+    return table.assign(group=group or [None] * len(rows), sha256=[f"{n:064x}" for n in range(len(rows))])
+
+
+def test_equal_names_without_any_mark_are_no_siblings() -> None:
+    table = manifest([("a/1.jpg", "x", "train"), ("b/1.jpg", "x", "test"), ("c/1_flip.jpg", "y", "test")])
+    assert sibling_groups(table).nunique() == 3
+    marked = manifest([("a/1.jpg", "x", "train"), ("b/1_flip.jpg", "x", "test")])
+    assert sibling_groups(marked).nunique() == 1
+
+
+def test_a_group_in_two_splits_leaks_and_all_its_earlier_members_would_leave() -> None:
+    rows = [(f"{n}.jpg", "x", split) for n, split in enumerate(("train", "train", "val", "test", "train"))]
+    table = manifest(rows, ["p", "p", "p", "p", "q"])
+    findings = {f["check"]: f for f in judge_copies(table, [], 0.0)}
+    found = findings["no member of one group lies in two splits"]
+    assert (found["verdict"], found["files"]) == ("fail", ["3.jpg"])
+    assert [row["path"] for row in found["repair"]] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_all_pairs_join_every_earlier_member_with_one_of_the_last_split() -> None:
+    keys = pd.Series(["a", "a", "b", None, "a", None])
+    split = pd.Series(["train", "test", "train", "train", "val", "test"])
+    assert all_pairs(keys, split).tolist() == [[0, 1], [4, 1]]
+
+
+def test_a_few_leaks_are_a_warning_and_many_a_failure() -> None:
+    rows = [(f"{n}.jpg", "x", "test" if n >= 50 else "train") for n in range(100)]
+    copies = Copies("exact copy", np.array([[0, 50]]), np.ones(1))
+    assert judge_copies(manifest(rows), [copies], 0.02)[1]["verdict"] == "warn"
+    assert judge_copies(manifest(rows), [copies], 0.01)[1]["verdict"] == "fail"
+
+
+def blobs(count: int, classes: int, spread: float, wide: int = 16) -> tuple[pd.DataFrame, np.ndarray]:  # type: ignore[type-arg]
+    """A table and embeddings that tell the classes apart."""
+    draw = np.random.default_rng(SEED)
+    y = np.arange(count) % classes
+    z = draw.normal(size=(count, wide)) * spread + 3.0 * np.eye(wide)[y]
+    splits = ["test" if n % 3 == 2 else "train" for n in range(count)]
+    rows = [(f"{n}.jpg", f"c{k}", s) for n, (k, s) in enumerate(zip(y, splits, strict=True))]
+    return manifest(rows), z.astype(np.float32)
+
+
+def test_changed_labels_are_suspected_and_the_right_ones_suggested() -> None:
+    table, z = blobs(200, 4, 0.5)
+    wrong = table["label"].copy()
+    wrong[::20] = [f"c{(int(name[1]) + 1) % 4}" for name in wrong[::20]]
+    found = label_suspects(table.assign(label=wrong), z, SEED, 1000)
+    assert len(set(found["path"]) & set(table["path"][::20])) >= 9
+    assert len(found) <= 12
+    right = dict(zip(table["path"], table["label"], strict=True))
+    planted = found[found["path"].isin(table["path"][::20])]
+    assert list(planted["suggested"]) == [right[path] for path in planted["path"]]
+    assert found["self_confidence"].is_monotonic_increasing
+
+
+def test_a_doubtful_label_of_a_set_is_turned_and_the_others_stay() -> None:
+    draw = np.random.default_rng(SEED)
+    y = (draw.random((200, 3)) < 0.5).astype(np.int64)
+    z = (draw.normal(size=(200, 12)) * 0.5 + 3.0 * y @ np.eye(3, 12)).astype(np.float32)
+    names = np.array(["a", "b", "c"], dtype=object)
+    right = [join(names[row > 0]) for row in y]
+    y[::20, 1] ^= 1
+    wrong = [join(names[row > 0]) for row in y]
+    table = pd.DataFrame({"path": [f"{n}.jpg" for n in range(200)], "label": wrong})
+    found = label_suspects(table, z, SEED, 200, LABEL_SETS)
+    assert len(found) >= 4
+    assert set(found["path"]) <= {f"{n}.jpg" for n in range(0, 200, 20)}
+    wanted = dict(zip(table["path"], right, strict=True))
+    assert list(found["suggested"]) == [wanted[path] for path in found["path"]]
+    assert found["self_confidence"].is_monotonic_increasing
+
+
+def test_one_picture_under_two_sets_contradicts_itself_and_under_equal_ones_does_not() -> None:
+    rows = [("a.jpg", LABEL_SETS.written(cell), "train") for cell in ("x|y", "y|x", "x", "")]
+    for other, says in ((1, "lies beside its original"), (2, "has another label"), (3, "has another label")):
+        copies = Copies("exact copy", np.array([[0, other]]), np.ones(1))
+        found = [row for row in judge_copies(manifest(rows), [copies], 0.01) if row["verdict"] != "pass"]
+        assert [row["check"] for row in found] == [f"no exact copy {says}"]
+
+
+def test_a_rare_label_of_sets_is_named() -> None:
+    rows = [(f"{n}.jpg", "a" if n else "a|b", "train") for n in range(30)]
+    found = imbalance(manifest(rows), court.limits(max_imbalance=20.0), LABEL_SETS)
+    assert (found["files"], found["observed"]) == (["b"], "30.0 times")
+
+
+def test_classes_of_a_few_samples_are_not_judged() -> None:
+    table, z = blobs(8, 4, 0.7)
+    assert label_suspects(table, z, SEED, 1000).empty
+
+
+def test_a_test_set_from_elsewhere_is_told_and_one_from_the_same_pool_is_not() -> None:
+    table, z = blobs(300, 4, 1.0)
+    assert [f["verdict"] for f in drifts(table, z, court.limits(), SEED)] == ["pass"]
+    moved = z + np.where((table["split"] == "test").to_numpy()[:, None], 1.0, 0.0).astype(np.float32)
+    (found,) = drifts(table, moved, court.limits(), SEED)
+    assert found["verdict"] == "warn"
+    assert "AUC" in found["worth"]
+
+
+def test_a_rare_class_is_named() -> None:
+    rows = [(f"{n}.jpg", "common" if n else "rare", "train") for n in range(30)]
+    found = imbalance(manifest(rows), court.limits())
+    assert (found["verdict"], found["files"], found["observed"]) == ("warn", ["rare"], "29.0 times")
+    assert imbalance(manifest(rows), court.limits(max_imbalance=29.0))["verdict"] == "pass"
+
+
+def test_a_leak_is_worth_what_a_probe_learns_by_heart_from_it() -> None:
+    table, z = blobs(240, 4, 3.0, wide=200)
+    draw = np.random.default_rng(SEED)
+    test = table["split"] == "test"
+    twins = table[test].assign(path="twin-" + table["path"], split="train")
+    every = pd.concat([table, twins], ignore_index=True)
+    noisy = draw.permutation(every["label"].to_numpy()[: len(table)])  # labels that cannot be learnt
+    own = dict(zip(table["path"], noisy, strict=True))
+    every["label"] = [own[path.removeprefix("twin-")] for path in every["path"]]
+    every["sha256"] = [path.removeprefix("twin-").zfill(64) for path in every["path"]]
+    zz = np.concatenate([z, z[test.to_numpy()]])
+    count = len(every)
+    facts = pd.DataFrame(
+        {"oddities": [""] * count, "spread": [0.3] * count, "quantisation": 0.0, "exif": 0.0}
+    )
+    prints = draw.integers(0, 255, (count, 48, 48)).astype(np.uint8)
+    seen = Survey(facts, prints, np.zeros((count, 36), np.float32))
+    every = every.assign(bytes=1, width=9, height=9, format="PNG", mode="RGB")
+    found = audit(every, seen, zz, court.limits(permutations=19), SEED)
+    assert found.worth is not None
+    assert found.worth["difference"] > 0.2
+    assert not found.repaired["path"].str.startswith("twin-").any()
+    assert len(found.repaired) == len(table)

@@ -1,0 +1,181 @@
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steps.core.system.errors import DataError
+from steps.core.data.files import Folder, prefetched
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name in ("b.txt", "a/x.txt", "a/.hidden", ".git/config", "a/.cache/y.txt", "A.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "data-of-others").mkdir()
+    (tmp_path / "data-of-others/secret.txt").write_text("secret")
+    return folder
+
+
+@pytest.fixture
+def remote() -> Iterator[str]:
+    name = f"bucket-{uuid.uuid4().hex}"
+    memory = fsspec.filesystem("memory")
+    memory.pipe({f"/{name}/a/x.txt": b"x", f"/{name}/b.txt": b"b", f"/{name}/.hidden/c.txt": b"c"})
+    yield f"memory://{name}"
+    memory.rm(f"/{name}", recursive=True)
+
+
+def test_every_file_is_listed_in_order_and_hidden_ones_are_left_out(root: Path, tmp_path: Path) -> None:
+    assert Folder(str(root), tmp_path).list() == ["A.txt", "a/x.txt", "b.txt"]
+    assert Folder(f"{root}/", tmp_path).list() == ["A.txt", "a/x.txt", "b.txt"]
+
+
+def test_what_is_listed_can_be_read(root: Path, tmp_path: Path) -> None:
+    folder = Folder(str(root), tmp_path)
+    assert [folder.read(path).decode() for path in folder.list()] == folder.list()
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.txt", "a/../../secret.txt", "../data-of-others/secret.txt", "a/..", "..", "."]
+)
+def test_a_path_that_leads_out_of_the_root_is_refused(root: Path, tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError, match="leads out of"):
+        Folder(str(root), tmp_path).read(path)
+
+
+def test_a_link_that_leads_out_of_the_root_is_refused(root: Path, tmp_path: Path) -> None:
+    (root / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (root / "linked").symlink_to(tmp_path / "data-of-others")
+    for path in ("link.txt", "linked/secret.txt"):
+        with pytest.raises(DataError, match=f"{path} leads out of"):
+            Folder(str(root), tmp_path).read(path)
+
+
+def test_a_link_within_the_root_is_followed_and_the_root_may_be_one(root: Path, tmp_path: Path) -> None:
+    (root / "link.txt").symlink_to(root / "b.txt")
+    (tmp_path / "alias").symlink_to(root)
+    assert Folder(str(tmp_path / "alias"), tmp_path).read("link.txt") == b"b.txt"
+
+
+def test_an_absolute_path_is_taken_as_one_below_the_root(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"secret\.txt cannot be read"):
+        Folder(str(root), tmp_path).read(str(tmp_path / "secret.txt"))
+
+
+@pytest.mark.parametrize("path", ["missing.txt", "a"])
+def test_a_file_that_is_missing_or_a_folder_is_named(root: Path, tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError, match=f"^{path} cannot be read"):
+        Folder(str(root), tmp_path).read(path)
+
+
+def test_a_path_with_a_nul_byte_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        Folder(str(root), tmp_path).read("a\0b.txt")
+
+
+def test_a_root_that_does_not_exist_is_refused_with_the_key_to_set(tmp_path: Path) -> None:
+    for root in (str(tmp_path / "nowhere"), "memory://nowhere-at-all"):
+        with pytest.raises(DataError, match=r"does not exist: set ingest_data\.path"):
+            Folder(root, tmp_path)
+
+
+def test_a_root_that_is_a_file_is_read_and_its_parent_is_a_folder(root: Path, tmp_path: Path) -> None:
+    file = Folder(str(root / "a/x.txt"), tmp_path)
+    assert file.is_file()
+    assert file.read_root() == b"a/x.txt"
+    assert file.parent(tmp_path).list() == ["x.txt"]
+    assert not Folder(str(root), tmp_path).is_file()
+
+
+def test_a_url_works_like_a_local_folder(remote: str, tmp_path: Path) -> None:
+    folder = Folder(remote, tmp_path)
+    assert folder.list() == ["a/x.txt", "b.txt"]
+    assert folder.read("a/x.txt") == b"x"
+    with pytest.raises(DataError, match="leads out of"):
+        folder.read("../b.txt")
+    with pytest.raises(DataError, match="cannot be read"):
+        folder.read("missing.txt")
+
+
+def test_a_file_behind_a_url_is_read_root_and_all(remote: str, tmp_path: Path) -> None:
+    file = Folder(f"{remote}/a/x.txt", tmp_path)
+    assert file.is_file()
+    assert file.read_root() == b"x"
+    assert file.parent(tmp_path).list() == ["x.txt"]
+
+
+def test_a_remote_file_is_fetched_once_and_again_when_it_has_changed(remote: str, tmp_path: Path) -> None:
+    assert Folder(remote, tmp_path).read("b.txt") == b"b"
+    (copy,) = (path for path in (tmp_path / "remote").rglob("*") if path.is_file())
+    assert copy.read_bytes() == b"b"
+    copy.write_bytes(b"read from the copy")
+    assert Folder(remote, tmp_path).read("b.txt") == b"read from the copy"
+    fsspec.filesystem("memory").pipe(f"/{remote.removeprefix('memory://')}/b.txt", b"changed")
+    assert Folder(remote, tmp_path).read("b.txt") == b"changed"
+
+
+def test_two_remote_folders_do_not_share_their_copies(remote: str, tmp_path: Path) -> None:
+    one = Folder(f"{remote}/a", tmp_path).read("x.txt")
+    fsspec.filesystem("memory").pipe(f"/{remote.removeprefix('memory://')}/a2/x.txt", b"other")
+    assert (one, Folder(f"{remote}/a2", tmp_path).read("x.txt")) == (b"x", b"other")
+
+
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_prefetching_keeps_the_order(items: list[int], ahead: int) -> None:
+    assert list(prefetched(lambda item: item * 2, items, ahead)) == [item * 2 for item in items]
+
+
+def test_prefetching_keeps_the_order_when_early_items_take_longest() -> None:
+    def work(item: int) -> int:
+        time.sleep(0.02 if item < 3 else 0)
+        return item
+
+    assert list(prefetched(work, range(12), 6)) == list(range(12))
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_never_more_items_are_in_flight_than_asked_for(ahead: int) -> None:
+    lock, in_flight, most = threading.Lock(), 0, 0
+
+    def items() -> Iterator[int]:
+        nonlocal in_flight, most
+        for item in range(40):
+            with lock:
+                in_flight += 1
+                most = max(most, in_flight)
+            yield item
+
+    for _ in prefetched(lambda item: item, items(), ahead):
+        with lock:
+            in_flight -= 1
+    assert most == ahead
+
+
+def test_an_exception_comes_out_at_its_place_after_the_results_before_it() -> None:
+    def work(item: int) -> int:
+        if item == 3:
+            raise DataError("number 3 is broken")
+        return item
+
+    results = prefetched(work, range(10), 4)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="number 3"):
+        next(results)
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    results = prefetched(lambda item: item, itertools.count(), 4)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before

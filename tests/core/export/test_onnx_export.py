@@ -1,0 +1,248 @@
+"""The exported file sees the same pixels, and gives the same answers, as the model that was judged."""
+
+import time
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from scipy.special import expit, softmax
+
+from steps.core.backbones.network import Network
+from steps.core.evaluation.inference import predict_bytes
+from steps.core.export.onnx_export import Deployed, export_onnx, quantise
+from steps.core.export.parity import (
+    FP32,
+    INT8,
+    WARM_UP,
+    Exported,
+    File,
+    answer,
+    by_turns,
+    deploy,
+    golden,
+    hold_against,
+    open_session,
+    pixels,
+    run,
+)
+from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
+from steps.core.promotion.gates import deployment_gates
+from steps.core.tasks.label_sets import SetOutcome
+from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.targets import ANY_OF
+from tests.core.toys import LOOK, build, encode, picture
+
+SIZES = [(40, 48), (48, 40), (36, 36), (33, 34), (32, 32), (20, 31), (300, 211), (37, 500)]
+SETTINGS = {"bootstrap": 100, "seed": 0}
+CLOCK = {"latency_p50_ms": 1.0, "latency_p99_ms": 2.0}
+LIMITS = {
+    "parity": {
+        "fp32": {"logits": 1e-3, "probabilities": 1e-4, "top1": 1.0},
+        "int8": {"logits": 0.25, "probabilities": 0.05, "top1": 0.98},
+    },
+    "max_megabytes": None,
+    "max_latency_ms": None,
+    "max_looks": None,
+}
+
+
+def images(count: int = 6, seed: int = 0) -> list[bytes]:
+    return [encode(picture(seed + n, 34 + 3 * n, 50 - 2 * n, n % 3)) for n in range(count)]
+
+
+@cache
+def file_of(name: str = "test_resnet", temperature: float = 1.3) -> bytes:
+    return export_onnx(build(name), LOOK, temperature)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_view_in_the_graph_is_the_view_of_training(
+    size: tuple[int, int], squash: bool, interpolation: str
+) -> None:
+    look = Preprocessing(32, 36, interpolation, (0.5,) * 3, (0.5,) * 3, squash)
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for image in (picture(1, *size), noise):
+        found = Deployed(Network([], 3, 2, False), look, 1.0).view(torch.from_numpy(image.copy())[None])[0]
+        wanted = plain_view(torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous(), look)
+        gap = (found - wanted.float()).abs()
+        assert gap.max() <= 1
+        assert (gap > 0).sum() <= 1
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("per_image", [False, True])
+def test_onnx_and_torch_give_the_same_probabilities(name: str, per_image: bool) -> None:
+    network, look = build(name), replace(LOOK, per_image=per_image)
+    data = images()
+    wanted = predict_bytes(network, look, data)
+    logits, probabilities = run(open_session(export_onnx(network, look, 1.3)), map(pixels, data))
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(probabilities, softmax(wanted / 1.3, axis=1), atol=1e-5)
+
+
+def test_label_sets_have_sigmoids_and_their_temperature_inside_the_graph() -> None:
+    data = images(4)
+    file = export_onnx(build("test_resnet"), LOOK, 1.7, ANY_OF)
+    logits, probabilities = run(open_session(file), map(pixels, data))
+    wanted = predict_bytes(build("test_resnet"), LOOK, data)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(probabilities, expit(wanted / 1.7), atol=1e-5)
+    said = SetOutcome(wanted, np.ones((4, 3), np.int64), 1.7, np.full(3, 0.5))
+    one = hold_against(File("finetuned", FP32, file), (logits, probabilities), said, CLOCK, SETTINGS)
+    assert one.facts["agreement"] == 1.0
+    assert one.facts["largest_difference"] < 1e-5
+
+
+def test_a_batch_gives_what_its_images_give_alone() -> None:
+    session = open_session(file_of())
+    batch = np.stack([picture(seed, 41, 57) for seed in range(5)])
+    together = session.run(None, {"images": batch})[1]
+    _, alone = run(session, batch)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_the_same_model_gives_the_same_bytes_and_names_no_place() -> None:
+    again = export_onnx(build("test_resnet"), LOOK, 1.3)
+    assert again == file_of()
+    assert b"/work" not in again
+    assert b"site-packages" not in again
+    calibration = [pixels(data) for data in images()]
+    assert quantise(again, calibration) == quantise(again, calibration)
+
+
+def test_the_int8_file_is_smaller_and_mostly_agrees() -> None:
+    data = images(20)
+    quantised = quantise(file_of("test_efficientnet"), [pixels(d) for d in data])
+    assert len(quantised) < 0.75 * len(file_of("test_efficientnet"))
+    (_, exact), (_, rough) = (
+        run(open_session(file), map(pixels, data)) for file in (file_of("test_efficientnet"), quantised)
+    )
+    assert 0 < np.abs(exact - rough).max() < 0.1
+
+
+def test_the_first_layer_stays_in_float_and_a_bounded_activation_is_quantised_with_its_layer() -> None:
+    def behind(file: bytes, kind: str) -> list[str | None]:
+        """What makes the input of every node of a kind."""
+        graph = onnx.load_from_string(file).graph
+        maker = {name: node.op_type for node in graph.node for name in node.output}
+        return [maker.get(node.input[0]) for node in graph.node if node.op_type == kind]
+
+    quantised = quantise(file_of("test_resnet"), [pixels(d) for d in images(4)])
+    first, *others = behind(quantised, "Conv")
+    assert first != "DequantizeLinear"
+    assert set(others) == {"DequantizeLinear"}
+    assert behind(file_of("test_resnet"), "Relu").count("Conv") > 3
+    # the first layer's is left; of the others the range is that behind them, and they are no nodes any more
+    assert behind(quantised, "Relu").count("Conv") == 1
+
+
+def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
+    from safetensors.numpy import load
+
+    data = images(5)
+    files = [File("finetuned", FP32, file_of()), File("student", FP32, file_of("test_efficientnet"))]
+    answers = {file.name: run(file.session, map(pixels, data)) for file in files}
+    kept = load(golden(data[:3], answers))
+    shown = [kept[f"image_{n}"].tobytes() for n in range(3)]
+    assert shown == data[:3]
+    for file in files:
+        logits, probabilities = run(open_session(file.content), map(pixels, shown))
+        np.testing.assert_array_equal(logits, kept[f"{file.name} logits"])
+        np.testing.assert_array_equal(probabilities, kept[f"{file.name} probabilities"])
+    assert len(kept) == 3 + 2 * 2
+
+
+def exported(content: bytes, data: list[bytes], variant: str = FP32) -> Exported:
+    logits = predict_bytes(build("test_resnet"), LOOK, data)
+    said = Outcome(logits, np.zeros(len(data), dtype=np.int64), 1.3)
+    file = File("finetuned", variant, content)
+    return hold_against(file, run(file.session, map(pixels, data)), said, CLOCK, SETTINGS)
+
+
+def failed(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["gate"] for row in rows if not row["passed"]]
+
+
+def test_the_budget_is_held_for_the_candidate_only() -> None:
+    data = images(3)
+    good = exported(file_of(), data)
+    other = replace(good, file=replace(good.file, model="student"))
+    tight = {**LIMITS, "max_megabytes": 1e-6, "max_latency_ms": 1e-6, "max_looks": 3}
+    rows = deployment_gates([good, other], "student", 4, tight)
+    assert failed(rows) == ["megabytes", "latency p50, ms", "looks at the test set"]
+    roomy = {**LIMITS, "max_megabytes": 1e6, "max_latency_ms": 1e6, "max_looks": 4}
+    rows = deployment_gates([good, other], "student", 4, roomy)
+    assert len(rows) == 2 * 3 + 3
+    assert failed(rows) == []
+
+
+@pytest.mark.parametrize(
+    ("variant", "fact", "good", "bad", "level"),
+    [
+        (FP32, "largest_logit_difference", 1e-3, 1.1e-3, "logits"),
+        (FP32, "largest_difference", 1e-4, 1.1e-4, "probabilities"),
+        (FP32, "agreement", 1.0, 0.999, "top1"),
+        (INT8, "mean_logit_difference", 0.25, 0.26, "logits"),
+        (INT8, "mean_difference", 0.05, 0.051, "probabilities"),
+        (INT8, "agreement", 0.98, 0.979, "top1"),
+    ],
+)
+def test_a_file_is_held_to_the_model_at_three_levels(
+    variant: str, fact: str, good: float, bad: float, level: str
+) -> None:
+    whole = exported(file_of(), images(3))
+    one = replace(whole, file=replace(whole.file, variant=variant))
+    for value, passes in ((good, True), (bad, False), (float("nan"), False)):
+        told = replace(one, facts={**one.facts, fact: value})
+        rows = deployment_gates([*([whole] if variant == INT8 else []), told], "finetuned", 1, LIMITS)
+        assert failed(rows) == ([] if passes else [f"parity: finetuned, {variant}, {level}"])
+
+
+def test_every_model_is_deployed_in_every_variant_and_answers() -> None:
+    from tests.core.toys import Seer
+
+    models = {"finetuned": Seer(), "student": Seer(margin=1.0)}
+    files = deploy(models, images(), int8=True)
+    assert [file.name for file in files] == [
+        "finetuned, fp32", "finetuned, int8", "student, fp32", "student, int8",
+    ]  # fmt: skip
+    for data, label in zip(images(), [2, 1, 0, 2, 1, 0], strict=True):
+        told = answer(files, read_image(data))
+        assert [int(logits.argmax()) for logits, _ in told] == [label] * 4
+    assert [file.variant for file in deploy(models, images(), int8=False)] == [FP32, FP32]
+
+
+def test_differences_of_logits_are_in_their_standard_deviations() -> None:
+    data = images()
+    one = exported(file_of(), data)
+    said = Outcome(predict_bytes(build("test_resnet"), LOOK, data), np.zeros(len(data), dtype=np.int64), 1.3)
+    shifted = (said.logits + said.logits.std(), said.probabilities)
+    facts = hold_against(one.file, shifted, said, CLOCK, SETTINGS).facts
+    assert facts["largest_logit_difference"] == pytest.approx(1.0)
+    assert facts["mean_logit_difference"] == pytest.approx(1.0)
+    assert (facts["agreement"], facts["largest_difference"]) == (1.0, 0.0)
+
+
+def test_the_clock_is_of_single_answers_by_turns() -> None:
+    asked: list[str] = []
+
+    class Session:
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.seconds = name, seconds
+
+        def run(self, outputs: None, feed: dict[str, Any]) -> None:
+            assert feed["images"].shape == (1, 40, 48, 3)
+            asked.append(self.name)
+            time.sleep(self.seconds)
+
+    sessions: Any = {"slow": Session("slow", 0.004), "quick": Session("quick", 0.0)}
+    clocks = by_turns(sessions, picture(0), 4)
+    assert asked == ["slow", "quick"] * (4 + WARM_UP)
+    assert clocks["slow"]["latency_p50_ms"] > 4 > clocks["quick"]["latency_p50_ms"]
+    assert all(clock["latency_p50_ms"] <= clock["latency_p99_ms"] for clock in clocks.values())

@@ -1,0 +1,249 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from steps.core.backbones.network import Network
+from steps.core.features.extraction import Sample, Views, batched, prefix
+from steps.core.modalities.image.pixels import plain_view, read_image, seeded_view, view_seed
+from steps.core.system.errors import DataError, HeadstartError
+from tests.core.toys import (
+    LIVELY,
+    LOOK,
+    MICRO_BATCH,
+    STILL,
+    Pictures,
+    build,
+    draw_pictures,
+    encode,
+    extractor,
+    picture,
+    samples_of,
+)
+
+NAMES = ["test_efficientnet", "test_convnext", "vit_tiny_patch16_224"]
+
+
+@pytest.fixture
+def network() -> Network:
+    return build("test_efficientnet")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Pictures:
+    """Pictures that a test may delete."""
+    return draw_pictures(tmp_path / "own", {"train": 2})
+
+
+def rows_of(path: Path) -> dict[str, Tensor]:
+    return load_file(path)
+
+
+def test_a_shard_holds_the_plain_view_and_the_seeded_ones_of_every_sample(
+    network: Network, own: Pictures, tmp_path: Path
+) -> None:
+    samples = samples_of(own.table)
+    shard = rows_of(extractor(network, 3, tmp_path).shard(own.folder(), samples, 2))
+    assert shard["z"].shape == (6, 3, network.head.in_features)
+    assert shard["h"].shape[:2] == (6, 3)
+    for row, sample in enumerate(samples):
+        image = read_image(own.folder().read(sample.path))
+        views = [plain_view(image, LOOK)]
+        views += [seeded_view(image, LOOK, LIVELY, view_seed(0, sample.sha256, k)) for k in (1, 2)]
+        for view, pixels in enumerate(views):
+            with torch.inference_mode():
+                h = prefix(network, 3, pixels[None], LOOK, MICRO_BATCH)
+                z = network.embed(h, 3)
+            assert torch.equal(shard["h"][row, view], h[0])
+            assert torch.equal(shard["z"][row, view], z[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_s_rows_depend_neither_on_its_neighbours_nor_on_the_size_of_the_shard(
+    name: str, own: Pictures, tmp_path: Path
+) -> None:
+    worker = extractor(build(name), 2, tmp_path)
+    samples = samples_of(own.table)
+    whole = worker.compute(own.folder(), samples, 2)
+    backwards = worker.compute(own.folder(), samples[::-1], 2)
+    for row, sample in enumerate(samples):
+        alone = worker.compute(own.folder(), [sample], 2)
+        for kind in ("z", "h"):
+            assert torch.equal(whole[kind][row], alone[kind][0]), (kind, row)
+            assert torch.equal(whole[kind][row], backwards[kind][-1 - row]), (kind, row)
+
+
+def test_more_views_leave_the_first_ones_as_they_were(
+    network: Network, own: Pictures, tmp_path: Path
+) -> None:
+    worker = extractor(network, 2, tmp_path)
+    few, many = (worker.compute(own.folder(), samples_of(own.table), count) for count in (1, 3))
+    assert torch.equal(few["z"], many["z"][:, :2])
+    assert not torch.equal(many["z"][:, 2], many["z"][:, 3])
+
+
+def test_at_the_top_and_at_the_bottom_only_z_is_kept(network: Network, own: Pictures, tmp_path: Path) -> None:
+    samples = samples_of(own.table)
+    kept = [extractor(network, b, tmp_path).compute(own.folder(), samples, 1) for b in (0, 1, 5, 6)]
+    stages = {f"stage{number}" for number in range(6)}
+    assert [set(tensors) - stages for tensors in kept] == [{"z"}, {"z", "h"}, {"z", "h"}, {"z"}]
+    assert all(stages < set(tensors) for tensors in kept)
+
+
+def test_z_is_the_same_whatever_the_boundary(network: Network, own: Pictures, tmp_path: Path) -> None:
+    samples = samples_of(own.table)
+    found = [extractor(network, b, tmp_path).compute(own.folder(), samples, 1)["z"] for b in range(7)]
+    assert all(torch.equal(z, found[0]) for z in found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_rounds_and_does_no_more(name: str, own: Pictures, tmp_path: Path) -> None:
+    samples = samples_of(own.table)
+    half, full = (
+        extractor(build(name), 2, tmp_path, dtype=dtype).compute(own.folder(), samples, 1)
+        for dtype in ("float16", "float32")
+    )
+    for kind in ("z", "h"):
+        assert half[kind].dtype == torch.float16
+        # half a unit in the last of 11 binary digits, or of the smallest subnormal number
+        bound = full[kind].abs().double() * 2**-11 + 2**-25
+        assert ((half[kind].double() - full[kind].double()).abs() <= bound).all()
+
+
+def test_a_value_too_large_for_half_precision_is_refused(
+    network: Network, own: Pictures, tmp_path: Path
+) -> None:
+    norms = [m for m in network.stages[1].modules() if isinstance(m, nn.BatchNorm2d)]
+    with torch.no_grad():
+        norms[-1].weight.mul_(1e7)
+    with pytest.raises(HeadstartError, match="float32"):
+        extractor(network, 2, tmp_path, dtype="float16").compute(own.folder(), samples_of(own.table), 0)
+
+
+def test_a_shard_that_exists_is_not_computed_again(network: Network, own: Pictures, tmp_path: Path) -> None:
+    worker, samples = extractor(network, 3, tmp_path), samples_of(own.table)
+    path = worker.shard(own.folder(), samples, 1)
+    before, changed = path.read_bytes(), path.stat().st_mtime_ns
+    (own.root / samples[2].path).unlink()
+    assert worker.shard(own.folder(), samples, 1) == path
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, changed)
+    with pytest.raises(DataError, match=f"{samples[2].path} cannot be read"):
+        worker.shard(own.folder(), samples, 2)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 200, -1])
+def test_a_truncated_shard_is_computed_again(
+    network: Network, own: Pictures, tmp_path: Path, keep: int
+) -> None:
+    worker, samples = extractor(network, 3, tmp_path), samples_of(own.table)
+    path = worker.shard(own.folder(), samples, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
+    assert worker.shard(own.folder(), samples, 1).read_bytes() == whole
+
+
+def test_a_computation_that_fails_leaves_no_shard(network: Network, own: Pictures, tmp_path: Path) -> None:
+    samples = samples_of(own.table)
+    (own.root / samples[-1].path).write_bytes(b"broken")
+    with pytest.raises(DataError):
+        extractor(network, 3, tmp_path / "features").shard(own.folder(), samples, 1)
+    assert not list((tmp_path / "features").glob("*"))
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "weights": {"weights_sha256": "1" * 64},
+    "seed": {"views": Views(LOOK, LIVELY, 1)},
+    "ranges": {"views": Views(LOOK, STILL, 0)},
+    "look": {"views": Views(LOOK.from_dict({**LOOK.to_dict(), "resize": 37}), LIVELY, 0)},
+    "mean": {"views": Views(LOOK.from_dict({**LOOK.to_dict(), "mean": [0.5] * 3}), LIVELY, 0)},
+    "dtype": {"dtype": "float16"},
+    "micro_batch": {"micro_batch": 5},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_key_changes_with_everything_that_the_bytes_depend_on(
+    network: Network, tmp_path: Path, name: str
+) -> None:
+    samples = [Sample("a.png", "aa"), Sample("b.png", "bb")]
+    plain = extractor(network, 3, tmp_path).key(samples, 2)
+    assert extractor(network, 3, tmp_path, **CHANGES[name]).key(samples, 2) != plain
+
+
+def test_the_key_changes_with_boundary_views_and_samples_and_their_order(
+    network: Network, tmp_path: Path
+) -> None:
+    a, b = Sample("a.png", "aa"), Sample("b.png", "bb")
+    keys = {
+        extractor(network, boundary, tmp_path).key(samples, count)
+        for boundary in (2, 3)
+        for count in (0, 1)
+        for samples in ([a], [a, b], [b, a], [a, Sample("b.png", "cc")])
+    }
+    assert len(keys) == 16
+
+
+def test_the_key_does_not_depend_on_names_of_files_or_on_ranges_that_no_view_is_drawn_from(
+    network: Network, tmp_path: Path
+) -> None:
+    key = extractor(network, 3, tmp_path).key([Sample("a.png", "aa")], 0)
+    elsewhere = extractor(network, 3, tmp_path / "x", views=Views(LOOK, STILL, 7))
+    assert elsewhere.key([Sample("moved/a.png", "aa")], 0) == key
+    json.dumps(key)
+
+
+def test_the_filling_of_a_short_batch_changes_nothing(network: Network, own: Pictures) -> None:
+    images = [read_image(own.folder().read(path)) for path in own.table["path"]]
+    pixels = torch.stack([plain_view(image, LOOK) for image in images])[:MICRO_BATCH]
+    with torch.inference_mode():
+        full = prefix(network, 3, pixels, LOOK, MICRO_BATCH)
+        for count in range(1, MICRO_BATCH + 1):
+            short = prefix(network, 3, pixels[:count], LOOK, MICRO_BATCH)
+            assert short.shape == full.shape
+            assert torch.equal(short[:count], full[:count])
+
+
+@given(st.lists(st.integers()), st.integers(1, 10))
+def test_batches_put_together_are_the_items_and_only_the_last_is_short(items: list[int], size: int) -> None:
+    found = list(batched(items, size))
+    assert [item for batch in found for item in batch] == items
+    assert all(len(batch) == size for batch in found[:-1])
+    assert all(found)
+
+
+@pytest.mark.parametrize("first", [lambda v, i, s: v.one(i, s, 0), lambda v, i, s: v.of(i, s, 3)[0]])
+def test_view_zero_is_the_plain_one(own: Pictures, first: Callable[[Views, Tensor, Sample], Tensor]) -> None:
+    sample = samples_of(own.table)[0]
+    image = read_image(own.folder().read(sample.path))
+    assert torch.equal(first(Views(LOOK, LIVELY, 0), image, sample), plain_view(image, LOOK))
+
+
+def photograph(width: int, height: int, kind: str = "JPEG") -> bytes:
+    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3))
+    pixels = np.clip(picture(0, height, width) + noise, 0, 255).astype(np.uint8)
+    return encode(pixels, kind, **({"quality": 90} if kind == "JPEG" else {}))
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("JPEG", 1e-6, 0.5), ("PNG", 0.0, 0.0)])
+def test_a_large_jpeg_is_decoded_smaller_and_its_views_hardly_change(
+    kind: str, least: float, most: float
+) -> None:
+    data = photograph(2400, 1800, kind)
+    sample = Sample("a", "0" * 64)
+    whole, part = Views(LOOK, LIVELY, 0), Views(LOOK, LIVELY, 0, 4.0)
+    assert part.read(data).shape[1:] == ((225, 300) if kind == "JPEG" else (1800, 2400))
+    views = [v.of(v.read(data), sample, 3).float() for v in (whole, part)]
+    assert least <= float((views[0] - views[1]).abs().mean()) <= most
+
+
+def test_an_image_that_is_not_many_times_the_view_is_decoded_whole() -> None:
+    data = photograph(300, 200)
+    assert torch.equal(Views(LOOK, LIVELY, 0).read(data), Views(LOOK, LIVELY, 0, 4.0).read(data))

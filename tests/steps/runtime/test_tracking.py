@@ -1,0 +1,87 @@
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, create_trial
+
+from steps.runtime import mlflow_client, tracking
+from tests.clone import ROOT
+
+
+def trial(number: int) -> FrozenTrial:
+    made = create_trial(
+        value=0.5,
+        params={"head_lr": 1e-3, "ratio": 0.5},
+        distributions={name: FloatDistribution(1e-4, 1.0, log=True) for name in ("head_lr", "ratio")},
+        user_attrs={"slot": number},
+        intermediate_values={0: 0.9, 1: 0.5, 2: 0.7},
+    )
+    made.number = number
+    return made
+
+
+def test_every_trial_is_a_run_below_the_phase_s_and_costs_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    seconds = []
+    with tracking.phase_run("run", "search_lr_ratio", {"seed": 0}, {}) as record:
+        for number in range(12):
+            begun = time.process_time()
+            tracking.log_trial("discriminative", trial(number))
+            seconds.append(time.process_time() - begun)
+    client = mlflow_client.connect()
+    runs = client.search_runs([mlflow_client.experiment(client)], max_results=100)
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == record.run]
+    assert sorted(run.info.run_name for run in trials) == sorted(f"discriminative-{n}" for n in range(12))
+    one = trials[0]
+    assert (one.data.params["head_lr"], one.data.params["ratio"]) == ("0.001", "0.5")
+    history = client.get_metric_history(one.info.run_id, "val_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.9), (2, 0.5), (3, 0.7)]
+    assert one.info.status == "FINISHED"
+    # a trial of the demo trains for seconds: this is a few per cent of it
+    assert statistics.median(seconds) < 0.1, seconds
+
+
+def test_outside_of_a_run_a_trial_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    tracking.log_trial("discriminative", trial(0))
+    assert not list(tmp_path.iterdir())
+
+
+DIES = """
+import os, signal
+from steps.runtime import tracking
+
+with tracking.phase_run("killed", "evaluate", {"seed": 0}, {}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_runs_of_a_killed_process_are_ended_by_the_next_and_those_of_a_living_one_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow_client.connect()
+    stranger = client.create_run(mlflow_client.experiment(client), run_name="of somebody else")
+    with tracking.phase_run("living", "distill", {"seed": 0}, {}):
+        paths = {**os.environ, "PYTHONPATH": str(ROOT)}
+        died = subprocess.run([sys.executable, "-c", DIES], check=False, env=paths)
+        assert died.returncode == -signal.SIGKILL
+        with tracking.phase_run("next", "promote", {"seed": 0}, {}):
+            runs = client.search_runs([mlflow_client.experiment(client)])
+    states = {run.info.run_name: run.info.status for run in runs}
+    assert states == {
+        "of somebody else": "RUNNING", "living": "RUNNING", "distill": "RUNNING", "killed": "KILLED",
+        "evaluate": "KILLED", "next": "RUNNING", "promote": "RUNNING",
+    }  # fmt: skip
+    killed = next(run for run in runs if run.info.run_name == "killed")
+    assert "its process was killed" in killed.data.tags["headstart.ended"]
+    assert killed.data.tags["phase.evaluate"] == "killed"
+    assert stranger.info.status == "RUNNING"
