@@ -1,7 +1,5 @@
-"""The model as MLflow serves it: image bytes in base64, answered with labels and probabilities."""
+"""The model as MLflow serves it: samples in, as requests hold them, labels and probabilities out."""
 
-import base64
-import binascii
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,48 +10,44 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from steps.core.modalities.image.pixels import Preprocessing
-
 
 class ServedClassifier(PythonModel):  # type: ignore[misc]
-    """Answers a table with one column, `image`, of base64 text."""
+    """Answers a table with one column, named after the modality: for images `image`, base64 text."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier once."""
         from steps.artifacts.models import Classifier
+        from steps.core.modalities.registry import modality_of
 
         self.classifier = Classifier.load(Path(context.artifacts["classifier"]))
         self.network = self.classifier.network()
+        self.modality = modality_of(self.classifier.meta)
 
     def predict(  # type: ignore[no-untyped-def] # MLflow takes type hints for a schema
         self, context, model_input, params=None
     ):
-        """Return label or labels, and calibrated probabilities; a bad image is the caller's mistake: 400."""
+        """Return label or labels, and calibrated probabilities; a bad sample is the caller's mistake: 400."""
         from steps.core.evaluation.inference import predict_views
         from steps.core.tasks.thresholds import say
 
-        look, meta = self.classifier.look, self.classifier.meta
-        views = [view_of(number, text, look) for number, text in enumerate(model_input["image"])]
-        return [say(row, meta) for row in predict_views(self.network, look, views)]
+        meta, column = self.classifier.meta, self.modality.name
+        views = [self.view_of(number, value) for number, value in enumerate(model_input[column])]
+        return [say(row, meta) for row in predict_views(self.network, self.classifier.look, views)]
 
+    def view_of(self, number: int, value: object) -> "Tensor":
+        """Return the view of one sample that the model answers.
 
-def view_of(number: int, text: str, look: "Preprocessing") -> "Tensor":
-    """Return the view of one image that the model answers.
+        Raises:
+            MlflowException: The request holds no such sample; a server answers this with 400.
+        """
+        from steps.core.system.errors import DataError
 
-    Raises:
-        MlflowException: It is no base64, or no image; a server answers this with 400.
-    """
-    from steps.core.modalities.image.pixels import plain_view, read_image
-    from steps.core.system.errors import DataError
-
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise MlflowException.invalid_parameter_value(f"image {number}: not base64") from None
-    try:
-        return plain_view(read_image(data), look)
-    except DataError as error:
-        raise MlflowException.invalid_parameter_value(f"image {number}: {error}") from None
+        look = self.classifier.look
+        try:
+            return look.view(look.decode(self.modality.from_request(value)))
+        except DataError as error:
+            problem = f"{self.modality.name} {number}: {error}"
+            raise MlflowException.invalid_parameter_value(problem) from None
 
 
 mlflow.models.set_model(ServedClassifier())

@@ -5,7 +5,9 @@ from typing import Annotated
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.features import Features
 from steps.artifacts.stats import Stats
-from steps.core.system.config import BackboneConfig, CacheSettings, Unfreeze
+from steps.core.backbones.settings import BackboneConfig, Unfreeze
+from steps.core.features.settings import CacheSettings
+from steps.core.modalities.settings import ModalitySettings
 from steps.runtime.params import From
 from steps.runtime.run import main
 from steps.runtime.scratch import scratch
@@ -15,6 +17,7 @@ class CacheFeatures(CacheSettings):
     """See params.yaml."""
 
     backbone: Annotated[BackboneConfig, From("backbone")]
+    modality: Annotated[ModalitySettings, From("modality")]
     unfreeze: Annotated[Unfreeze, From("fine_tune.unfreeze")]
     seed: Annotated[int, From("seed")]
 
@@ -22,10 +25,12 @@ class CacheFeatures(CacheSettings):
 def cache_features(dataset: Dataset, stats: Stats, cfg: CacheFeatures) -> Annotated[Features, "features"]:
     """Compute the pooled vector z, and h at the freeze boundary, of every sample and view."""
     from steps.core.features.cache import build_cache
+    from steps.core.features.embedding import pretrained_encoder
 
-    index, shards, meta = build_cache(
-        dataset.table, dataset.labels, dataset.root, stats.look(), cfg, scratch(), dataset.labelling
-    )
+    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
+    encoder = encoder.seeing(encoder.modality.preprocessing(stats.preprocessing))
+    about = (dataset.table, dataset.labels, dataset.root)
+    index, shards, meta = build_cache(*about, encoder, cfg, scratch(), dataset.labelling)
     return Features(index, shards, meta)
 
 

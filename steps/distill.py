@@ -4,7 +4,8 @@ from typing import Annotated
 
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier, Student
-from steps.core.system.config import HeadRecipe, StudentRecipe
+from steps.core.distillation.settings import StudentRecipe
+from steps.core.training.recipe import HeadRecipe
 from steps.runtime import tracking
 from steps.runtime.params import From
 from steps.runtime.run import main

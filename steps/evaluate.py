@@ -20,7 +20,7 @@ class Evaluate(Config):
     bootstrap: Annotated[int, Field(ge=100)]
     mistakes: Count
     robustness_samples: Annotated[int, Field(ge=0)]
-    """Test images that are shown again noisy, blurred and the like; 0: none."""
+    """Test samples that are shown again noisy, blurred and the like; 0: none."""
     seed: Annotated[int, From("seed")]
 
 
@@ -31,21 +31,21 @@ def evaluate(
     student: Student,
     cfg: Evaluate,
 ) -> Annotated[Report, "report"]:
-    """Measure all three models on the test images, from the files, as production would see them."""
-    from steps.core.data.files import Folder
+    """Measure all three models on the test samples, from the files, as production would see them."""
+    from steps.core.data.rows import open_source
     from steps.core.evaluation.evaluation import judge
     from steps.core.report.test_results_page import render_evaluation
     from steps.core.training.calibration import seeded
 
     seeded(cfg.seed)
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
-    folder = Folder(dataset.root, scratch(), dataset.table)
+    source = open_source(dataset.root, scratch(), dataset.table)
     rows, labels = dataset.part("test"), dataset.labels
     sizes = (cfg.bootstrap, cfg.seed, cfg.robustness_samples)
-    verdict = judge(models, rows, labels, folder, *sizes, student.controls, dataset.labelling)
+    verdict = judge(models, rows, labels, source, *sizes, student.controls, dataset.labelling)
     tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)
     curves = {name: model.history for name, model in models.items()}
-    html = render_evaluation(verdict, curves, finetuned, folder, cfg.mistakes)
+    html = render_evaluation(verdict, curves, finetuned, source, cfg.mistakes)
     return Report(verdict.metrics, verdict.predictions, html)
 
 

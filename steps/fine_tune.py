@@ -5,7 +5,8 @@ from typing import Annotated
 from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
-from steps.core.system.config import Recipe, Unfreeze
+from steps.core.backbones.settings import Unfreeze
+from steps.core.training.recipe import Recipe
 from steps.runtime import tracking
 from steps.runtime.params import From
 from steps.runtime.run import main

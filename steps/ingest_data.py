@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, model_validator
 
 from steps.artifacts.dataset import Manifest
+from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.config import Config, Fraction, WatchedFile
 from steps.core.system.secrets import holds_secret
 from steps.runtime.params import From
@@ -45,25 +46,32 @@ class IngestData(Config):
     corrections: WatchedFile
     """A .csv with columns path and label: labels that a person has corrected."""
     splits: Splits
+    modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
 
 
 def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
-    """List the data set, hash every file, read every image's header, and give each row a split."""
-    from steps.core.data.ingest import correct_labels, describe_files, local_copy
+    """List the data set, hash every file, read every sample's facts, and give each row a split."""
+    from steps.core.data.files import Folder
+    from steps.core.data.ingest import correct_labels, describe_samples, local_copy
     from steps.core.data.layouts import assign_splits, overlooked, read_layout
+    from steps.core.data.rows import open_source
+    from steps.core.modalities.registry import Known, modality
     from steps.core.tasks.labelling import labelling
 
-    path = local_copy(cfg.path, scratch())
-    folder, table = read_layout(path, scratch())
-    left = overlooked(folder) if folder.url == path else {}  # beside a manifest anything may lie
+    path, known = local_copy(cfg.path, scratch()), Known(tuple(cfg.modality.packages))
+    root, table = read_layout(path, scratch(), known)
+    kind = modality(known.recognise(root, table["path"]))
+    # beside a manifest anything may lie
+    left = overlooked(Folder(path, scratch()), kind.endings) if root == path else {}
     label_sets = "labels" in table
     table = table.rename(columns={"labels": "label"})
     corrected = correct_labels(table, Path(cfg.corrections), labelling(label_sets))
-    table = describe_files(folder, corrected)
+    source = open_source(root, scratch())
+    table = describe_samples(source, corrected, kind.describe, kind.blank_facts)
     table["split"] = assign_splits(table, cfg.splits.model_dump(), cfg.seed)
     table = table.sort_values(["sha256", "path"], ignore_index=True)
-    return Manifest(table, folder.url, left, label_sets=label_sets)
+    return Manifest(table, root, left, label_sets=label_sets, modality=kind.name)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def judge_newest(
     dataset: Dataset, finetuned: Classifier, student: Student, watch: Watch, cfg: JudgeNewest
 ) -> Annotated[Newest, "newest"]:
     """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
-    from steps.core.data.files import Folder
+    from steps.core.data.rows import open_source
     from steps.core.evaluation.inference import Looker, predict_together
     from steps.core.tasks.intervals import compare, evaluate
     from steps.core.tasks.thresholds import outcome_of
@@ -38,10 +38,10 @@ def judge_newest(
         champion = registry.load(watch.champion["version"], scratch())
         if champion.meta["labels"] == dataset.labels:
             models["champion"] = champion
-    test, folder = dataset.part("test"), Folder(dataset.root, scratch(), dataset.table)
+    test, source = dataset.part("test"), open_source(dataset.root, scratch(), dataset.table)
     truth = dataset.labelling.encode(test["label"], dataset.labels)
     lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
-    logits, _ = predict_together(lookers, folder, list(test["path"]), lambda image, views: None)
+    logits, _ = predict_together(lookers, source, list(test["path"]), lambda sample, views: None)
     new = test["sha256"].isin(watch.newest).to_numpy()
     parts: dict[str, Any] = {}
     for part, mask in (("frozen", ~new), ("newest", new)):

@@ -1,4 +1,4 @@
-"""Per-channel mean and standard deviation of the train split, and what images are normalised with."""
+"""Per-channel mean and standard deviation of the train split, and what samples are normalised with."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,9 @@ from pydantic import Field
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.stats import Stats
-from steps.core.system.config import BackboneConfig, Config, Count
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.modalities.settings import ModalitySettings
+from steps.core.system.config import Config, Count
 from steps.runtime.params import From
 from steps.runtime.run import main
 from steps.runtime.scratch import scratch
@@ -19,28 +21,30 @@ class MeasureStats(Config):
     trial_samples: Count
     bootstrap: Annotated[int, Field(ge=100)]
     backbone: Annotated[BackboneConfig, From("backbone")]
+    modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
 
 
 def measure_stats(dataset: Dataset, cfg: MeasureStats) -> Annotated[Stats, "stats"]:
     """Stream the train split once, and choose: as the params say, or by what a probe does best with."""
-    from steps.core.data.files import Folder
-    from steps.core.features.normalisation import hold_trial, ways
-    from steps.core.modalities.image.moments import pretrained_preprocessing, stream_moments
+    from steps.core.data.rows import open_source
+    from steps.core.features.embedding import pretrained_encoder
+    from steps.core.features.normalisation import hold_trial
 
-    pretrained = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
+    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
+    pretrained = encoder.preprocessing.to_dict()
     paths = list(dataset.part("train")["path"])
-    folder = Folder(dataset.root, scratch(), dataset.table)
-    moments = stream_moments(folder, paths, pretrained)
+    source = open_source(dataset.root, scratch(), dataset.table)
+    moments = encoder.modality.measure(source, paths, encoder.preprocessing)
     measured = {"mean": moments.mean(), "std": moments.std()}
-    published = {"mean": list(pretrained.mean), "std": list(pretrained.std)}
-    looks = ways(pretrained, moments.mean(), moments.std())
+    published = {name: pretrained[name] for name in measured}
+    ways = encoder.modality.normalisations(encoder.preprocessing, moments)
     trial = {}
     if cfg.choice == "trial":
         about = (cfg.trial_samples, cfg.bootstrap, cfg.seed, scratch())
-        trial = hold_trial(looks, dataset.table, folder, cfg.backbone, *about, dataset.labelling)
+        trial = hold_trial(ways, dataset.table, source, encoder, *about, dataset.labelling)
     choice = trial["choice"] if trial else cfg.choice
-    return Stats(measured, published, choice, moments.pixels, looks[choice].to_dict(), trial)
+    return Stats(measured, published, choice, moments.count, ways[choice].to_dict(), trial)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier, Student
 from steps.artifacts.report import Report
-from steps.core.system.config import BackboneConfig, Config, Count, Fraction, Positive
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.modalities.settings import ModalitySettings
+from steps.core.system.config import Config, Count, Fraction, Positive
 from steps.runtime import mlflow_client
 from steps.runtime.params import From
 from steps.runtime.registry import Registry, model_name
@@ -74,6 +76,7 @@ class Promote(Config):
     reference_samples: Annotated[int, From("watch_data.samples")]
     """Training samples that are kept with the model, for drift to be tested against."""
     backbone: Annotated[BackboneConfig, From("backbone")]
+    modality: Annotated[ModalitySettings, From("modality")]
     data: Annotated[str, From("ingest_data.path")]
     seed: Annotated[int, From("seed")]
 

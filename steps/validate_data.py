@@ -1,11 +1,12 @@
-"""The gate: every image is decoded, the data set is audited, and a bad one stops the pipeline."""
+"""The gate: every sample is decoded, the data set is audited, and a bad one stops the pipeline."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 from steps.artifacts.dataset import Dataset, Manifest
 from steps.core.audit.limits import Limits
-from steps.core.system.config import BackboneConfig
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.errors import DataRejected
 from steps.core.system.storage import write_file
 from steps.ingest_data import Splits
@@ -19,6 +20,7 @@ class ValidateData(Limits):
 
     splits: Annotated[Splits, From("ingest_data.splits")]
     backbone: Annotated[BackboneConfig, From("backbone")]
+    modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
 
 
@@ -28,38 +30,39 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     Raises:
         DataRejected: A critical check failed; lists them all, with files and remedies.
     """
-    from steps.core.audit.audit import audit, leftovers
-    from steps.core.audit.findings import settled
+    from steps.core.audit.audit import Examined, audit, leftovers
     from steps.core.audit.suites import check, corrected, declare, quarantine
-    from steps.core.data.files import Folder
-    from steps.core.features.embedding import embed
-    from steps.core.modalities.image.moments import pretrained_preprocessing
-    from steps.core.modalities.image.scan import survey
+    from steps.core.data.findings import settled
+    from steps.core.data.rows import open_source
+    from steps.core.features.embedding import embed, pretrained_encoder
+    from steps.core.modalities.registry import modality
     from steps.core.report.audit_page import render_audit
 
-    read = manifest.labelling
-    suites = declare(Path(cfg.suite), cfg, cfg.splits.model_dump())
-    folder = Folder(manifest.root, scratch(), manifest.table)
-    seen = survey(folder, manifest.table, cfg.audit_samples)
-    table = manifest.table.assign(error=seen.facts["error"].to_numpy(dtype=object))
+    read, name = manifest.labelling, manifest.modality
+    kind, settings = modality(name), cfg.modality.of(name)
+    suites = declare(Path(cfg.suite), cfg, settings, name, cfg.splits.model_dump())
+    source = open_source(manifest.root, scratch(), manifest.table)
+    scan = kind.scan(source, manifest.table, cfg.audit_samples)
+    table = manifest.table.assign(error=scan.facts["error"].to_numpy(dtype=object))
     findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked)]
-    findings += check(table, suites, read)
+    findings += check(table, suites, name, read)
     stop(findings, "")
     whole = table["error"].isna().to_numpy()
-    clean, seen = table[whole].reset_index(drop=True), seen.only(whole.nonzero()[0])
-    look = pretrained_preprocessing(cfg.backbone.name, cfg.backbone.image_size)
-    z = embed(folder, clean.head(len(seen.prints)), cfg.backbone, look, scratch())
-    found = audit(clean, seen, z, cfg, cfg.seed, read)
+    clean, scan = table[whole].reset_index(drop=True), scan.only(whole.nonzero()[0])
+    encoder = pretrained_encoder(name, cfg.backbone, cfg.modality, scratch())
+    z = embed(source, clean.head(scan.audited), encoder, scratch())
+    found = audit(clean, Examined(kind, settings, scan, z), cfg, cfg.seed, read)
     kept = found.repaired if cfg.repair else clean
     judged = settled(found.findings) if cfg.repair else found.findings
-    after = check(kept, suites, read) if len(kept) < len(clean) else []
+    after = check(kept, suites, name, read) if len(kept) < len(clean) else []
     findings += [*judged, *(row for row in after if row["verdict"] == "fail")]
-    html = render_audit(findings, found, folder, clean, len(kept))
+    html = render_audit(findings, found, kind, source, clean, len(kept))
     write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the gate then stops
     stop(findings, f"pictures: {scratch()}/audit/audit.html")
     suspects = found.suspects.to_csv(index=False)
     found_at = (manifest.root, manifest.overlooked)
-    return Dataset(kept, *found_at, findings, suites, html, suspects, label_sets=manifest.label_sets)
+    seen = (kept, *found_at, findings, suites, html, suspects)
+    return Dataset(*seen, label_sets=manifest.label_sets, modality=name)
 
 
 def stop(findings: list[dict[str, Any]], hint: str) -> None:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
-from steps.core.system.config import BackboneConfig, HeadRecipe
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.training.recipe import HeadRecipe
 from steps.runtime import tracking
 from steps.runtime.params import From
 from steps.runtime.run import main
@@ -20,9 +21,9 @@ class WarmUpHead(HeadRecipe):
 
 def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "warm_head"]:
     """Fit a linear head on z, with early stopping on validation loss; strategy A of the article."""
-    from steps.core.backbones.network import Network
-    from steps.core.backbones.weights import find_weights
     from steps.core.features.batches import open_batches
+    from steps.core.modalities.networks import build_network
+    from steps.core.modalities.registry import modality_of, preprocessing_of
     from steps.core.training.calibration import calibrate, describe, seeded
     from steps.core.training.loop import train
     from steps.core.training.objectives import Classify
@@ -30,9 +31,9 @@ def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "
 
     seeded(cfg.seed)
     meta = features.meta
-    weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch())
-    side = meta["preprocessing"]["side"]
-    network = Network.build(meta["backbone"], len(meta["labels"]), side, str(weights))
+    kind, look = modality_of(meta), preprocessing_of(meta)
+    weights = kind.find_weights(cfg.backbone.name, cfg.backbone.weights, scratch())
+    network = build_network(kind, meta["backbone"], look, len(meta["labels"]), weights)
     top = meta["stages"]
     network.freeze(top)
     batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())

@@ -7,7 +7,9 @@ from pydantic import Field, model_validator
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.watch import Watch
-from steps.core.system.config import BackboneConfig, Config, Count
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.modalities.settings import ModalitySettings
+from steps.core.system.config import Config, Count
 from steps.core.system.errors import DataError
 from steps.runtime import mlflow_client
 from steps.runtime.params import From
@@ -34,6 +36,7 @@ class WatchData(Config):
     name: Annotated[str | None, From("promote.name")]
     data: Annotated[str, From("ingest_data.path")]
     backbone: Annotated[BackboneConfig, From("backbone")]
+    modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
 
     @model_validator(mode="after")
@@ -105,21 +108,23 @@ def look_for_drift(
 ) -> list[dict[str, Any]]:
     """Hold the two-sample tests between the champion's reference and the new samples."""
     from steps.core.audit.drift import REFERENCE, Reference, first, hold_tests, vectors
-    from steps.core.data.files import Folder
+    from steps.core.data.rows import open_source
     from steps.core.evaluation.inference import predict_bytes
+    from steps.core.features.embedding import pretrained_encoder
     from steps.core.tasks.thresholds import outcome_of
 
     file = registry.kept(version, REFERENCE, scratch())
     reference = Reference.read(Path(str(file)))
-    if reference.backbone != cfg.backbone.model_dump():
+    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
+    if reference.backbone != encoder.describe():
         row = {"test": "backbone, it is another than the champion's", "p": 0.0, "limit": 0.0}
         return [{**row, "samples": 0, "drift": True}]
     champion = registry.load(version, scratch())
     mask = first(new.to_numpy(), cfg.samples)
-    z = vectors(dataset.root, dataset.table, mask, cfg.backbone, scratch())
-    folder = Folder(dataset.root, scratch(), dataset.table)
+    z = vectors(dataset.root, dataset.table, mask, encoder, scratch())
+    source = open_source(dataset.root, scratch(), dataset.table)
     paths = list(dataset.table["path"][mask])
-    logits = predict_bytes(champion.network(), champion.look, map(folder.read, paths))
+    logits = predict_bytes(champion.network(), champion.look, map(source.read, paths))
     truth = dataset.labelling.encode(dataset.table["label"][mask], dataset.labels)
     answers = outcome_of(logits, truth, champion.meta).answers(champion.meta["labels"])
     return hold_tests(reference, z, answers, cfg.level, cfg.permutations, cfg.seed)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,10 +104,20 @@ class Clone:
         params = yaml.load(path)
         for name, keys in sections.items():
             if isinstance(keys, dict):
-                params[name].update(keys)
+                update(params[name], keys)
             else:
                 params[name] = keys
         yaml.dump(params, path)
+
+
+def update(section: dict[str, object], keys: Mapping[str, object]) -> None:
+    """Change keys of a section, and of the sections in it."""
+    for key, value in keys.items():
+        inner = section.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            update(inner, value)
+        else:
+            section[key] = value
 
 
 def hear_ctrl_c() -> None:
@@ -133,7 +144,8 @@ def make_clone(folder: Path) -> Clone:
     write_weights(folder / "weights.safetensors")
     short = {"epochs": 2, "patience": 2, "batch_size": 16}
     clone.set_params(
-        backbone={"name": BACKBONE, "weights": "weights.safetensors", "image_size": 32},
+        backbone={"name": BACKBONE, "weights": "weights.safetensors"},
+        modality={"image": {"size": 32}},
         ingest_data={"path": "images"},
         validate_data={"permutations": 19},
         measure_stats={"bootstrap": 100},
@@ -180,6 +192,39 @@ def write_images(folder: Path, count: int = 30) -> None:
             pixels = generator.integers(0, 160, (40, 48, 3))
             pixels[..., 2 - number] += 90
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i:03d}.png")
+
+
+def make_vector_clone(folder: Path) -> Clone:
+    """Make a clone whose data are rows of numbers, of a modality that only the tests have."""
+    clone = make_clone(folder)
+    (folder / "tests").mkdir()
+    (folder / "tests/__init__.py").touch()
+    shutil.copytree(ROOT / "tests/vectors", folder / "tests/vectors")
+    write_vectors(folder / "vectors.csv")
+    torch.manual_seed(0)
+    sizes = ((8, 4), (8, 8), (8, 8))
+    state = {f"{n}.model.0.weight": torch.randn(*size) / 2 for n, size in enumerate(sizes)}
+    save_file(
+        {**state, **{f"{n}.model.0.bias": torch.zeros(8) for n in range(3)}}, folder / "vectors.safetensors"
+    )
+    clone.set_params(
+        backbone={"name": "two-layers", "weights": "vectors.safetensors"},
+        modality={"tests.vectors": {"noise": 0.1}},
+        ingest_data={"path": "vectors.csv"},
+        distill={"candidates": [{"keep_stages": 2}]},
+        promote={"int8": False},
+    )
+    return clone
+
+
+def write_vectors(path: Path, count: int = 120) -> None:
+    """Write a table of numbers, around a centre of each class."""
+    generator = np.random.default_rng(0)
+    lines = ["x0,x1,x2,x3,label"]
+    for row in range(count):
+        centre = np.eye(4)[row % 3] * 2
+        lines.append(",".join([*(f"{x:.4f}" for x in generator.normal(centre, 0.8)), CLASSES[row % 3]]))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def make_set_clone(folder: Path) -> Clone:

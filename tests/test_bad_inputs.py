@@ -27,7 +27,7 @@ from steps.artifacts.dataset import Dataset, Manifest
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
 from steps.cache_features import CacheFeatures, cache_features
-from steps.core.system.config import BackboneConfig
+from steps.core.backbones.settings import BackboneConfig
 from steps.core.system.errors import (
     ArtifactError,
     BackboneError,
@@ -285,7 +285,7 @@ def weights(
     def act(world: World) -> object:
         write(world.folder / "weights.safetensors", world.folder / file)
         cfg: CacheFeatures = world.config("cache_features")
-        backbone = BackboneConfig(name=name, weights=str(world.folder / file), image_size=32)
+        backbone = BackboneConfig(name=name, weights=str(world.folder / file))
         return cache_features(
             world.load("dataset"), stats_of(world), cfg.model_copy(update={"backbone": backbone})
         )

@@ -83,7 +83,7 @@ def test_a_parameter_without_its_key_is_asked_for_and_with_it_accepted(clone: Cl
 
 
 def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
-    listed = clone.run("python", "-m", "steps.core.backbones.stages", "test_resnet")
+    listed = clone.run("python", "-m", "steps.core.backbones.timm_adapter", "test_resnet")
     assert listed.returncode == 0, listed.stderr
     assert len(listed.stdout.splitlines()) == 5
     clone.set_params(backbone={"name": "test_resnet"})

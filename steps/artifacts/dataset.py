@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Manifest(Artifact):
     """The data set as a table, a row per sample, in an order that does not depend on file names.
 
-    Columns: path, label, split, group, sha256, bytes, format, mode, width, height, error.
+    Columns: path, label, corrected_from, split, group, sha256, bytes, what the modality knows of a sample
+    before it is decoded, error.
     """
 
     table: "pd.DataFrame"
@@ -34,10 +35,13 @@ class Manifest(Artifact):
     """What lies in the folder and was not taken: by the reason, paths."""
     label_sets: bool = field(default=False, kw_only=True)
     """Whether a sample has a set of labels, written `a|b`, instead of exactly one."""
+    modality: str = field(default="image", kw_only=True)
+    """What a sample is; see `steps.core.modalities.registry`."""
 
     def files(self) -> Mapping[str, Blob]:
         facts: dict[str, Any] = {"root": self.root, "overlooked": self.overlooked}
         facts |= {"label_sets": True} if self.label_sets else {}
+        facts |= {"modality": self.modality} if self.modality != "image" else {}
         return {"manifest.parquet": table_bytes(self.table), "root.json": to_json(facts)}
 
     @classmethod
@@ -92,7 +96,7 @@ class Dataset(Manifest):
         base = Manifest.read(folder)
         texts = ((folder / name).read_bytes().decode() for name in ("audit.html", "suspects.csv"))
         found = (*read_json(folder, "findings", "suite"), *texts)
-        return cls(base.table, base.root, base.overlooked, *found, label_sets=base.label_sets)
+        return cls(base.table, base.root, base.overlooked, *found, label_sets=base.label_sets, modality=base.modality)
 
     def headline(self) -> Headline:
         verdicts = [finding["verdict"] for finding in self.findings]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steps.core.backbones.network import Network
-    from steps.core.modalities.image.pixels import Preprocessing
+    from steps.core.modalities.contract import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class Classifier(Artifact):
 
     @cached_property
     def look(self) -> "Preprocessing":
-        """How an image becomes this model's input."""
-        from steps.core.modalities.image.pixels import Preprocessing
+        """How a sample becomes this model's input."""
+        from steps.core.modalities.registry import preprocessing_of
 
-        return Preprocessing.from_dict(self.meta["preprocessing"])
+        return preprocessing_of(self.meta)
 
     def network(self) -> "Network":
         """Build the network with these weights."""
-        from steps.core.backbones.network import Network
+        from steps.core.modalities.networks import build_network
+        from steps.core.modalities.registry import modality_of
 
-        network = Network.build(
-            self.meta["backbone"], len(self.meta["labels"]), self.look.side, keep=self.meta["stages"]
-        )
+        kind, classes = modality_of(self.meta), len(self.meta["labels"])
+        network = build_network(kind, self.meta["backbone"], self.look, classes, keep=self.meta["stages"])
         network.load_state(self.state)
         return network
 

@@ -1,17 +1,12 @@
 """Statistics of the train split, and how samples are preprocessed."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from steps.core.system.storage import (
     Headline,
     Record,
 )
-
-if TYPE_CHECKING:
-
-    from steps.core.modalities.image.pixels import Preprocessing
-
 
 @dataclass(frozen=True)
 class Stats(Record):
@@ -31,9 +26,3 @@ class Stats(Record):
         mean, std = (" ".join(f"{v:.3f}" for v in self.dataset[key]) for key in ("mean", "std"))
         gains = {name: way["gain"]["value"] for name, way in self.trial.get("ways", {}).items()}
         return {"mean": mean, "std": std, "choice": self.choice, **{f"gain_{k}": v for k, v in gains.items()}}
-
-    def look(self) -> "Preprocessing":
-        """Return the preprocessing with the chosen statistics."""
-        from steps.core.modalities.image.pixels import Preprocessing
-
-        return Preprocessing.from_dict(self.preprocessing)

@@ -71,7 +71,7 @@ def translate(error: BaseException) -> HeadstartError | None:
     if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
         return MemoryLimitError(
             f"not enough memory ({first_line(text) or 'no more is given'}): in params.yaml, lower "
-            "cache_features.micro_batch, the batch_size of the phase or backbone.image_size, or leave out "
+            "cache_features.micro_batch, the batch_size of the phase or modality.image.size, or leave out "
             f"the largest pictures. {AGAIN}"
         )
     return None

@@ -79,6 +79,15 @@ def load_params(path: Path) -> dict[str, Any]:
     return params
 
 
+def modality_packages() -> list[str]:
+    """Return the packages of modalities that the parameter file brings along; none if it cannot be read."""
+    try:
+        section = load_params(params_path()).get("modality")
+    except ParamsError:
+        return []  # told in words where the configs are built
+    return sorted(name for name in section if "." in str(name)) if isinstance(section, dict) else []
+
+
 def read_configs(kinds: Mapping[str, type[Config]], path: Path) -> dict[str, Config]:
     """Build every phase's config from the file.
 

@@ -14,7 +14,7 @@ from steps import PHASES, RETRAINING
 from steps.core.system.code import imported
 from steps.core.system.config import Config, Watched
 from steps.core.system.storage import Artifact
-from steps.runtime.params import Retraining, params_path, read_configs, shared
+from steps.runtime.params import Retraining, modality_packages, params_path, read_configs, shared
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Phase:
     @cached_property
     def code(self) -> list[str]:
         """The project's files that this phase's result depends on, found by following imports."""
-        return imported(f"steps.{self.name}")
+        own = set(imported(f"steps.{self.name}"))
+        return sorted(own.union(*(imported(f"{package}.modality") for package in modality_packages())))
 
     @cached_property
     def params(self) -> list[str]:

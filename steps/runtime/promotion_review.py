@@ -8,7 +8,8 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.data.files import Folder
+from steps.core.data.files import Source
+from steps.core.data.rows import open_source
 from steps.runtime import tracking
 from steps.runtime.registry import CHAMPION, Registry, Ruling
 
@@ -36,8 +37,8 @@ def hold_hearing(
     candidate = cfg["candidate"]
     judged, champion = registry.aliases().get(CHAMPION), registry.champion(scratch)
     said = outcomes(models, dataset, report)
-    folder = Folder(dataset.root, scratch, dataset.table)
-    exported, answers, old = examine(models, champion, dataset, folder, said, cfg)
+    source = open_source(dataset.root, scratch, dataset.table)
+    exported, answers, old = examine(models, champion, dataset, source, said, cfg)
     looks = tracking.looks(report.metrics["test"]["digest"])
     gates = hold_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
     gates += deployment_gates(exported, candidate, looks, cfg)
@@ -56,7 +57,7 @@ def hold_hearing(
     }
     table = [{**one.file.label, **one.facts} for one in exported]
     still = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
-    shown = [folder.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
+    shown = [source.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
     files = kept_files(exported, candidate, shown, answers)
     files |= remembered(dataset, list(report.predictions[candidate]), cfg, scratch)
     return Ruling(verdict, still, judged, table, measured, files), card
@@ -87,30 +88,35 @@ def examine(
     models: Mapping[str, Classifier],
     champion: Classifier | None,
     dataset: Dataset,
-    folder: Folder,
+    source: Source,
     said: Mapping[str, "Answers"],
     cfg: Mapping[str, Any],
 ) -> tuple[list["Exported"], dict[str, "Output"], "Floats"]:
-    """Show each test image, decoded once, to every exported file and to the champion.
+    """Show each test sample, decoded once, to every exported file and to the champion.
 
     Return how the files compare with torch, their logits and probabilities by name, the champion's logits.
     """
     import numpy as np
 
     from steps.core.evaluation.inference import Looker, predict_together
-    from steps.core.export.parity import answer, by_turns, deploy, hold_against, pixels
+    from steps.core.export.parity import answer, by_turns, deploy, hold_against
 
     known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
-    files = deploy(models, [folder.read(path) for path in known], cfg["int8"])
+    files = deploy(models, [source.read(path) for path in known], cfg["int8"])
     paths = list(dataset.part("test")["path"])
     lookers = {CHAMPION: Looker(champion.network(), champion.look)} if champion else {}
-    logits, told = predict_together(lookers, folder, paths, lambda image, views: answer(files, image))
+    look = next(iter(models.values())).look
+    logits, told = predict_together(
+        lookers, source, paths, lambda sample, views: answer(files, sample), decoder=look
+    )
     answers = {
         file.name: (np.concatenate([one[n][0] for one in told]), np.concatenate([one[n][1] for one in told]))
         for n, file in enumerate(files)
     }
     sessions = {file.name: file.session for file in files}
-    clocks = by_turns(sessions, pixels(folder.read(paths[0])), cfg["timings"])
+    graph = files[0].graph
+    feed = {graph.name: graph.encode(look.decode(source.read(paths[0])))[None]}
+    clocks = by_turns(sessions, feed, cfg["timings"])
     exported = [
         hold_against(file, answers[file.name], said[file.model], clocks[file.name], cfg) for file in files
     ]
@@ -122,10 +128,14 @@ def remembered(
 ) -> dict[str, bytes]:
     """Return what a later run tests drift against; see `steps.core.audit.drift.remember`."""
     from steps.core.audit.drift import remember
-    from steps.core.system.config import BackboneConfig
+    from steps.core.backbones.settings import BackboneConfig
+    from steps.core.features.embedding import pretrained_encoder
+    from steps.core.modalities.settings import ModalitySettings
 
     backbone = BackboneConfig.model_validate(cfg["backbone"])
-    return remember(dataset.root, dataset.table, answers, backbone, cfg["reference_samples"], scratch)
+    settings = ModalitySettings.model_validate(cfg["modality"])
+    encoder = pretrained_encoder(dataset.modality, backbone, settings, scratch)
+    return remember(dataset.root, dataset.table, answers, encoder, cfg["reference_samples"], scratch)
 
 
 def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:

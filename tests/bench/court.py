@@ -16,18 +16,19 @@ from rich.table import Table
 
 from infra.demo import write_digits
 from steps.artifacts.dataset import Manifest
-from steps.core.audit.audit import audit, leftovers
+from steps.core.audit.audit import Examined, audit, leftovers
 from steps.core.audit.label_suspects import label_suspects
 from steps.core.audit.leaks import find_copies
 from steps.core.audit.limits import Limits
-from steps.core.audit.shortcuts import canary, file_features
+from steps.core.audit.shortcuts import canary
 from steps.core.audit.suites import check, declare
+from steps.core.backbones.settings import BackboneConfig
 from steps.core.data.files import Folder, prefetched
-from steps.core.features.embedding import embed
-from steps.core.modalities.image.moments import pretrained_preprocessing
+from steps.core.features.embedding import embed, pretrained_encoder
+from steps.core.modalities.image.checks import file_features
 from steps.core.modalities.image.pixels import decode, open_image
-from steps.core.modalities.image.scan import Survey, borders_of, look_at, survey
-from steps.core.system.config import BackboneConfig
+from steps.core.modalities.image.scan import borders_of, look_at, survey
+from steps.core.modalities.settings import ModalitySettings
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.runtime.phase import all_configs
 from steps.runtime.scratch import scratch
@@ -38,8 +39,9 @@ from .rows import Row as Figure
 from .rows import measured, publish
 
 ROOT = Path(__file__).resolve().parents[2]
+SUITE = ROOT / "expectations.json"
 OUT = Path("artifacts/bench/court.json").absolute()
-LITE = BackboneConfig(name="tf_efficientnet_lite0", weights="packaged", image_size=96)
+LITE = BackboneConfig(name="tf_efficientnet_lite0", weights="packaged")
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 Paths = Iterable[str]
 
@@ -70,22 +72,34 @@ def limits(**changes: Any) -> Limits:
     return Limits(**{**kept, **changes})
 
 
+def modality_settings() -> ModalitySettings:
+    """Return how samples are looked at, by params.yaml."""
+    return all_configs(ROOT / "params.yaml")["validate_data"].modality
+
+
 def ingest(folder: Path) -> Manifest:
     """Read a folder as the first phase does."""
     return ingest_data(
-        IngestData(path=str(folder), corrections=str(ROOT / "corrections.csv"), splits=SPLITS, seed=0)
+        IngestData(
+            path=str(folder),
+            corrections=str(ROOT / "corrections.csv"),
+            splits=SPLITS,
+            modality=modality_settings(),
+            seed=0,
+        )
     )
 
 
-def look(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.DataFrame, Survey, np.ndarray]:  # type: ignore[type-arg]
+def look(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.DataFrame, Examined]:
     """Decode and embed what can be read."""
     folder = Folder(manifest.root, scratch())
     seen = survey(folder, manifest.table, len(manifest.table))
     whole = seen.facts["error"].isna().to_numpy()
     table = manifest.table[whole].reset_index(drop=True)
-    view = pretrained_preprocessing(backbone.name, backbone.image_size)
-    z = embed(folder, table, backbone, view, scratch())
-    return table, seen.only(whole.nonzero()[0]), z
+    settings = modality_settings()
+    encoder = pretrained_encoder("image", backbone, settings, scratch())
+    z = embed(folder, table, encoder, scratch())
+    return table, Examined(encoder.modality, settings.image, seen.only(whole.nonzero()[0]), z)
 
 
 def oddities(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
@@ -97,13 +111,14 @@ def oddities(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
     broken = torture.plant_broken(folder, extra[:2])
     planted = torture.plant_oddities(folder, extra[2:12])
     planted |= torture.plant_names(folder, extra[12:])
-    said = limits(min_side=8, max_side=2000, permutations=19)
+    said = limits(permutations=19)
     manifest = ingest(folder)
-    table, seen, z = look(manifest, backbone)
+    table, examined = look(manifest, backbone)
+    sides = examined.settings.model_copy(update={"min_side": 8, "max_side": 2000})
     findings = [
         *leftovers(manifest.overlooked),
-        *check(manifest.table, declare(ROOT / "expectations.json", said, SPLITS.model_dump())),
-        *audit(table, seen, z, said, 0).findings,
+        *check(manifest.table, declare(SUITE, said, sides, "image", SPLITS.model_dump()), "image"),
+        *audit(table, examined, said, 0).findings,
     ]
     named = {finding["check"]: finding["files"] for finding in findings}
     unread = sorted(set(manifest.table["path"]) - set(table["path"]))
@@ -129,11 +144,11 @@ def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
             data = torture.jpeg(torture.NEAR[kind](image), 75)
         path = torture.write(folder, f"{torture.SPLITS[(number + 3) % 5]}/{name}/q{number:04d}.jpg", data)
         made[kind].add(frozenset((own, path)))
-    table, seen, z = look(ingest(folder), backbone)
+    table, examined = look(ingest(folder), backbone)
     said = limits()
     accused = {
         frozenset((str(table["path"][a]), str(table["path"][b])))
-        for kind in find_copies(table, np.arange(len(table)), seen.prints, z, said.near_copy, said.clearance)
+        for kind in find_copies(table, np.arange(len(table)), examined, said.near_copy, said.clearance)
         for a, b in kind.rows.tolist()
     }
     wrong = accused - set().union(*made.values())
@@ -188,13 +203,13 @@ def labels(work: Path, share: float = 0.05) -> Row:
     """Change the labels of some scanned digits."""
     folder = work / "digits"
     write_digits(folder)
-    table, _, z = look(ingest(folder), LITE)
+    table, examined = look(ingest(folder), LITE)
     draw = np.random.default_rng(0)
     rows = draw.choice(len(table), round(share * len(table)), replace=False)
     names = sorted(table["label"].unique())
     wrong = table["label"].copy()
     wrong.iloc[rows] = [names[(names.index(table["label"][k]) + draw.integers(1, 10)) % 10] for k in rows]
-    found = label_suspects(table.assign(label=wrong), z, 0, limits().probe_samples)
+    found = label_suspects(table.assign(label=wrong), examined.z, 0, limits().probe_samples)
     return scored("label suspects", table["path"].iloc[rows], found["path"], len(table) - len(rows))
 
 
@@ -244,7 +259,8 @@ def rows_row(count: int = 50_000) -> Figure:
         }
     )
     begun = time.perf_counter()
-    check(table, declare(ROOT / "expectations.json", limits(), SPLITS.model_dump()))
+    suites = declare(SUITE, limits(), modality_settings().image, "image", SPLITS.model_dump())
+    check(table, suites, "image")
     seconds = time.perf_counter() - begun
     return measured("seconds_50k_rows", [seconds], seconds, 10, "s", "declarative checks", least=False)
 

@@ -23,7 +23,7 @@ def peak_megabytes(phase: str, count: int, work: Path) -> float:
         write_noise(folder, count)
     clone = copy_project(work / f"memory-{phase}-{count}")
     clone.set_params(
-        backbone={"image_size": 32},
+        modality={"image": {"size": 32}},
         ingest_data={"path": str(folder)},
         cache_features={"views": 1},
         fine_tune={"unfreeze": 2},

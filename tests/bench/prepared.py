@@ -86,9 +86,8 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
     colours = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.1}
     augmentation = {**crops, **still, **colours, "horizontal_flip": flip, "vertical_flip": flip}
     clone.set_params(
-        backbone={"image_size": side},
+        modality={"image": {"size": side, "augmentation": augmentation}},
         ingest_data={"path": str(data)},
-        cache_features={"augmentation": augmentation},
         search_lr_ratio={"trials": TRIALS, "epochs": TRIAL_EPOCHS, "prune_after": PRUNE_AFTER},
         fine_tune={"unfreeze": UNFREEZE},
         distill={"candidates": [{"keep_stages": KEEP}], "timings": 1},

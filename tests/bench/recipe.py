@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from steps.core.backbones import stages
+from steps.core.backbones import timm_adapter
 
 BATCH, WORKERS, DROPOUT, SMOOTHING = 64, 2, 0.35, 0.1
 HEAD_ONLY_LR, HEAD_LR, STAGE_LRS = 1e-3, 3e-4, (5e-5, 1e-4)
@@ -30,7 +30,7 @@ class Model(nn.Module):
 
     def __init__(self, name: str, weights: Path, classes: int) -> None:
         super().__init__()
-        self.features = stages.create(name, None, str(weights))
+        self.features = timm_adapter.create(name, None, str(weights))
         self.classifier = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(self.features.num_features, classes))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Recipe:
     def fine_tune(self, epochs: int, head_lr: float = HEAD_LR) -> Iterator[float]:
         """Phase 2: yield the seconds of each epoch, validation included."""
         self.model.requires_grad_(False)
-        number = stages.number_parameters(self.model.features)
+        number = timm_adapter.number_parameters(self.model.features)
         first = max(number.values()) + 1 - self.groups
         groups = []
         for offset, lr in zip(range(self.groups), STAGE_LRS[-self.groups :], strict=True):

@@ -21,11 +21,11 @@ from torch import nn
 from steps.core.backbones.network import Network
 from steps.core.evaluation.inference import predict_bytes
 from steps.core.export.onnx_export import export_onnx, quantise
-from steps.core.export.parity import FP32, INT8, File, hold_against, pixels, run
+from steps.core.export.parity import FP32, INT8, File, hold_against, run
 from steps.core.promotion.gates import deployment_gates, duel
 from steps.core.tasks.metrics import Outcome
 from steps.runtime.phase import all_configs
-from tests.core.toys import LOOK, build, encode, picture
+from tests.core.toys import LOOK, build, encode, graph_of, picture, raw
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("artifacts/bench/rulings.json").absolute()
@@ -113,25 +113,25 @@ def images(seed: int, count: int = 6) -> list[bytes]:
 @cache
 def whole() -> bytes:
     """The file that agrees."""
-    return export_onnx(build("test_resnet"), LOOK, 1.3)
+    return export_onnx(build("test_resnet"), graph_of(), 1.3)
 
 
 @cache
 def swapped() -> bytes:
     """The file with the channels turned round."""
-    return export_onnx(Swapped(build("test_resnet")), LOOK, 1.3)  # type: ignore[arg-type]
+    return export_onnx(Swapped(build("test_resnet")), graph_of(), 1.3)  # type: ignore[arg-type]
 
 
 @cache
 def overconfident() -> bytes:
     """The file that lost the temperature on its way."""
-    return export_onnx(build("test_resnet"), LOOK, 1.0)
+    return export_onnx(build("test_resnet"), graph_of(), 1.0)
 
 
 @cache
 def small(file: Callable[[], bytes]) -> bytes:
     """Quantise a file, its ranges from pictures that are not shown again."""
-    return quantise(file(), [pixels(data) for data in images(10_000, 16)])
+    return quantise(file(), "images", [raw(data) for data in images(10_000, 16)])
 
 
 LEVELS = ("logits", "probabilities")
@@ -165,8 +165,8 @@ def examine(name: str, seed: int) -> Gates:
     said = Outcome(predict_bytes(build("test_resnet"), LOOK, data), np.zeros(len(data), dtype=np.int64), 1.3)
     variant, content, _ = FILES[name]
     rows = []
-    for file in (File("m", variant, content()), File("right", FP32, whole())):
-        told = run(file.session, map(pixels, data))
+    for file in (File("m", variant, content(), graph_of()), File("right", FP32, whole(), graph_of())):
+        told = run(file.session, map(raw, data))
         rows.append(hold_against(file, told, said, CLOCK, {"bootstrap": 100, "seed": seed}))
     return deployment_gates(rows, "right", 1, limits())
 

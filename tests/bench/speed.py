@@ -21,10 +21,10 @@ from optuna.trial import FrozenTrial
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.models import Classifier
-from steps.core.backbones.network import Network
 from steps.core.backbones.weights import find_weights
 from steps.core.data.files import Folder
-from steps.core.features.extraction import Sample, Views, batched, prefix
+from steps.core.features.extraction import Sample, batched, prefix
+from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.strategy.search import DISCRIMINATIVE, Search
 from steps.core.strategy.trials import Trials
 from steps.core.training.loop import fit
@@ -33,6 +33,7 @@ from steps.core.training.parameter_groups import parameter_groups
 from steps.runtime import tracking
 from steps.runtime.phase import load_phase
 from steps.runtime.scratch import scratch
+from tests.core.toys import IMAGE, image_network
 
 from . import recipe
 from .memory import peak_megabytes
@@ -135,17 +136,18 @@ def bare_pass(bench: Bench) -> None:
     """Decode every image, make the same views, run them forward; keep nothing."""
     cfg = bench.configs["cache_features"]
     dataset: Dataset = bench.artifacts["dataset"]
-    look = bench.artifacts["stats"].look()
+    look = Preprocessing.from_dict(bench.artifacts["stats"].preprocessing)
     weights = find_weights(cfg.backbone.name, "packaged", scratch())
-    network = Network.build(cfg.backbone.name, len(dataset.labels), look.side, str(weights))
-    views = Views(look, cfg.augmentation, cfg.seed, cfg.oversampling)
+    network = image_network(cfg.backbone.name, len(dataset.labels), look.side, str(weights))
+    views = IMAGE.views(look, cfg.modality.image, cfg.seed)
     folder = Folder(dataset.root, scratch())
     for split, part in dataset.table.groupby("split", sort=False):
         count = cfg.views if split == "train" else 0
         samples = (Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True))
-        seen = (view for s in samples for view in views.of(views.read(folder.read(s.path)), s, count))
+        read = ((s, views.read(folder.read(s.path))) for s in samples)
+        seen = (views.one(image, s.sha256, n) for s, image in read for n in range(1 + count))
         for batch in batched(seen, cfg.micro_batch):
-            network.embed(prefix(network, 0, torch.stack(batch), look, cfg.micro_batch))
+            network.embed(prefix(network, 0, batch, look, cfg.micro_batch))
 
 
 def accuracy_gain(bench: Bench, answers: dict[str, bool], draws: int = 2000) -> dict[str, float]:

@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steps.core.backbones.processes import leads, rank
+from steps.core.backbones.settings import BackboneConfig
 from steps.core.features.batches import Source
 from steps.core.features.cache import build_cache
-from steps.core.system.config import BackboneConfig, CacheSettings
+from steps.core.features.settings import CacheSettings
 from steps.core.system.errors import HeadstartError
 from steps.core.training.loop import Epoch, Trained, predict, train
 from steps.core.training.objectives import Classify, Distil, Task
@@ -146,7 +147,7 @@ def fill(folder: Path, pictures: Pictures) -> None:
     settings = CacheSettings(
         views=2, augmentation=LIVELY, oversampling=None, dtype="float16", shard_samples=2, micro_batch=4,
         backbone=BackboneConfig(
-            name="test_efficientnet", weights=str(folder.parent / "weights.safetensors"), image_size=32
+            name="test_efficientnet", weights=str(folder.parent / "weights.safetensors")
         ),
         unfreeze=3, seed=0,
     )  # fmt: skip

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,19 @@ from torch import Tensor, nn
 
 from steps.core.backbones.network import Network
 from steps.core.data.files import Folder
-from steps.core.features.batches import Batches, Cached, Pixels, Source
-from steps.core.features.extraction import Extractor, Sample, Views
+from steps.core.data.files import Source as Data
+from steps.core.data.ingest import describe_samples
+from steps.core.features.batches import Batches, Cached, Recomputed, Source
+from steps.core.features.embedding import Encoder
+from steps.core.features.extraction import Extractor, Sample
+from steps.core.modalities.contract import InputGraph
 from steps.core.modalities.image.pixels import Preprocessing
-from steps.core.system.config import Augmentation, Recipe
+from steps.core.modalities.image.settings import Augmentation, Settings
+from steps.core.modalities.image.views import Views
+from steps.core.modalities.networks import build_network
+from steps.core.modalities.registry import Known, modality
+from steps.core.modalities.settings import ModalitySettings
+from steps.core.training.recipe import Recipe
 
 LABELS = ["blue", "green", "red"]
 LOOK = Preprocessing(32, 36, "bicubic", (0.48, 0.45, 0.41), (0.23, 0.22, 0.24))
@@ -119,9 +128,61 @@ def build(name: str, side: int = LOOK.side, classes: int = len(LABELS), keep: in
 def built(name: str, side: int, classes: int, keep: int | None) -> Network:
     """Build it, once."""
     torch.manual_seed(0)
-    network = Network.build(name, classes, side, keep=keep)
+    network = image_network(name, classes, side, keep=keep)
     nn.init.normal_(network.head.weight, std=0.1)
     return network
+
+
+IMAGE = modality("image")
+KINDS = Known()
+
+
+def graph_of(look: Preprocessing = LOOK) -> InputGraph:
+    """Return what stands before a network in an exported file."""
+    return IMAGE.input_graph(look)
+
+
+def raw(data: bytes, look: Preprocessing = LOOK) -> NDArray[np.uint8]:
+    """Return an image file as an exported file takes it."""
+    return graph_of(look).encode(look.decode(data))
+
+
+def described(source: Data, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the digests and headers of its images."""
+    return describe_samples(source, table, IMAGE.describe, IMAGE.blank_facts)
+
+
+def image_encoder(name: str, weights: Path, look: Preprocessing = LOOK) -> Encoder:
+    """Return a pretrained backbone for images."""
+    return Encoder(IMAGE, name, weights, look)
+
+
+def image_network(
+    name: str, classes: int, side: int, weights: str | Path | None = None, keep: int | None = None
+) -> Network:
+    """Build a timm backbone for square images under a head of zeros."""
+    look = replace(LOOK, side=side)
+    return build_network(IMAGE, name, look, classes, Path(weights) if weights else None, keep)
+
+
+def image_settings(**changes: Any) -> Settings:
+    """Return the settings of images that the tests use."""
+    settings: dict[str, Any] = {
+        "size": 32,
+        "formats": ["PNG", "JPEG", "GIF", "BMP"],
+        "min_side": 8,
+        "max_side": 4000,
+        "min_spread": 0.01,
+        "augmentation": LIVELY,
+        "oversampling": None,
+        **changes,
+    }
+    return Settings(**settings)
+
+
+def modalities(**changes: Any) -> ModalitySettings:
+    """Return the section `modality` of params.yaml, with changes for images."""
+    return ModalitySettings(image=image_settings(**changes))
 
 
 def samples_of(table: pd.DataFrame) -> list[Sample]:
@@ -154,10 +215,10 @@ def cached(pictures: Pictures, network: Network, boundary: int, folder: Path, **
     return Cached(table, shards, "z" if boundary == len(network.stages) else "h", boundary)
 
 
-def uncached(pictures: Pictures, network: Network, boundary: int) -> Pixels:
+def uncached(pictures: Pictures, network: Network, boundary: int) -> Recomputed:
     """Return a source that computes the same values anew from the pixels."""
     views = Views(LOOK, LIVELY, 0)
-    return Pixels(pictures.index(), pictures.folder(), views, boundary, network, MICRO_BATCH)
+    return Recomputed(pictures.index(), pictures.folder(), views, boundary, network, MICRO_BATCH)
 
 
 def batches(source: Source, index: pd.DataFrame, batch_size: int = 5, seed: int = 0) -> Batches:

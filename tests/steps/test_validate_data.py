@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from steps.artifacts.dataset import Dataset
-from steps.core.system.config import BackboneConfig
+from steps.core.backbones.settings import BackboneConfig
 from steps.core.system.errors import DataError, DataRejected
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.validate_data import ValidateData, validate_data
@@ -23,9 +23,7 @@ def gate(folder: Path, corrections: Path = ROOT / "corrections.csv", **changes: 
         "min_per_class": 2,
         "split_tolerance": 0.2,
         "splits": SPLITS,
-        "backbone": BackboneConfig(
-            name=BACKBONE, weights=str(folder.parent / "w.safetensors"), image_size=32
-        ),
+        "backbone": BackboneConfig(name=BACKBONE, weights=str(folder.parent / "w.safetensors")),
         "seed": 0,
     }
     write_weights(folder.parent / "w.safetensors")

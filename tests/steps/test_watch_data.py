@@ -13,14 +13,14 @@ from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
 from steps.artifacts.watch import Watch
 from steps.core.audit.drift import KNOWN, REFERENCE, Reference, remember
-from steps.core.backbones.network import Network
-from steps.core.modalities.image.moments import pretrained_preprocessing
-from steps.core.system.config import BackboneConfig
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.modalities.image.pretrained import pretrained_preprocessing
 from steps.core.system.errors import DataError
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.registry import Registry, Ruling
 from steps.watch_data import WatchData, watch_data
 from tests.clone import BACKBONE, CLASSES, write_images
+from tests.core.toys import image_network
 from tests.steps.test_validate_data import gate
 
 SETTINGS = {
@@ -39,7 +39,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def backbone(images: Path) -> BackboneConfig:
-    return BackboneConfig(name=BACKBONE, weights=str(images.parent / "w.safetensors"), image_size=32)
+    return BackboneConfig(name=BACKBONE, weights=str(images.parent / "w.safetensors"))
 
 
 def watch(images: Path, dataset: Dataset, **changes: object) -> Watch:
@@ -51,7 +51,7 @@ def watch(images: Path, dataset: Dataset, **changes: object) -> Watch:
 def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
     """Make a champion of an untrained network, whose answers to the test images are what they are."""
     look = pretrained_preprocessing(BACKBONE, 32)
-    network = Network.build(BACKBONE, 3, 32, backbone(images).weights)
+    network = image_network(BACKBONE, 3, 32, backbone(images).weights)
     meta = {
         "backbone": BACKBONE, "stages": len(network.stages), "labels": sorted(CLASSES),
         "preprocessing": look.to_dict(), "temperature": 1.0,
@@ -151,7 +151,7 @@ def test_what_was_test_stays_test_whatever_is_added(images: Path) -> None:
 def test_too_few_permutations_for_the_level_are_refused() -> None:
     with pytest.raises(ValueError, match="permutations of at least 400 for this level"):
         WatchData.model_validate({**SETTINGS, "level": 0.005, "backbone": {
-            "name": "x", "weights": "y", "image_size": 32,
+            "name": "x", "weights": "y",
         }})  # fmt: skip
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.core.audit.findings import report
 from steps.core.audit.label_suspects import FOLDS, drift, label_suspects
 from steps.core.audit.leaks import find_copies, judge_copies
 from steps.core.audit.limits import Limits
-from steps.core.audit.shortcuts import canary, canary_of_sets, file_features
+from steps.core.audit.shortcuts import canary, canary_of_sets
+from steps.core.data.findings import report
 from steps.core.features.probe import hits, linear_probe
-from steps.core.modalities.image.scan import Survey
+from steps.core.modalities.contract import Modality, Scan
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 
 
@@ -30,32 +30,43 @@ class Audit:
     """Accuracy of a probe on the held-out files, trained with and without the twins that leak."""
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What is known of readable samples beside their rows, and by which modality."""
+
+    modality: Modality
+    settings: Any
+    """Of the modality; see params.yaml."""
+    scan: Scan
+    z: NDArray[np.float16]
+    """Embeddings of the first rows, which are compared with one another (audited, features)."""
+
+
 def audit(
     table: pd.DataFrame,
-    seen: Survey,
-    z: NDArray[np.float16],
+    examined: Examined,
     limits: Limits,
     seed: int,
     labelling: Labelling = ONE_LABEL,
 ) -> Audit:
-    """Examine readable images (sorted by digest: the head of the table is a random part of it).
+    """Examine readable samples (sorted by digest: the head of the table is a random part of it).
 
     Args:
         table: The manifest's rows (samples).
-        seen: What the files look like (samples).
-        z: Embeddings of the first rows, which are compared with one another (audited, features).
+        examined: What is known of them.
         limits: See params.yaml.
         seed: Of folds and shuffles.
         labelling: How labels are read.
     """
+    z = examined.z
     part = table.head(len(z)).reset_index(drop=True)
-    copies, leaving = find_leaks(part, seen.prints, z, limits)
+    copies, leaving = find_leaks(part, examined, limits)
     suspects = label_suspects(part, z, seed, limits.probe_samples, labelling)
     findings = [
         *names(table, labelling),
-        *pictures(table, seen, limits),
+        *examined.modality.check(table, examined.scan, examined.settings),
         *copies,
-        *shortcuts(part, seen, limits, seed, labelling),
+        *shortcuts(part, examined, limits, seed, labelling),
         doubtful(suspects, part, limits),
         imbalance(table, limits, labelling),
         *drifts(part, z, limits, seed),
@@ -65,7 +76,7 @@ def audit(
 
 
 def find_leaks(
-    part: pd.DataFrame, prints: NDArray[np.uint8], z: NDArray[np.float16], limits: Limits
+    part: pd.DataFrame, examined: Examined, limits: Limits
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """Return the findings about copies, and the paths without which there are none that do harm."""
     first: list[dict[str, Any]] = []
@@ -73,7 +84,7 @@ def find_leaks(
     while True:  # once more without them: other neighbours come into view
         stays = np.flatnonzero(~part["path"].isin(leaving))
         rows = part.iloc[stays].reset_index(drop=True)
-        pairs = find_copies(rows, stays, prints, z, limits.near_copy, limits.clearance)
+        pairs = find_copies(rows, stays, examined, limits.near_copy, limits.clearance)
         found = judge_copies(rows, pairs, limits.max_leaked)
         first = first or found
         more = {row["path"] for finding in found for row in finding["repair"]}
@@ -118,62 +129,26 @@ def leftovers(overlooked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     ]
 
 
-def pictures(table: pd.DataFrame, seen: Survey, limits: Limits) -> list[dict[str, Any]]:
-    """Look at what is odd about single files."""
-    facts = seen.facts
-    empty = table["path"][facts["spread"].to_numpy() < limits.min_spread]
-    findings = [
-        report(
-            "there is something to see in every picture", "warn", list(empty), len(table),
-            "remove placeholders and black frames",
-        )
-    ]  # fmt: skip
-    for oddity in ("wrong extension", "animated", "CMYK", "16-bit", "palette", "alpha", "rotated by EXIF"):
-        files = list(table["path"][facts["oddities"].str.contains(oddity, regex=False).to_numpy()])
-        remedy = "they are read as one upright RGB picture; convert them if that is not meant"
-        findings.append(report(f"no file is {oddity}", "warn", files, len(table), remedy))
-    grey = facts["oddities"].str.contains("greyscale").to_numpy()
-    files = list(table["path"][grey]) if grey.mean() < 0.5 else list(table["path"][~grey])
-    if not 0 < grey.mean() < 1:
-        files = []
-    findings.append(
-        report(
-            "colour and grey are not mixed",
-            "warn",
-            files,
-            len(table),
-            "the class may hang on it: see the canaries",
-        )
-    )
-    return findings
-
-
 def shortcuts(
-    table: pd.DataFrame, seen: Survey, limits: Limits, seed: int, labelling: Labelling
+    table: pd.DataFrame, examined: Examined, limits: Limits, seed: int, labelling: Labelling
 ) -> list[dict[str, Any]]:
     """Run the canaries on the training samples."""
     rows = np.flatnonzero(table["split"] == "train")[: limits.probe_samples]
     cells = table["label"].iloc[rows]
     known = sorted(labelling.members(cells).unique())
     y = labelling.encode(cells, known)
-    features = {
-        "file": file_features(table.iloc[rows], seen.only(rows)),
-        "border": seen.borders[rows].astype(np.float64),
-    }
     findings = []
-    for kind, x in features.items():
-        found = (canary if y.ndim == 1 else canary_of_sets)(x, y, limits.permutations, seed)
+    for shortcut in examined.modality.shortcuts(table, examined.scan, rows):
+        found = (canary if y.ndim == 1 else canary_of_sets)(shortcut.x, y, limits.permutations, seed)
         sings = found["p"] is not None and found["p"] <= limits.canary_level
-        what = "file size, format and compression" if kind == "file" else "the border of the picture"
         says = "not measured" if found["p"] is None else (
             f"balanced accuracy {found['accuracy']:.3f}, chance {found['chance']:.3f}, p = {found['p']:.3f}"
         )  # fmt: skip
         if "label" in found:
             says += f", of the label that is told best, {known[found['label']]}"
         row = report(
-            f"the class cannot be told from {what}", "warn", ["the data set"] if sings else [], 1,
-            "take care that all classes were photographed and saved alike, or crop",
-            values=[says], worth=says,
+            f"the class cannot be told from {shortcut.what}", "warn", ["the data set"] if sings else [], 1,
+            shortcut.remedy, values=[says], worth=says,
         )  # fmt: skip
         findings.append({**row, "observed": says, "canary": found})
     return findings

@@ -14,10 +14,8 @@ from safetensors.numpy import save
 from scipy.stats import PermutationMethod, chi2_contingency
 
 from steps.core.audit.shortcuts import canary
-from steps.core.data.files import Folder
-from steps.core.features.embedding import embed
-from steps.core.modalities.image.moments import pretrained_preprocessing
-from steps.core.system.config import BackboneConfig
+from steps.core.data.rows import open_source
+from steps.core.features.embedding import Encoder, embed
 from steps.core.system.storage import table_bytes
 
 KNOWN, REFERENCE = "known.parquet", "reference.safetensors"
@@ -51,12 +49,11 @@ class Reference:
 
 
 def vectors(
-    root: str, table: pd.DataFrame, wanted: NDArray[np.bool_], backbone: BackboneConfig, scratch: Path
+    root: str, table: pd.DataFrame, wanted: NDArray[np.bool_], encoder: Encoder, scratch: Path
 ) -> Floats:
     """Return z of the wanted rows; the table is embedded up to the last one, as the audit has done before."""
     last = int(np.flatnonzero(wanted)[-1]) + 1
-    look = pretrained_preprocessing(backbone.name, backbone.image_size)
-    z = embed(Folder(root, scratch, table), table.head(last), backbone, look, scratch)
+    z = embed(open_source(root, scratch, table), table.head(last), encoder, scratch)
     return z[wanted[:last]].astype(np.float32)
 
 
@@ -70,7 +67,7 @@ def remember(
     root: str,
     table: pd.DataFrame,
     answers: Sequence[str],
-    backbone: BackboneConfig,
+    encoder: Encoder,
     samples: int,
     scratch: Path,
 ) -> dict[str, bytes]:
@@ -80,18 +77,18 @@ def remember(
         root: Where the files are.
         table: The data set.
         answers: The model's, to the test images.
-        backbone: The pretrained one, by which z is made.
+        encoder: The pretrained backbone, by which z is made.
         samples: Training samples whose z is kept, at most.
         scratch: Where embedded images are kept.
     """
     train = first((table["split"] == "train").to_numpy(), samples)
     counts = pd.Series(list(answers)).value_counts().sort_index()
     predicted = {str(label): int(n) for label, n in counts.items()}
-    z = vectors(root, table, train, backbone, scratch)
+    z = vectors(root, table, train, encoder, scratch)
     known = table[["sha256", "split", "label"]]
     return {
         KNOWN: table_bytes(known),
-        REFERENCE: Reference(z, predicted, backbone.model_dump()).bytes(),
+        REFERENCE: Reference(z, predicted, encoder.describe()).bytes(),
     }
 
 

@@ -1,17 +1,36 @@
 """Who is whose copy, and which copies do harm: across splits a leak, across classes a contradiction."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from steps.core.audit.filename_groups import sibling_groups
-from steps.core.audit.findings import report
-from steps.core.modalities.image.near_copies import near_copies
+from steps.core.data.findings import report
+from steps.core.modalities.contract import Modality, Scan
 
 ORDER = {"train": 0, "val": 1, "test": 2}  # a repair keeps the copy in the later split
+
+
+class Compared(Protocol):
+    """Samples that are compared with one another; see `steps.core.audit.audit.Examined`."""
+
+    @property
+    def modality(self) -> Modality:
+        """By which they are compared."""
+        ...
+
+    @property
+    def scan(self) -> Scan:
+        """Their fingerprints."""
+        ...
+
+    @property
+    def z(self) -> NDArray[np.float16]:
+        """Their embeddings (audited, features)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,8 +49,7 @@ class Copies:
 def find_copies(
     table: pd.DataFrame,
     rows: NDArray[np.int64],
-    prints: NDArray[np.uint8],
-    z: NDArray[np.float16],
+    examined: Compared,
     threshold: float,
     clearance: float,
 ) -> list[Copies]:
@@ -39,16 +57,16 @@ def find_copies(
 
     Args:
         table: The samples that are compared.
-        rows: Where each of them lies in `prints` and `z`, ascending.
-        prints: See `near_copies`.
-        z: See `near_copies`.
-        threshold: See `near_copies`.
-        clearance: See `near_copies`.
+        rows: Where each of them lies among those that have been examined, ascending.
+        examined: Their fingerprints and embeddings.
+        threshold: Likeness of a near copy, at least; see `validate_data.near_copy`.
+        clearance: See `validate_data.clearance`.
     """
     exact = linked(table["sha256"])
     first = rows[~table["sha256"].duplicated().to_numpy()]
-    solid = first[[prints[row].std() >= 2 for row in first]]  # of 255; less is nothing to compare
-    near, likeness = near_copies(prints, z, solid, threshold, clearance)
+    kind = examined.modality
+    solid = kind.solid(examined.scan, first)
+    near, likeness = kind.near_copies(examined.scan, examined.z, solid, threshold, clearance)
     return [
         Copies("exact copy", exact, np.ones(len(exact))),
         Copies("near copy", np.searchsorted(rows, near), likeness),

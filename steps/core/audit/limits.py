@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from steps.core.system.config import Config, Count, Fraction, WatchedFile
 
@@ -12,11 +12,8 @@ class Limits(Config):
 
     suite: WatchedFile
     """A .json of Great Expectations suites, in which $name is a limit."""
-    formats: list[str]
     labels: list[str] | None
     """The class names that may occur; null allows any."""
-    min_side: Count
-    max_side: Count
     min_per_class: Count
     """Samples of every class in a split: fewer stop the pipeline in train, and are a warning elsewhere."""
     max_unreadable: Fraction
@@ -32,8 +29,6 @@ class Limits(Config):
     """How far from 1 the correlation of copies may be, as a share of what is usual between neighbours."""
     max_leaked: Fraction
     """Share of the held-out files that may have a twin in an earlier split; more stop the pipeline."""
-    min_spread: Fraction
-    """Standard deviation of a picture's luminance, of 1, below which there is nothing to see."""
     max_imbalance: Annotated[float, Field(ge=1)]
     """Samples of the largest class over those of the smallest, in train."""
     canary_level: Annotated[float, Field(gt=0, lt=1)]
@@ -48,10 +43,3 @@ class Limits(Config):
     """Files, at most, that are compared with one another and probed."""
     probe_samples: Count
     """Samples, at most, that a probe or a canary is trained on."""
-
-    @model_validator(mode="after")
-    def ordered(self) -> "Limits":
-        """Refuse limits that no image can keep."""
-        if self.min_side > self.max_side:
-            raise ValueError("min_side at most max_side")
-        return self

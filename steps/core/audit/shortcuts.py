@@ -7,11 +7,8 @@ alone. If one beats chance, by a permutation test (Ojala and Garriga 2010), a ne
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
-
-from steps.core.modalities.image.scan import Survey
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,19 +18,6 @@ RIDGE = 0.01  # penalty, per training sample
 BINS = 8  # of a number that a file is described by: any dependence shows, not only a straight one
 BLOCK = 16  # shuffles that are scored at once
 FILE_FACTS = ("bytes", "width", "height", "format", "mode", "quantisation", "exif", "shape", "density")
-
-
-def file_features(table: pd.DataFrame, seen: Survey) -> Floats:
-    """Return what is known of each file without its pixels, as indicators (samples, columns)."""
-    header = seen.facts[["quantisation", "exif"]].reset_index(drop=True)
-    known = table[["bytes", "width", "height", "format", "mode"]].reset_index(drop=True)
-    width, height = known["width"].clip(lower=1), known["height"].clip(lower=1)
-    facts = known.join(header).assign(shape=width / height, density=known["bytes"] / (width * height))
-    for name in FILE_FACTS:
-        if pd.api.types.is_numeric_dtype(facts[name]):
-            facts[name] = pd.qcut(facts[name], BINS, labels=False, duplicates="drop").fillna(0)
-    columns: Floats = pd.get_dummies(facts[list(FILE_FACTS)].astype(str)).to_numpy(dtype=np.float64)
-    return columns
 
 
 def canary(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The declarative checks of a manifest: Great Expectations suites in a file beside the params.
 
-Four tables are checked: `samples` (a row per sample), `images` (those that can be read), `cells` (a row
-per class) and `splits` (one row). A check that fails is a warning, or stops the pipeline.
+Four tables are checked: `samples` (a row per sample), `images` (those that can be read; of another modality
+it has that one's name), `cells` (a row per class) and `splits` (one row). A check that fails is a warning,
+or stops the pipeline.
 """
 
 import json
@@ -15,6 +16,7 @@ import pandas as pd
 
 from steps.core.audit.limits import Limits
 from steps.core.data.layouts import SPLITS
+from steps.core.system.config import Config
 from steps.core.system.errors import ParamsError
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 
@@ -24,13 +26,22 @@ import great_expectations as gx
 
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
-TABLES = ("samples", "images", "cells", "splits")
+OF_KIND = {"image": "images"}  # what the table of a modality's readable samples is called
 VERDICTS = ("pass", "warn", "fail")
 SHOWN = 20
 
 
-def declare(file: Path, limits: Limits, fractions: Mapping[str, float]) -> dict[str, list[dict[str, Any]]]:
+def declare(
+    file: Path, limits: Limits, settings: Config, kind: str, fractions: Mapping[str, float]
+) -> dict[str, list[dict[str, Any]]]:
     """Read the suites: per table a list of expectation, arguments, and what it amounts to.
+
+    Args:
+        file: The suites, as json.
+        limits: What a `$name` stands for.
+        settings: Of the modality; as limits.
+        kind: The modality: the table of that name is of its readable samples.
+        fractions: The share of each split that was asked for.
 
     A text that begins with $ stands for a limit of that name; an expectation of which an argument is
     null, or the verdict `pass`, is left out.
@@ -38,15 +49,16 @@ def declare(file: Path, limits: Limits, fractions: Mapping[str, float]) -> dict[
     Raises:
         ParamsError: The file is no such suite; names the entry.
     """
-    values = known_values(limits, fractions)
+    values, tables = known_values(limits, settings, fractions), tables_for(kind)
     try:
         suites = json.loads(file.read_text(encoding="utf-8-sig"))
-        entries = [(table, entry) for table in TABLES for entry in suites.pop(table, [])]
+        entries = [(table, entry) for table in tables for entry in suites.pop(table, [])]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ParamsError(f"validate_data.suite: {file} cannot be read: {error}") from None
-    if suites:
-        raise ParamsError(f"validate_data.suite: {file} has {sorted(suites)}, expected {list(TABLES)}")
-    found: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
+    unknown = [table for table in suites if table not in OF_KIND.values() and "." not in table]
+    if unknown:
+        raise ParamsError(f"validate_data.suite: {file} has {sorted(unknown)}, expected {list(tables)}")
+    found: dict[str, list[dict[str, Any]]] = {table: [] for table in tables}
     for table, entry in entries:
         row = filled(entry, values, f"validate_data.suite: {file}, {table}")
         if row is not None:
@@ -54,10 +66,16 @@ def declare(file: Path, limits: Limits, fractions: Mapping[str, float]) -> dict[
     return found
 
 
-def known_values(limits: Limits, fractions: Mapping[str, float]) -> dict[str, Any]:
+def tables_for(kind: str) -> tuple[str, str, str, str]:
+    """Return the tables that are checked where samples are of a modality, in order."""
+    return ("samples", OF_KIND.get(kind, kind), "cells", "splits")
+
+
+def known_values(limits: Limits, settings: Config, fractions: Mapping[str, float]) -> dict[str, Any]:
     """Return what a $name in the suites may stand for."""
     slack = limits.split_tolerance
     return {
+        **settings.model_dump(),
         **limits.model_dump(),
         "min_readable": 1 - limits.max_unreadable,
         **{f"least_{split}": max(0.0, fractions[split] - slack) for split in SPLITS},
@@ -122,7 +140,7 @@ def quarantine(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def tables_of(samples: pd.DataFrame, labelling: Labelling = ONE_LABEL) -> dict[str, pd.DataFrame]:
+def tables_of(samples: pd.DataFrame, kind: str, labelling: Labelling = ONE_LABEL) -> dict[str, pd.DataFrame]:
     """Return the tables that the suites are about; `name` says which rows a finding means."""
     usable = samples[samples["error"].isna()]
     labels = sorted(labelling.members(samples["label"]).unique())
@@ -136,23 +154,27 @@ def tables_of(samples: pd.DataFrame, labelling: Labelling = ONE_LABEL) -> dict[s
         "classes": int((cells.sum(axis=1) > 0).sum()),
         "name": "the data set",
     }
-    return {
-        "samples": samples.assign(name=samples["path"]),
-        "images": usable.assign(name=usable["path"]),
-        "cells": pd.DataFrame({split: cells[split].to_numpy() for split in SPLITS}).assign(name=labels),
-        "splits": pd.DataFrame([whole]),
-    }
+    tables = (
+        samples.assign(name=samples["path"]),
+        usable.assign(name=usable["path"]),
+        pd.DataFrame({split: cells[split].to_numpy() for split in SPLITS}).assign(name=labels),
+        pd.DataFrame([whole]),
+    )
+    return dict(zip(tables_for(kind), tables, strict=True))
 
 
 def check(
-    samples: pd.DataFrame, suites: Mapping[str, list[dict[str, Any]]], labelling: Labelling = ONE_LABEL
+    samples: pd.DataFrame,
+    suites: Mapping[str, list[dict[str, Any]]],
+    kind: str,
+    labelling: Labelling = ONE_LABEL,
 ) -> list[dict[str, Any]]:
-    """Run the suites; return a finding per expectation, with the rows it accuses."""
+    """Run the suites on samples of a modality; return a finding per expectation, with the rows it accuses."""
     suites = {name: [widened(row, samples, labelling) for row in rows] for name, rows in suites.items()}
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     findings = []
-    for name, table in tables_of(samples, labelling).items():
+    for name, table in tables_of(samples, kind, labelling).items():
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
         expectations = [build(row, number) for number, row in enumerate(suites[name])]

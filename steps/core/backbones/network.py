@@ -1,21 +1,30 @@
 """A classifier as stages and a head, which can be entered at any stage boundary.
 
-Boundary b lies before stage b: 0 is the pixels, `len(stages)` is the pooled vector. Below the freeze
+Boundary b lies before stage b: 0 is the input, `len(stages)` is the pooled vector. Below the freeze
 boundary nothing can change, so what comes out there may be computed once and kept.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from steps.core.backbones import stages as timm_stages
+from steps.core.backbones.stages import ROOT, Stage
 from steps.core.system.errors import ArtifactError, BackboneError, FrozenDrift
 
 REMEDY = "run the phase that trained this model again"
+
+
+class Backbone(NamedTuple):
+    """A pretrained network as an adapter hands it over."""
+
+    name: str
+    stages: list[Stage]
+    channels_last: bool
+    """Whether the channels of a map are its last axis."""
 
 
 class Network(nn.Module):
@@ -29,34 +38,32 @@ class Network(nn.Module):
         self.head = nn.Linear(features, classes)
 
     @classmethod
-    def build(
-        cls,
-        name: str,
-        classes: int,
-        side: int,
-        weights: str | None = None,
-        keep: int | None = None,
-    ) -> Self:
-        """Build a timm backbone, cut after `keep` stages, under a head of zeros.
+    def build(cls, backbone: Backbone, example: Tensor, classes: int, keep: int | None = None) -> Self:
+        """Put a backbone, cut after `keep` stages, under a head of zeros.
 
         A head of zeros starts at the loss ln(classes), the same whatever the random state.
 
+        Args:
+            backbone: Its stages become the network's.
+            example: One sample at boundary 0 (1, ...), for the sizes.
+            classes: Of the head.
+            keep: None keeps all stages.
+
         Raises:
-            BackboneError: Unknown name, unfit weights, or more stages asked for than there are.
+            BackboneError: More stages are asked for than there are.
         """
-        model = timm_stages.create(name, side, weights)
-        parts = timm_stages.split(model)
+        parts = backbone.stages
         keep = len(parts) if keep is None else keep
         if not 1 <= keep <= len(parts):
-            raise BackboneError(f"{name} has {len(parts)} stages, {keep} were asked for; {REMEDY}")
+            raise BackboneError(f"{backbone.name} has {len(parts)} stages, {keep} were asked for; {REMEDY}")
         for part in parts:
             part.eval()
-        last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         with torch.inference_mode():
-            x = torch.zeros(1, 3, side, side)
+            x = example
             for part in parts[:keep]:
                 x = part(x)
-        network = cls(parts[:keep], pool(x, last).shape[1], classes, last)
+        width = pool(x, backbone.channels_last).shape[1]
+        network = cls(parts[:keep], width, classes, backbone.channels_last)
         nn.init.zeros_(network.head.weight)
         nn.init.zeros_(network.head.bias)
         return network.eval().to(memory_format=torch.channels_last)
@@ -80,6 +87,12 @@ class Network(nn.Module):
         """Take x from boundary `start` to logits (n, classes)."""
         logits: Tensor = self.head(self.embed(x, start))
         return logits
+
+    def architecture(self) -> str:
+        """Hash what tells one architecture from another: modules, forward passes, names and shapes."""
+        forwards = [getattr(stage.graph, "code", "") for stage in self.stages]
+        shapes = [[name, *tensor.shape] for name, tensor in self.state_dict().items()]
+        return hashlib.sha256(repr((self, forwards, shapes)).encode()).hexdigest()
 
     def freeze(self, boundary: int) -> None:
         """Freeze the stages below `boundary`; those above and the head may train."""
@@ -113,7 +126,7 @@ class Network(nn.Module):
 
 def public_name(name: str) -> str:
     """Turn the name inside the stage list into timm's own."""
-    return re.sub(rf"^stages\.\d+\.graph\.{timm_stages.ROOT}\.", "backbone.", name)
+    return re.sub(rf"^stages\.\d+\.graph\.{ROOT}\.", "backbone.", name)
 
 
 def pool(x: Tensor, channels_last: bool) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from steps.core.backbones.convolutions import Convolution
-from steps.core.system.config import Precision
+from steps.core.backbones.settings import Precision
 
 NATIVE = ("avx512_bf16", "amx_bf16")  # of torch.cpu.get_capabilities
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import fsspec
 
@@ -21,6 +21,20 @@ HUB = "hub:"
 MAX_BYTES = 2**30  # of one file: a picture is never larger, and it is read as a whole
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Source(Protocol):
+    """Where the raw bytes of samples come from: files, or rows of a table."""
+
+    url: str
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of one sample.
+
+        Raises:
+            DataError: They cannot be read, or are not what they were.
+        """
+        ...
 
 
 class Folder:

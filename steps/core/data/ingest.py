@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,31 @@ import pandas as pd
 from tqdm import tqdm
 
 from steps.core.system.errors import DataError
-from steps.core.data.files import HUB, Folder, prefetched
-from steps.core.modalities.image.pixels import open_image
+from steps.core.data.files import HUB, Source, prefetched
 from steps.core.tasks.labelling import Labelling
 
-COLUMNS = (
-    "path", "label", "corrected_from", "split", "group", "sha256", "bytes", "format", "mode", "width",
-    "height", "error",
-)  # fmt: skip
+COLUMNS = ("path", "label", "corrected_from", "split", "group", "sha256", "bytes")
+
+Describe = Callable[[bytes], dict[str, Any]]
+"""Returns what a sample's first bytes say of it; raises DataError where they are no sample."""
 
 
-def describe_files(folder: Folder, table: pd.DataFrame) -> pd.DataFrame:
-    """Add digest and header of every file; one that cannot be read gets an `error` instead."""
+def describe_samples(
+    source: Source, table: pd.DataFrame, describe: Describe, blank: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Add digest and facts of every sample; one that cannot be read gets an `error` instead.
+
+    Args:
+        source: Where the samples are read.
+        table: path, label, split, group.
+        describe: The facts of one sample.
+        blank: Their names, and what stands for them where there are none.
+    """
     paths = list(table["path"])
-    facts = prefetched(lambda path: describe_file(folder, path), paths, 64)
+    facts = prefetched(lambda path: describe_sample(source, path, describe, blank), paths, 64)
     progress = tqdm(facts, "hashing", len(paths), unit="file", disable=None)
     described = pd.concat([table.reset_index(drop=True), pd.DataFrame(list(progress))], axis=1)
-    return described.reindex(columns=list(COLUMNS)).astype({"error": object, "corrected_from": object})
+    return described.reindex(columns=[*COLUMNS, *blank, "error"]).astype({"error": object, "corrected_from": object})
 
 
 def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.DataFrame:
@@ -56,24 +65,21 @@ def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.
     return table.assign(label=table["label"].where(~changed, new), corrected_from=old)
 
 
-def describe_file(folder: Folder, path: str) -> dict[str, Any]:
-    """Return digest, size, format, mode, width, height and error of one file."""
-    facts: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "format", "mode", "width", "height"))
+def describe_sample(
+    source: Source, path: str, describe: Describe, blank: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return digest, size, facts and error of one sample; see `describe_samples`."""
     try:
-        data = folder.read(path)
+        data = source.read(path)
     except DataError as error:
         # Without content there is no digest; the path keeps the rows apart.
         unread = hashlib.sha256(f"unreadable {path}".encode()).hexdigest()
-        return {**facts, "sha256": unread, "bytes": 0, "width": 0, "height": 0, "error": str(error)}
-    facts.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), width=0, height=0, error=None)
+        return {"sha256": unread, "bytes": 0, **blank, "error": str(error)}
+    known = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     try:
-        image = open_image(data)
+        return {**known, **describe(data), "error": None}
     except DataError as error:
-        return {**facts, "error": str(error)}
-    return {
-        **facts, "format": image.format, "mode": image.mode,
-        "width": image.width, "height": image.height,
-    }  # fmt: skip
+        return {**known, **blank, "error": str(error)}
 
 
 def local_copy(path: str, cache: Path) -> str:

@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
@@ -23,23 +24,37 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
 MANIFEST_ENDINGS = (".csv", ".parquet")
+MARK = "#"  # between a table's place and the columns that are a sample, which are joined by commas
+FIRST = 2  # the line of a table's first row; the header is line 1
 
 
-def read_layout(root: str, cache: Path) -> tuple[Folder, pd.DataFrame]:
-    """Return the folder that the paths are relative to, and the table.
+class Kinds(Protocol):
+    """What kinds of samples are known; see `steps.core.modalities.registry.Known`."""
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of files that are samples, in lower case."""
+        ...
+
+    def columns_of(self, table: pd.DataFrame) -> list[str]:
+        """Return the columns of a table that are a sample each row; none where samples are files."""
+        ...
+
+
+def read_layout(root: str, cache: Path, kinds: Kinds) -> tuple[str, pd.DataFrame]:
+    """Return what the paths are relative to (see `steps.core.data.rows.open_source`), and the table.
 
     Raises:
         DataError: There is nothing there that could be a data set.
     """
     folder = Folder(root, cache)
     if folder.is_file():
-        return folder.parent(cache), read_manifest(folder)
-    rows = [path_row(path) for path in folder.list() if path.lower().endswith(IMAGE_ENDINGS)]
+        return read_manifest(folder, kinds)
+    rows = [path_row(path) for path in folder.list() if path.lower().endswith(kinds.endings)]
     if not rows:
         raise DataError(
-            f"{root} holds no images: expected class/file, split/class/file, or a manifest "
+            f"{root} holds no samples ({', '.join(kinds.endings)}): expected class/file, split/class/file, or a manifest "
             f"({', '.join(MANIFEST_ENDINGS)}) with columns path and label"
         )
     table = pd.DataFrame(rows)
@@ -60,20 +75,25 @@ def read_layout(root: str, cache: Path) -> tuple[Folder, pd.DataFrame]:
         table["split"] = None
         table["label"] = [parts[0] for parts in table["parts"]]
     table["group"] = None
-    return folder, table[["path", "label", "split", "group"]]
+    return folder.url, table[["path", "label", "split", "group"]]
 
 
 def list_samples(root: str, cache: Path) -> tuple[Folder, list[str]]:
-    """Return a data set's folder and the files that it consists of, without reading them."""
+    """Return a data set's folder and the files that it consists of, without reading them.
+
+    Raises:
+        DataError: There is no such folder, or the manifest cannot be parsed.
+    """
     folder = Folder(root, cache)
     if not folder.is_file():
         return folder, folder.list()
-    folder, table = read_layout(root, cache)
-    return folder, [root.rpartition("/")[2], *table["path"]]
+    table = parse(folder)
+    paths = list(table["path"].dropna().astype(str)) if "path" in table else []
+    return folder.parent(cache), [root.rpartition("/")[2], *paths]
 
 
-def overlooked(folder: Folder) -> dict[str, list[str]]:
-    """Return what lies in a folder of pictures and is not taken: by the reason, paths.
+def overlooked(folder: Folder, endings: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return what lies in a folder of samples and is not taken: by the reason, paths.
 
     Behind a URL only files are seen, no empty folders and no links.
     """
@@ -89,10 +109,10 @@ def overlooked(folder: Folder) -> dict[str, list[str]]:
                 found["hidden"].append(path)
             elif not full.startswith(folder.root + os.sep):
                 found["link out"].append(path)
-            elif name in files and not path.lower().endswith(IMAGE_ENDINGS):
+            elif name in files and not path.lower().endswith(endings):
                 found["no picture"].append(path)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        if not folders and not any(name.lower().endswith(IMAGE_ENDINGS) for name in files):
+        if not folders and not any(name.lower().endswith(endings) for name in files):
             found["empty folder"].append(inside)
     return {reason: sorted(paths) for reason, paths in found.items()}
 
@@ -102,20 +122,50 @@ def path_row(path: str) -> dict[str, object]:
     return {"path": path, "parts": path.split("/")}
 
 
-def read_manifest(folder: Folder) -> pd.DataFrame:
-    """Read a manifest file.
+def read_manifest(folder: Folder, kinds: Kinds) -> tuple[str, pd.DataFrame]:
+    """Read a manifest file; see `read_layout`.
+
+    Without a column `path` its own rows may be the samples, where a modality knows their columns.
 
     Raises:
         DataError: It cannot be parsed, a column is missing, or a split has an unknown name.
     """
-    name, data = folder.root, folder.read_root()
+    name, table = folder.root, parse(folder)
+    above, slash, file = folder.url.rpartition("/")
+    root = above if slash else "."
+    if "path" not in table and (columns := kinds.columns_of(table)):
+        root = f"{folder.url}{MARK}{','.join(columns)}"
+        table["path"] = [path_of(file, row) for row in range(len(table))]
+    return root, tidy(table, name)
+
+
+def path_of(file: str, row: int) -> str:
+    """Return the path of a row, counted from 0, of the table in a file: `reviews.csv:2`."""
+    return f"{file}:{row + FIRST}"
+
+
+def parse(folder: Folder) -> pd.DataFrame:
+    """Read a manifest file as it is.
+
+    Raises:
+        DataError: It cannot be parsed.
+    """
+    name = folder.root
     try:
-        table = parse_manifest(name, data)
+        return parse_manifest(name, folder.read_root())
     except (ValueError, OSError, pd.errors.ParserWarning) as error:  # UnicodeDecodeError is a ValueError
         raise DataError(
             f"{name} cannot be read as a manifest in UTF-8: {error}; save it as comma-separated "
             "UTF-8, or as parquet"
         ) from None
+
+
+def tidy(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the columns path, label or labels, split, group of a manifest called `name`.
+
+    Raises:
+        DataError: A column is missing or a cell is empty, or a split has an unknown name.
+    """
     if {"label", "labels"} <= set(table.columns):
         raise DataError(f"{name} has a column label and a column labels: expected one of them")
     column = "labels" if "labels" in table else "label"
@@ -132,7 +182,7 @@ def read_manifest(folder: Folder) -> pd.DataFrame:
     blank = table.map(lambda value: isinstance(value, str) and not value.strip())
     table = table.where(table.notna() & ~blank, None)
     if table.empty:
-        raise DataError(f"{name} has no rows: write a line for every picture")
+        raise DataError(f"{name} has no rows: write a line for every sample")
     if (sets := read_sets(table[column], name)) is not None:
         table[column] = sets
         table = table.rename(columns={column: "labels"})

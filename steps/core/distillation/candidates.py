@@ -1,8 +1,8 @@
 """What may become the student: the teacher cut after some stage, or a smaller network of its own.
 
 A cut needs no weights but the teacher's and can read the cache where it ends above the freeze boundary.
-A network of its own starts from its own pretrained weights and from the pixels. Either sees what the teacher
-sees: the same crops, of the same size, normalised the same way.
+A network of its own starts from its own pretrained weights and from the samples. Either sees what the teacher
+sees: the same views, preprocessed the same way.
 """
 
 import copy
@@ -16,8 +16,10 @@ from torch import nn
 
 from steps.core.backbones.network import Network, pool
 from steps.core.backbones.processes import placed
-from steps.core.backbones.weights import find_weights
-from steps.core.system.config import Cut, Named
+from steps.core.distillation.settings import Cut, Named
+from steps.core.modalities.contract import Preprocessing
+from steps.core.modalities.networks import build_network
+from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import BackboneError
 from steps.core.system.storage import file_sha256
 
@@ -29,7 +31,7 @@ class Candidate:
     name: str
     network: Network
     start: int
-    """The boundary at which it can be entered: the cache's, or 0 for pixels."""
+    """The boundary at which it can be entered: the cache's, or 0 for the samples."""
     meta: dict[str, Any]
     """What the cache's `meta` says of it differently: backbone, weights_sha256."""
 
@@ -47,22 +49,22 @@ def gather(
     Raises:
         BackboneError: One has as many stages as the teacher, or its weights cannot be had.
     """
-    side = meta["preprocessing"]["side"]
+    kind, look = modality_of(meta), preprocessing_of(meta)
     found = []
     for one in asked:
         if isinstance(one, Cut):
-            network = shorten(teacher, one.keep_stages, side)
+            network = shorten(teacher, one.keep_stages, look)
             start = meta["boundary"] if meta["boundary"] < one.keep_stages else 0
             found.append(Candidate(f"first {one.keep_stages} stages", network, start, {}))
             continue
-        weights = find_weights(one.name, one.weights, scratch, "distill.candidates.weights")
-        network = placed(Network.build(one.name, teacher.head.out_features, side, str(weights)))
+        weights = kind.find_weights(one.name, one.weights, scratch, "distill.candidates.weights")
+        network = placed(build_network(kind, one.name, look, teacher.head.out_features, weights))
         own = {"backbone": one.name, "weights_sha256": file_sha256(weights)}
         found.append(Candidate(one.name, network, 0, own))
     return found
 
 
-def shorten(teacher: Network, keep: int, side: int) -> Network:
+def shorten(teacher: Network, keep: int, look: Preprocessing) -> Network:
     """Copy the teacher's first `keep` stages under a head of zeros.
 
     Raises:
@@ -75,7 +77,7 @@ def shorten(teacher: Network, keep: int, side: int) -> Network:
         )
     stages = copy.deepcopy(teacher.stages[:keep]).eval()
     with torch.inference_mode():
-        x = torch.zeros(1, 3, side, side, device=teacher.device)
+        x = look.batch([look.example()], teacher.device)
         for stage in stages:
             x = stage(x)
     features = pool(x, teacher.channels_last).shape[1]

@@ -23,17 +23,18 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import agree, placed
-from steps.core.data.files import Folder
+from steps.core.data.rows import open_source
 from steps.core.distillation.candidates import Candidate, gather, size
+from steps.core.distillation.settings import StudentRecipe
 from steps.core.export.latency import Figures, benchmark
 from steps.core.features.batches import Batches, Cache, open_batches
-from steps.core.modalities.image.pixels import Preprocessing
-from steps.core.system.config import HeadRecipe, StudentRecipe
+from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import BudgetError
 from steps.core.training.calibration import calibrate
 from steps.core.training.loop import Epoch, Trained, train
 from steps.core.training.objectives import Classify, Distil
 from steps.core.training.parameter_groups import parameter_groups
+from steps.core.training.recipe import HeadRecipe
 
 NEAR = 0.1  # of the limit on latency: another measurement might fall on its other side
 TEACHER = "teacher"
@@ -90,7 +91,7 @@ def grow_students(
 ) -> Grown:
     """Choose the student and train it and its controls from the same start; `file` keeps the way.
 
-    Where a cut lies above the freeze boundary, all read the cached h; else they see pixels.
+    Where a cut lies above the freeze boundary, all read the cached h; else they start from the samples.
 
     Raises:
         BudgetError: No candidate fits.
@@ -107,7 +108,7 @@ def grow_students(
     choice = candidates[number]
     log.info("the student is to be: %s", choice.name)
     agree("the choice of the student", choice.name, "set distill.cpu_ms to null, or leave one candidate")
-    warn_of_pixels(choice, cache.meta["boundary"])
+    warn_of_recomputing(choice, cache.meta["boundary"])
     batches = open_batches(cache, choice.start, cfg.batch_size, seed, scratch)
     files = [file.with_name(f"{file.stem}-{number}{part}{file.suffix}") for part in ("", "-control")]
     student = learn(choice.network, teacher, cfg.alpha, cfg, batches, on_epoch, files[0])
@@ -123,13 +124,13 @@ def grow_students(
 def measure(
     candidates: Sequence[Candidate], teacher: Network, cache: Cache, timings: int, scratch: Path
 ) -> Figures:
-    """Benchmark the teacher and the candidates on one validation image."""
+    """Benchmark the teacher and the candidates on one validation sample."""
     rows = cache.index_table[cache.index_table["split"] == "val"]
     path = str(rows.sort_values("sha256")["path"].iloc[0])
-    image = Folder(cache.meta["root"], scratch, rows).read(path)
-    look = Preprocessing.from_dict(cache.meta["preprocessing"])
+    sample = open_source(cache.meta["root"], scratch, rows).read(path)
+    look = preprocessing_of(cache.meta)
     networks = {TEACHER: teacher, **{one.name: one.network for one in candidates}}
-    return benchmark(networks, look, image, timings, scratch)
+    return benchmark(networks, modality_of(cache.meta), look, sample, timings, scratch)
 
 
 def fit_budget(
@@ -202,11 +203,11 @@ def learn(
     return Taught(trained, *calibrate(trained, batches))
 
 
-def warn_of_pixels(choice: Candidate, boundary: int) -> None:
+def warn_of_recomputing(choice: Candidate, boundary: int) -> None:
     """Say what it costs that a student does not read the cache."""
     if boundary and not choice.start:
         log.warning(
-            "the student, %s, does not reach above the freeze boundary %d, so it starts from pixels: "
+            "the student, %s, does not reach above the freeze boundary %d, so it starts from the samples: "
             "a cut after %d stages would read the cache, many times faster",
             choice.name, boundary, boundary + 1,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every model on the same test images: metrics with intervals, paired differences, weak spots."""
+"""Every model on the same test samples: metrics with intervals, paired differences, weak spots."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,12 +10,13 @@ import pandas as pd
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.data.files import Folder
+from steps.core.data.files import Source
 from steps.core.evaluation.baselines import control_rows
-from steps.core.evaluation.inference import Looker, describe, predict_together
+from steps.core.evaluation.inference import Looker, predict_together
 from steps.core.evaluation.robustness import robustness
 from steps.core.evaluation.slices import slice_rows
-from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
+from steps.core.modalities.contract import Modality, Preprocessing
+from steps.core.modalities.registry import modality_of
 from steps.core.tasks.intervals import compare, evaluate, mcnemar
 from steps.core.tasks.label_sets import SetOutcome, label_rows
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
@@ -38,7 +39,7 @@ class Model(Protocol):
 
     @property
     def look(self) -> Preprocessing:
-        """How an image becomes the network's input."""
+        """How a sample becomes the network's input."""
         ...
 
     def network(self) -> Network:
@@ -60,7 +61,7 @@ def judge(
     models: Mapping[str, Model],
     rows: pd.DataFrame,
     labels: list[str],
-    folder: Folder,
+    source: Source,
     draws: int,
     seed: int,
     robust: int = 0,
@@ -69,13 +70,16 @@ def judge(
 ) -> Verdict:
     """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
 
-    `robust` is how many test images the corruptions are tried on; `controls` are the student's.
+    `robust` is how many test samples the corruptions are tried on; `controls` are the student's.
     """
     controls = controls or {}
     truth = labelling.encode(rows["label"], labels)
     every = {**models, **controls}
     lookers = {name: Looker(model.network(), model.look) for name, model in every.items()}
-    logits, facts = predict_together(lookers, folder, list(rows["path"]), describe)
+    kind = modality_of(models[MAIN].meta)
+    logits, facts = predict_together(
+        lookers, source, list(rows["path"]), lambda sample, views: kind.slice_facts(sample, views[0])
+    )
     answered = {name: outcome_of(logits[name], truth, model.meta) for name, model in every.items()}
     outcomes = {name: answered[name] for name in models}
     predictions = rows[["path", "sha256", "label"]].reset_index(drop=True)
@@ -96,7 +100,9 @@ def judge(
         "controls": control_rows(
             outcomes["student"], {name: answered[name] for name in controls}, draws, seed
         ),
-        "robustness": robust_rows(lookers[MAIN], rows, truth, folder, robust, seed, cuts(models[MAIN].meta)),
+        "robustness": robust_rows(
+            lookers[MAIN], kind, rows, truth, source, robust, seed, cuts(models[MAIN].meta)
+        ),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }
     if outcomes[MAIN].main != Outcome.main:
@@ -105,16 +111,17 @@ def judge(
 
 
 def robust_rows(
-    looker: Looker, rows: pd.DataFrame, truth: "np.ndarray[Any, np.dtype[np.int64]]", folder: Folder,
-    count: int, seed: int, cut: Tensor,
+    looker: Looker, kind: Modality, rows: pd.DataFrame, truth: "np.ndarray[Any, np.dtype[np.int64]]",
+    source: Source, count: int, seed: int, cut: Tensor,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Try the corruptions on a part of the test set that follows from the contents of its files."""
     places = np.argsort(rows["sha256"].to_numpy(), kind="stable")[:count]
     if not len(places):
         return []
     paths = rows["path"].to_numpy()[places]
-    views = [plain_view(read_image(folder.read(path)), looker.look) for path in paths]
-    return robustness(looker.network, looker.look, views, truth[places].tolist(), seed, cut)
+    network, look = looker
+    views = [look.view(look.decode(source.read(path))) for path in paths]
+    return robustness(network, look, kind.corruptions, views, truth[places].tolist(), seed, cut)
 
 
 def rows_of(outcome: Answers, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 A clock never tells the same twice, so two things keep it from deciding differently from run to run: all
 networks are timed by turns, and what was found is kept in the scratch folder under a name that stands for
-machine, versions, architectures and picture. Every later run there, whatever its engine or seed, reads the
+machine, versions, architectures and sample. Every later run there, whatever its engine or seed, reads the
 same figures. They are no part of any digest; the choice that follows from them is.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from steps.core.backbones.network import Network
 from steps.core.export.onnx_export import export_onnx
-from steps.core.export.parity import by_turns, open_session, pixels
-from steps.core.modalities.image.pixels import Preprocessing, open_image
+from steps.core.export.parity import by_turns, open_session
+from steps.core.modalities.contract import Modality, Preprocessing
 from steps.core.system.storage import to_json, write_file
 
 VERSIONS = ("torch", "timm", "onnx", "onnxruntime")
@@ -28,20 +28,25 @@ Figures = dict[str, dict[str, float]]
 
 
 def benchmark(
-    networks: Mapping[str, Network], look: Preprocessing, image: bytes, timings: int, scratch: Path
+    networks: Mapping[str, Network],
+    modality: Modality,
+    look: Preprocessing,
+    sample: bytes,
+    timings: int,
+    scratch: Path,
 ) -> Figures:
     """Return latency_p50_ms, latency_p99_ms and megabytes of every network as a float32 ONNX file.
 
-    The latency is of one image in the size of `image`, from decoded pixels to probabilities. What depends on
+    The latency is of one sample in the size of `sample`, from decoded input to probabilities. What depends on
     the weights alone does not count: a network is known by its architecture.
     """
-    picture = open_image(image)
+    graph = modality.input_graph(look)
     depends = {
         "machine": [processor(), os.cpu_count()],
         "versions": [metadata.version(name) for name in VERSIONS],
-        "networks": {name: architecture(network) for name, network in networks.items()},
+        "networks": {name: network.architecture() for name, network in networks.items()},
         "look": look.to_dict(),
-        "image": [picture.width, picture.height],
+        "size": graph.size(sample),
         "timings": timings,
     }
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -49,18 +54,12 @@ def benchmark(
     if file.is_file():
         kept: Figures = json.loads(file.read_bytes())
         return kept
-    files = {name: export_onnx(copy.deepcopy(network), look, 1.0) for name, network in networks.items()}
+    files = {name: export_onnx(copy.deepcopy(network), graph, 1.0) for name, network in networks.items()}
     sessions = {name: open_session(content) for name, content in files.items()}
-    clocks = by_turns(sessions, pixels(image), timings)
+    clocks = by_turns(sessions, {graph.name: graph.encode(look.decode(sample))[None]}, timings)
     found = {name: {**clocks[name], "megabytes": round(len(files[name]) / 1e6, 3)} for name in networks}
     write_file(file, to_json(found))
     return found
-
-
-def architecture(network: Network) -> str:
-    """Return what tells one architecture from another: its modules, the names and shapes of its tensors."""
-    shapes = [[name, *tensor.shape] for name, tensor in network.state().items()]
-    return hashlib.sha256(repr((network, shapes)).encode()).hexdigest()
 
 
 def processor() -> str:

@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.numpy import save
-from torch import Tensor
 
 from steps.core.evaluation.evaluation import Model
-from steps.core.export.onnx_export import IMAGES, export_onnx, quantise
-from steps.core.modalities.image.pixels import read_image
+from steps.core.export.onnx_export import export_onnx, quantise
+from steps.core.modalities.contract import InputGraph
+from steps.core.modalities.registry import modality_of
 from steps.core.tasks.intervals import evaluate
 from steps.core.tasks.metrics import Floats
 from steps.core.tasks.predictions import Answers
@@ -32,6 +32,8 @@ class File:
     model: str
     variant: str
     content: bytes
+    graph: InputGraph
+    """What stands before the network."""
 
     @property
     def name(self) -> str:
@@ -61,19 +63,21 @@ class Exported:
 
 
 def deploy(models: Mapping[str, Model], calibration: Sequence[bytes], int8: bool) -> list[File]:
-    """Export every model, in float32 and, if asked, in int8 with ranges from the calibration images."""
+    """Export every model, in float32 and, if asked, in int8 with ranges from the calibration samples."""
     files = []
     for name, model in models.items():
-        whole = export_onnx(model.network(), model.look, model.meta["temperature"], of_model(model.meta))
-        files.append(File(name, FP32, whole))
+        graph = modality_of(model.meta).input_graph(model.look)
+        whole = export_onnx(model.network(), graph, model.meta["temperature"], of_model(model.meta))
+        files.append(File(name, FP32, whole, graph))
         if int8:
-            files.append(File(name, INT8, quantise(whole, [pixels(data) for data in calibration])))
+            known = [graph.encode(model.look.decode(data)) for data in calibration]
+            files.append(File(name, INT8, quantise(whole, graph.name, known), graph))
     return files
 
 
-def answer(files: Sequence[File], image: Tensor) -> list[tuple[Floats, Floats]]:
-    """Return every file's logits and probabilities (1, classes) of an image (3, height, width)."""
-    return [run(file.session, [hwc(image)]) for file in files]
+def answer(files: Sequence[File], sample: Any) -> list[tuple[Floats, Floats]]:
+    """Return every file's logits and probabilities (1, classes) of a decoded sample."""
+    return [run(file.session, [file.graph.encode(sample)]) for file in files]
 
 
 def hold_against(
@@ -105,17 +109,6 @@ def hold_against(
     return Exported(file, facts, clock)
 
 
-def pixels(data: bytes) -> NDArray[np.uint8]:
-    """Decode to upright RGB (height, width, 3): what the file takes."""
-    return hwc(read_image(data))
-
-
-def hwc(image: Tensor) -> NDArray[np.uint8]:
-    """Turn an image (3, height, width) into what the file takes (height, width, 3)."""
-    turned: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
-    return turned
-
-
 def open_session(file: bytes) -> ort.InferenceSession:
     """Load an ONNX file on the CPU."""
     options = ort.SessionOptions()
@@ -123,15 +116,16 @@ def open_session(file: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def run(session: ort.InferenceSession, images: Iterable[NDArray[np.uint8]]) -> tuple[Floats, Floats]:
-    """Return logits and probabilities (n, classes); images one by one, since their sizes differ."""
-    pairs = [session.run(None, {IMAGES: image[None]}) for image in images]
+def run(session: ort.InferenceSession, samples: Iterable[NDArray[Any]]) -> tuple[Floats, Floats]:
+    """Return logits and probabilities (n, classes); samples one by one, since their sizes differ."""
+    name = session.get_inputs()[0].name
+    pairs = [session.run(None, {name: sample[None]}) for sample in samples]
     logits, probabilities = (np.concatenate(part).astype(np.float64) for part in zip(*pairs, strict=True))
     return logits, probabilities
 
 
 def by_turns(
-    sessions: Mapping[str, ort.InferenceSession], image: NDArray[np.uint8], timings: int
+    sessions: Mapping[str, ort.InferenceSession], feed: Mapping[str, NDArray[Any]], timings: int
 ) -> dict[str, dict[str, float]]:
     """Return the median and the 99th percentile of single answers, in milliseconds.
 
@@ -142,7 +136,7 @@ def by_turns(
     for _ in range(timings + WARM_UP):
         for name, session in sessions.items():
             begun = time.perf_counter()
-            session.run(None, {IMAGES: image[None]})
+            session.run(None, feed)
             seconds[name].append(time.perf_counter() - begun)
     quantiles = {name: np.quantile(taken[WARM_UP:], [0.5, 0.99]) * 1000 for name, taken in seconds.items()}
     return {

@@ -1,4 +1,4 @@
-"""Batches of training data at one boundary of the network: from the cache, or from the pixels.
+"""Batches of training data at one boundary of the network: from the cache, or computed anew.
 
 Which samples, in which order, through which view, depends on the seed and the epoch alone, so both
 sources give the same batches, and any epoch can be repeated by itself.
@@ -18,10 +18,12 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import own
-from steps.core.data.files import Folder, prefetched
-from steps.core.features.extraction import Sample, Views, batched, prefix
-from steps.core.modalities.image.pixels import Preprocessing, normalise
-from steps.core.system.config import Augmentation
+from steps.core.data.files import Source as Data
+from steps.core.data.files import prefetched
+from steps.core.data.rows import open_source
+from steps.core.features.extraction import Sample, batched, prefix
+from steps.core.modalities.contract import Views
+from steps.core.modalities.registry import views_of
 from steps.core.tasks import targets
 
 
@@ -40,7 +42,7 @@ class Cache(Protocol):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Boundary, views, seed and how the pixels were looked at."""
+        """Boundary, views, seed and preprocessing."""
         ...
 
 
@@ -108,14 +110,14 @@ class Cached:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Decodes the images again, for full fine-tuning and as the proof of the cache.
+class Recomputed:
+    """Decodes the samples again, for full fine-tuning and as the proof of the cache.
 
-    With a network, x is what the network's frozen prefix makes of the pixels, in micro-batches.
+    With a network, x is what the network's frozen prefix makes of the views, in micro-batches.
     """
 
     index: pd.DataFrame
-    data: Folder
+    data: Data
     views: Views
     start: int = 0
     network: Network | None = None
@@ -127,25 +129,25 @@ class Pixels:
         pairs = zip(self.index["path"], self.index["sha256"], strict=True)
         return [Sample(path, sha256) for path, sha256 in pairs]
 
-    def look(self, pair: tuple[int, int]) -> Tensor:
+    def view(self, pair: tuple[int, int]) -> Tensor:
         """Decode one sample and return one view of it."""
         sample = self.samples[pair[0]]
-        return self.views.one(self.views.read(self.data.read(sample.path)), sample, pair[1])
+        return self.views.one(self.views.read(self.data.read(sample.path)), sample.sha256, pair[1])
 
     def get(self, rows: list[int], views: list[int]) -> Tensor:
         """See `Source.get`."""
-        pixels = list(prefetched(self.look, zip(rows, views, strict=True), 32))
+        seen = list(prefetched(self.view, zip(rows, views, strict=True), 32))
         if self.network is None:
-            return normalise(torch.stack(pixels), self.views.look)
+            return self.views.preprocessing.batch(seen, torch.device("cpu"))
         with torch.inference_mode():
-            parts = [self.through(torch.stack(part)) for part in batched(pixels, self.micro_batch)]
+            parts = [self.through(part) for part in batched(seen, self.micro_batch)]
         return torch.cat(parts).clone()
 
-    def through(self, pixels: Tensor) -> Tensor:
+    def through(self, views: list[Tensor]) -> Tensor:
         """Take views to the boundary."""
         assert self.network is not None
-        h = prefix(self.network, self.start, pixels, self.views.look, self.micro_batch)
-        return h[: len(pixels)]
+        h = prefix(self.network, self.start, views, self.views.preprocessing, self.micro_batch)
+        return h[: len(views)]
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class Batches:
 
 
 def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratch: Path) -> Batches:
-    """Return batches at `boundary`: from z at the top, from h where h was kept, else from pixels."""
+    """Return batches at `boundary`: from z at the top, from h where h was kept, else from the samples."""
     meta = cache.meta
     source: Source
     if boundary == meta["stages"]:
@@ -206,8 +208,6 @@ def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratc
     elif boundary == meta["boundary"] and boundary > 0:
         source = Cached(cache.index_table, cache.shards, "h", boundary)
     else:
-        look = Preprocessing.from_dict(meta["preprocessing"])
-        views = Views(look, Augmentation(**meta["augmentation"]), meta["seed"], meta["oversampling"])
-        folder = Folder(meta["root"], scratch, cache.index_table)
-        source = Pixels(cache.index_table, folder, views)
+        data = open_source(meta["root"], scratch, cache.index_table)
+        source = Recomputed(cache.index_table, data, views_of(meta))
     return Batches(source, cache.index_table, meta["views"], batch_size, seed)

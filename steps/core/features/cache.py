@@ -7,14 +7,15 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from steps.core.backbones.network import Network
 from steps.core.backbones.processes import agree, count, placed, rank, wait
-from steps.core.backbones.weights import find_weights
-from steps.core.data.files import Folder
+from steps.core.data.files import Source
 from steps.core.data.layouts import SPLITS
-from steps.core.features.extraction import Extractor, Sample, Views
-from steps.core.modalities.image.pixels import Preprocessing
-from steps.core.system.config import CacheSettings
+from steps.core.data.rows import open_source
+from steps.core.features.embedding import Encoder
+from steps.core.features.extraction import Extractor, Sample
+from steps.core.features.settings import CacheSettings
+from steps.core.modalities.networks import build_network
+from steps.core.modalities.registry import named
 from steps.core.system.errors import BackboneError, DiskError, ProcessError
 from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
@@ -24,59 +25,55 @@ def build_cache(
     table: pd.DataFrame,
     labels: list[str],
     root: str,
-    look: Preprocessing,
+    encoder: Encoder,
     cfg: CacheSettings,
     scratch: Path,
     labelling: Labelling = ONE_LABEL,
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
     """Return the index (a row per sample), the shard files by name, and what describes them."""
-    weights = find_weights(cfg.backbone.name, cfg.backbone.weights, scratch)
-    network = placed(Network.build(cfg.backbone.name, len(labels), look.side, str(weights)))
+    about = (encoder.modality, encoder.name, encoder.preprocessing)
+    network = placed(build_network(*about, len(labels), encoder.weights))
     extractor = Extractor(
         network,
         freeze_boundary(cfg.unfreeze, len(network.stages)),
-        Views(look, cfg.augmentation, cfg.seed, cfg.oversampling),
+        encoder.modality.views(encoder.preprocessing, cfg.modality.of(encoder.modality.name), cfg.seed),
         cfg.dtype,
         cfg.micro_batch,
-        file_sha256(weights),
+        file_sha256(encoder.weights),
         scratch / "features",
     )
     index, shards = [], {}
-    folder = Folder(root, scratch, table)
+    source = open_source(root, scratch, table)
     plan = plan_shards(table, cfg.shard_samples, cfg.views)
     refuse_full_disk(extractor, plan)
-    fill_together(extractor, folder, plan)
-    progress = tqdm(total=len(table), desc="caching", unit="image", disable=None)
+    fill_together(extractor, source, plan)
+    progress = tqdm(total=len(table), desc="caching", unit="sample", disable=None)
     for name, part, views in plan:
-        shards[name] = extractor.shard(folder, samples_of(part), views)
+        shards[name] = extractor.shard(source, samples_of(part), views)
         numbers = list(labelling.encode(part["label"], labels))
         facts = part[["sha256", "path", "split"]]
         index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
         progress.update(len(part))
     progress.close()
-    meta = describe_cache(extractor, cfg, weights.name, look)
+    meta = describe_cache(extractor, cfg, encoder)
     meta |= {"labels": labels, "root": root}
     return pd.concat(index, ignore_index=True), shards, meta
 
 
-def describe_cache(
-    extractor: Extractor, cfg: CacheSettings, weights_file: str, look: Preprocessing
-) -> dict[str, Any]:
+def describe_cache(extractor: Extractor, cfg: CacheSettings, encoder: Encoder) -> dict[str, Any]:
     """Return what a reader of the cache, and of a model trained on it, has to know."""
     return {
-        "backbone": cfg.backbone.name,
+        **named(encoder.modality.name),
+        "backbone": encoder.name,
         "weights_sha256": extractor.weights_sha256,
-        "weights_file": weights_file,
+        "weights_file": encoder.weights.name,
         "stages": len(extractor.network.stages),
         "boundary": extractor.boundary,
         "views": cfg.views,
         "bytes_per_view": extractor.sizes()[0],
-        "augmentation": cfg.augmentation.model_dump(),
-        "oversampling": cfg.oversampling,
-        "seed": cfg.seed,
         "dtype": cfg.dtype,
         "micro_batch": cfg.micro_batch,
-        "preprocessing": look.to_dict(),
+        **extractor.views.describe(),
     }
 
 
@@ -85,7 +82,7 @@ def samples_of(part: pd.DataFrame) -> list[Sample]:
     return [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
 
 
-def fill_together(extractor: Extractor, folder: Folder, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+def fill_together(extractor: Extractor, source: Source, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
     """Compute what is missing in all processes, each shard in one of them, and wait for the last.
 
     Raises:
@@ -102,7 +99,7 @@ def fill_together(extractor: Extractor, folder: Folder, plan: list[tuple[str, pd
     wait()  # nobody begins before everybody has looked
     mine = missing[rank() :: count()]
     for samples, views in tqdm(mine, desc=f"caching, process {rank()}", unit="shard", disable=None):
-        extractor.shard(folder, samples, views)
+        extractor.shard(source, samples, views)
     wait()
     if unseen := sum(extractor.missing(samples, views) for samples, views in missing):
         raise ProcessError(
@@ -129,7 +126,8 @@ def refuse_full_disk(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, i
         raise DiskError(
             f"the cache needs {needed / 1e9:.2f} GB, {per_view / 1e3:.1f} kB for every view, and "
             f"{extractor.folder} has {free / 1e9:.2f} GB free: lower cache_features.views or "
-            "backbone.image_size, set cache_features.dtype to float16, choose another fine_tune.unfreeze, "
+            "the size of the samples, set cache_features.dtype to float16, choose another "
+            "fine_tune.unfreeze, "
             "or point HEADSTART_SCRATCH to a larger disk"
         )
 

@@ -4,39 +4,28 @@ Pretrained statistics keep the input that the backbone knows; those of the data 
 each image's own make it blind to lighting. A linear probe on the embeddings of each says which helps.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from steps.core.data.files import Folder
-from steps.core.features.embedding import SHARD, embed
+from steps.core.data.files import Source
+from steps.core.features.embedding import SHARD, Encoder, embed
 from steps.core.features.probe import hits, linear_probe
-from steps.core.modalities.image.pixels import Preprocessing
-from steps.core.system.config import BackboneConfig
+from steps.core.modalities.contract import Preprocessing
 from steps.core.tasks.intervals import interval
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 from steps.core.tasks.metrics import Floats
 
-PRETRAINED, DATASET, IMAGE = "pretrained", "dataset", "image"
-
-
-def ways(pretrained: Preprocessing, mean: list[float], std: list[float]) -> dict[str, Preprocessing]:
-    """Return the three ways to normalise."""
-    return {
-        PRETRAINED: pretrained,
-        DATASET: replace(pretrained, mean=tuple(mean), std=tuple(std)),
-        IMAGE: replace(pretrained, per_image=True),
-    }
+PRETRAINED = "pretrained"
 
 
 def hold_trial(
     looks: dict[str, Preprocessing],
     table: pd.DataFrame,
-    folder: Folder,
-    backbone: BackboneConfig,
+    source: Source,
+    encoder: Encoder,
     samples: int,
     draws: int,
     seed: int,
@@ -59,9 +48,9 @@ def hold_trial(
     right = {}
     for name, look in looks.items():
         z = (
-            embed(folder, head, backbone, look, scratch)[rows]
+            embed(source, head, encoder.seeing(look), scratch)[rows]
             if name == PRETRAINED
-            else embed(folder, part, backbone, look, scratch)
+            else embed(source, part, encoder.seeing(look), scratch)
         )
         x: Floats = z.astype(np.float64)
         right[name] = hits(linear_probe(x[train], y[train], x[val]), y[val])

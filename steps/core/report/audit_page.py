@@ -6,19 +6,24 @@ from typing import Any
 import pandas as pd
 
 from steps.core.audit.audit import Audit
-from steps.core.data.files import Folder
+from steps.core.data.files import Source
+from steps.core.modalities.contract import Modality
 from steps.core.report.html import render
-from steps.core.report.plots import thumbnail
 
 SHOWN = 12  # pictures, or pairs, of one finding
 
 
 def render_audit(
-    findings: Sequence[Mapping[str, Any]], found: Audit, folder: Folder, table: pd.DataFrame, samples: int
+    findings: Sequence[Mapping[str, Any]],
+    found: Audit,
+    modality: Modality,
+    source: Source,
+    table: pd.DataFrame,
+    samples: int,
 ) -> str:
-    """Render the page of a table of readable images, of which `samples` are kept."""
+    """Render the page of a table of readable samples, of which `samples` are kept."""
     known = set(table["path"])
-    galleries = [g for finding in findings if (g := gallery(finding, folder, known))]
+    galleries = [g for finding in findings if (g := gallery(finding, modality, source, known))]
     verdicts = [finding["verdict"] for finding in findings]
     return render(
         "audit.html",
@@ -31,8 +36,10 @@ def render_audit(
     )
 
 
-def gallery(finding: Mapping[str, Any], folder: Folder, known: set[str]) -> dict[str, Any] | None:
-    """Return the pictures of one finding; none if it passes or is not about files that can be seen."""
+def gallery(
+    finding: Mapping[str, Any], modality: Modality, source: Source, known: set[str]
+) -> dict[str, Any] | None:
+    """Return the samples of one finding; none if it passes or is not about files that can be seen."""
     if finding["verdict"] == "pass":
         return None
     if pairs := finding.get("pairs"):
@@ -42,7 +49,7 @@ def gallery(finding: Mapping[str, Any], folder: Folder, known: set[str]) -> dict
         names = zip(finding["files"], values, strict=True)
         shown = [([path], f"{path} {value}") for path, value in names][:SHOWN]
     rows = [
-        {"pictures": [thumbnail(folder.read(path)) for path in paths], "caption": caption}
+        {"pictures": [modality.show(source.read(path)) for path in paths], "caption": caption}
         for paths, caption in shown
         if known.issuperset(paths)
     ]

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import pandas as pd
-import timm
 
+from steps.core.modalities.registry import modality_of
 from steps.core.report.html import render
 from steps.core.tasks.labelling import Labelling
 
@@ -79,7 +79,7 @@ def render_card(
         verdict=verdict,
         gates=gates,
         model=model,
-        licence=licence(model.meta["backbone"]),
+        licence=modality_of(model.meta).licence(model.meta["backbone"]),
         metrics=metrics["models"][judged],
         classes=rows,
         slices=metrics.get("slices", [])[:5] if judged == "finetuned" else [],
@@ -87,12 +87,4 @@ def render_card(
         test=metrics["test"],
         data=data,
         counts={split: len(data.part(split)) for split in ("train", "val", "test")},
-    )
-
-
-def licence(backbone: str) -> str:
-    """Return the licence of the pretrained weights as timm states it."""
-    known = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
-    return (
-        str(known.license) if known and known.license else "not stated by timm; look at where they are from"
     )

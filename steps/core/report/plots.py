@@ -1,6 +1,5 @@
 """The pictures of the report, as PNG data URIs: the page needs no other file."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -8,17 +7,13 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from torchvision.transforms.v2 import functional as F
 
-from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
+from steps.core.data.uris import png_uri
 
 INK, ACCENT, PALE = "#1f2a37", "#0f766e", "#94a3b8"
 
@@ -29,33 +24,6 @@ def data_uri(figure: Figure) -> str:
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
     return png_uri(buffer.getvalue())
-
-
-def png_uri(data: bytes) -> str:
-    """Put PNG bytes into a URI."""
-    return "data:image/png;base64," + base64.b64encode(data).decode()
-
-
-def thumbnail(data: bytes, side: int = 120) -> str:
-    """Return an image file as a small picture; tiny ones are enlarged."""
-    return thumbnail_of(F.to_pil_image(read_image(data)), side)
-
-
-def thumbnail_of(image: Image.Image, side: int) -> str:
-    """Return an image as a small picture."""
-    scale = side / max(image.size)
-    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    buffer = io.BytesIO()
-    small.save(buffer, format="png")
-    return png_uri(buffer.getvalue())
-
-
-def overlay(data: bytes, look: Preprocessing, heat: Tensor, side: int = 120) -> str:
-    """Return the view of an image file with a map (view side, view side), 0 to 1, in red upon it."""
-    view = plain_view(read_image(data), look).float()
-    red = torch.tensor([220.0, 40.0, 40.0]).view(3, 1, 1)
-    mixed = view * (1 - 0.6 * heat) + red * 0.6 * heat
-    return thumbnail_of(F.to_pil_image(mixed.round().to(torch.uint8)), side)
 
 
 def confusion(counts: NDArray[np.float64], labels: list[str]) -> str:

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from steps.core.data.files import Folder
+from steps.core.data.files import Source
 from steps.core.evaluation.evaluation import MAIN, Model, Verdict
-from steps.core.evaluation.saliency import saliency
-from steps.core.modalities.image.pixels import plain_view, read_image
+from steps.core.modalities.registry import modality_of
 from steps.core.report import plots
 from steps.core.report.html import render
 from steps.core.tasks.label_sets import SetOutcome
@@ -31,7 +30,7 @@ def render_evaluation(
     verdict: Verdict,
     histories: dict[str, list[dict[str, Any]]],
     model: Model,
-    folder: Folder,
+    source: Source,
     mistakes: int,
 ) -> str:
     """Render the page of the test results; the pictures are of `model`, the fine-tuned one."""
@@ -48,7 +47,7 @@ def render_evaluation(
         curves=plots.curves(histories),
         coverage=plots.coverage_curves(verdict.metrics["coverage"]),
         robustness=by_corruption(verdict.metrics["robustness"]),
-        mistakes=worst_mistakes(verdict, model, folder, mistakes),
+        mistakes=worst_mistakes(verdict, model, source, mistakes),
     )
 
 
@@ -76,24 +75,24 @@ def by_corruption(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def worst_mistakes(verdict: Verdict, model: Model, folder: Folder, count: int) -> list[dict[str, Any]]:
-    """Return the fine-tuned model's most confident mistakes, with pictures, and where it looked."""
-    network = model.network()
+def worst_mistakes(verdict: Verdict, model: Model, source: Source, count: int) -> list[dict[str, Any]]:
+    """Return the fine-tuned model's most confident mistakes, with the samples, and where it looked."""
+    network, kind = model.network(), modality_of(model.meta)
     table = verdict.predictions
     wrong = table[table["finetuned"] != table["label"]]
     worst = wrong.sort_values(["finetuned_confidence", "sha256"], ascending=[False, True])
     rows = []
     for row in worst.head(count).to_dict("records"):
-        data = folder.read(row["path"])
-        heat = saliency(network, model.look, plain_view(read_image(data), model.look))
+        data = source.read(row["path"])
+        heat = kind.attribute(network, model.look, model.look.view(model.look.decode(data)))
         rows.append(
             {
                 "path": row["path"],
                 "label": row["label"],
                 "answer": row["finetuned"],
                 "confidence": row["finetuned_confidence"],
-                "picture": plots.thumbnail(data),
-                "heat": plots.overlay(data, model.look, heat),
+                "picture": kind.show(data, row["path"]),
+                "heat": kind.show_attribution(data, model.look, heat),
             }
         )
     return rows

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network, public_name
 from steps.core.features.batches import Batches
-from steps.core.system.config import Recipe
 from steps.core.system.errors import DiskError, Diverged
 from steps.core.system.sealed import seal, unseal
 from steps.core.system.storage import write_file
 from steps.core.training.loop import Epoch, fit
 from steps.core.training.objectives import Classify
 from steps.core.training.parameter_groups import Ratio, parameter_groups
+from steps.core.training.recipe import Recipe
 
 LOGITS, LOSSES = "val_logits", "val_losses"
 

@@ -2,11 +2,13 @@
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+MODULE = re.compile(r"steps(\.\w+)+")
 
 
 def imported(module: str) -> list[str]:
@@ -24,15 +26,18 @@ def imported(module: str) -> list[str]:
 
 @cache
 def mentioned(file: str) -> tuple[list[str], list[str]]:
-    """Return the modules that a file imports, and the project's files that its strings name."""
+    """Return the modules that a file imports or names, and the project's files that its strings name."""
     modules, files = [], []
     for node in walk_code(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "/" in node.value:
-            files += named_files(node.value)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if "/" in node.value:
+                files += named_files(node.value)
+            elif MODULE.fullmatch(node.value):
+                modules.append(node.value)  # imported by its name, as a registry does
     return modules, files
 
 
@@ -64,10 +69,10 @@ def source_file(module: str) -> str | None:
 
 
 @cache
-def code_digest(module: str, *rooms: str) -> str:
-    """Hash the files that `module` depends on: all of them, or those in the given folders of the project."""
+def code_digest(*modules: str, without: str | None = None) -> str:
+    """Hash the files that modules depend on, except those in the folder `without`."""
     digest = hashlib.sha256()
-    for file in imported(module):
-        if not rooms or file.startswith(rooms):
+    for file in sorted({file for module in modules for file in imported(module)}):
+        if without is None or not file.startswith(without):
             digest.update(f"{file}\n".encode() + (ROOT / file).read_bytes())
     return digest.hexdigest()

@@ -13,11 +13,11 @@ from tqdm import tqdm
 from steps.core.backbones.network import Network, assert_frozen, frozen_digest
 from steps.core.backbones.processes import agree, count, interleaved, leads, placed, rank, team
 from steps.core.features.batches import Batches
-from steps.core.system.config import Recipe
 from steps.core.system.errors import Diverged
 from steps.core.tasks import targets
 from steps.core.training.checkpoint import Checkpoint, Snapshot, take, trainable_state
 from steps.core.training.objectives import Task
+from steps.core.training.recipe import Recipe
 from steps.core.training.stepper import Stepper
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import joined, own
 from steps.core.features.batches import Batch
-from steps.core.system.config import Recipe
 from steps.core.tasks import targets
+from steps.core.training.recipe import Recipe
 
 
 class Task(Protocol):

@@ -14,11 +14,11 @@ from steps.core.backbones.network import Network
 from steps.core.backbones.precision import HalfProducts, halves
 from steps.core.backbones.processes import backward, rank
 from steps.core.features.batches import Batches
-from steps.core.system.config import Recipe
 from steps.core.system.errors import Diverged
 from steps.core.training.checkpoint import Snapshot, put
 from steps.core.training.divergence import EXPLODED, explain_divergence, largest_weights
 from steps.core.training.objectives import Task
+from steps.core.training.recipe import Recipe
 
 
 class Stepper:

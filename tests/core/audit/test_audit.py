@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steps.core.audit.audit import audit, drifts, imbalance
+from steps.core.audit.audit import Examined, audit, drifts, imbalance
 from steps.core.audit.filename_groups import origin, sibling_groups
 from steps.core.audit.label_suspects import label_suspects
 from steps.core.audit.leaks import Copies, all_pairs, judge_copies
 from steps.core.audit.shortcuts import canary, canary_of_sets
+from steps.core.backbones.settings import BackboneConfig
 from steps.core.modalities.image.scan import Survey
-from steps.core.system.config import BackboneConfig
 from steps.core.tasks.labelling import LABEL_SETS, join
 from tests.bench import court
 from tests.clone import BACKBONE, write_weights
+from tests.core.toys import IMAGE, image_settings
 
 SEED = 0
 
@@ -25,7 +26,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneConfig:
     """A tiny backbone with random weights: the detectors of copies must not need more."""
     file = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     write_weights(file)
-    return BackboneConfig(name=BACKBONE, weights=str(file), image_size=32)
+    return BackboneConfig(name=BACKBONE, weights=str(file))
 
 
 def test_whatever_is_wrong_with_a_file_or_a_name_is_found_and_nothing_else_accused(
@@ -229,7 +230,7 @@ def test_a_leak_is_worth_what_a_probe_learns_by_heart_from_it() -> None:
     prints = draw.integers(0, 255, (count, 48, 48)).astype(np.uint8)
     seen = Survey(facts, prints, np.zeros((count, 36), np.float32))
     every = every.assign(bytes=1, width=9, height=9, format="PNG", mode="RGB")
-    found = audit(every, seen, zz, court.limits(permutations=19), SEED)
+    found = audit(every, Examined(IMAGE, image_settings(), seen, zz), court.limits(permutations=19), SEED)
     assert found.worth is not None
     assert found.worth["difference"] > 0.2
     assert not found.repaired["path"].str.startswith("twin-").any()

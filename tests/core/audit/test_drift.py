@@ -10,7 +10,7 @@ from steps.core.audit.drift import Reference, first, hold_tests, label_p
 
 DRAWS, LEVEL = 200, 0.10
 CLASSES = ("a", "b", "c")
-BACKBONE = {"name": "test", "weights": "file", "image_size": 32}
+BACKBONE = {"name": "test", "weights": "file"}
 
 
 def draw(generator: np.random.Generator, count: int, shift: float = 0.0) -> np.ndarray:

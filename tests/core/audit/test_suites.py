@@ -8,24 +8,26 @@ import pytest
 from steps.core.audit.limits import Limits
 from steps.core.audit.suites import check, corrected, declare, quarantine, tables_of
 from steps.core.data.files import Folder
-from steps.core.data.ingest import describe_files
 from steps.core.modalities.image.scan import survey
+from steps.core.modalities.image.settings import Settings
 from steps.core.system.errors import ParamsError
 from steps.core.tasks.labelling import LABEL_SETS
 from tests.clone import ROOT
 from tests.core.audit.test_limits import GOOD
-from tests.core.toys import LABELS, Pictures, draw_pictures, encode, picture
+from tests.core.toys import LABELS, Pictures, draw_pictures, encode, image_settings, picture
+from tests.core.toys import described as describe_table
 
 FRACTIONS = {"train": 12 / 27, "val": 9 / 27, "test": 6 / 27}
-CHANGES = {"labels": LABELS, "max_side": 1000, "min_per_class": 2, "max_unreadable": 0.0}
+CHANGES = {"labels": LABELS, "min_per_class": 2, "max_unreadable": 0.0}
 LIMITS = Limits(**{**GOOD, **CHANGES})
+SETTINGS = image_settings(formats=["PNG"], max_side=1000)
 SUITE = ROOT / "expectations.json"
 
 
 def described(pictures: Pictures) -> pd.DataFrame:
     """The table as it comes from the listing and the decoding."""
     table = pictures.table[["path", "label", "split"]].assign(group=None)
-    return decoded(pictures, describe_files(pictures.folder(), table.assign(corrected_from=None)))
+    return decoded(pictures, describe_table(pictures.folder(), table.assign(corrected_from=None)))
 
 
 def decoded(pictures: Pictures, table: pd.DataFrame) -> pd.DataFrame:
@@ -34,9 +36,20 @@ def decoded(pictures: Pictures, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(error=facts["error"].to_numpy(dtype=object))
 
 
-def judged(table: pd.DataFrame, limits: Limits = LIMITS) -> dict[str, dict[str, Any]]:
+def read_suites(
+    file: Path = SUITE, settings: Settings = SETTINGS, limits: Limits = LIMITS, fractions: Any = FRACTIONS
+) -> dict[str, list[dict[str, Any]]]:
+    return declare(file, limits, settings, "image", fractions)
+
+
+def judged(
+    table: pd.DataFrame, limits: Limits = LIMITS, settings: Settings = SETTINGS
+) -> dict[str, dict[str, Any]]:
     """The findings by what they are about."""
-    findings = [quarantine(table), *check(table, declare(SUITE, limits, FRACTIONS))]
+    findings = [
+        quarantine(table),
+        *check(table, read_suites(settings=settings, limits=limits), "image"),
+    ]
     assert len({finding["check"] for finding in findings}) == len(findings)
     return {finding["check"]: finding for finding in findings}
 
@@ -104,7 +117,7 @@ def test_a_file_that_has_gone_is_quarantined_too(own: Pictures) -> None:
 
 def pictures_table(own: Pictures) -> pd.DataFrame:
     table = own.table[["path", "label", "split"]].assign(group=None, corrected_from=None)
-    return describe_files(own.folder(), table)
+    return describe_table(own.folder(), table)
 
 
 @pytest.mark.parametrize(("choice", "verdict"), [("warn", "warn"), ("fail", "fail"), ("pass", None)])
@@ -195,7 +208,7 @@ def test_a_tiny_image_and_a_gigantic_one_are_warned_of(own: Pictures) -> None:
 
 def test_a_split_far_from_its_share_is_warned_of(own: Pictures) -> None:
     table = described(own)
-    findings = check(table, declare(SUITE, LIMITS, {"train": 0.8, "val": 0.1, "test": 0.1}))
+    findings = check(table, read_suites(fractions={"train": 0.8, "val": 0.1, "test": 0.1}), "image")
     warned = {found["check"] for found in findings if found["verdict"] == "warn"}
     assert warned == {f"the share of {split} is near the one asked for" for split in ("train", "val", "test")}
 
@@ -212,14 +225,14 @@ def test_a_path_that_occurs_twice_and_an_unknown_split_fail(own: Pictures) -> No
 
 def test_a_finding_shows_some_files_and_counts_all(tmp_path: Path) -> None:
     own = draw_pictures(tmp_path / "own", {"train": 10, "val": 2, "test": 2})
-    findings = judged(described(own), LIMITS.model_copy(update={"formats": ["JPEG"]}))
+    findings = judged(described(own), settings=SETTINGS.model_copy(update={"formats": ["JPEG"]}))
     assert findings[FORMAT]["accused"] == 42
     assert len(findings[FORMAT]["files"]) == 20
     assert findings[FORMAT]["observed"] == "42 of 42"
 
 
 def test_the_suites_are_plain_json_types_and_say_what_to_do() -> None:
-    suites = declare(SUITE, LIMITS, FRACTIONS)
+    suites = read_suites()
     assert set(suites) == {"samples", "images", "cells", "splits"}
     for row in [row for rows in suites.values() for row in rows]:
         assert set(row) == {"type", "kwargs", "meta"}
@@ -238,7 +251,7 @@ def test_decoding_keeps_an_error_that_was_known_before(own: Pictures) -> None:
 def test_the_tables_count_readable_samples_by_class_and_split(own: Pictures) -> None:
     table = described(own)
     table.loc[table["path"] == "val/red/0.png", "error"] = "broken"
-    tables = tables_of(table)
+    tables = tables_of(table, "image")
     counts = tables["cells"].set_index("name")
     assert counts.loc["red"].to_dict() == {"train": 4, "val": 2, "test": 2}
     assert counts.to_numpy().sum() == 26
@@ -248,12 +261,12 @@ def test_the_tables_count_readable_samples_by_class_and_split(own: Pictures) -> 
 
 
 def test_a_lost_column_fails(own: Pictures) -> None:
-    suites = declare(SUITE, LIMITS, FRACTIONS)
+    suites = read_suites()
     exists = {"samples": [row for row in suites["samples"] if row["type"] == "ExpectColumnToExist"]}
-    findings = check(described(own).drop(columns="group"), {**suites, **exists})
+    findings = check(described(own).drop(columns="group"), {**suites, **exists}, "image")
     assert {found["verdict"] for found in findings} == {"pass"}
     row = {**exists["samples"][0], "kwargs": {"column": "weight"}}
-    findings = check(described(own), {**suites, "samples": [row]})
+    findings = check(described(own), {**suites, "samples": [row]}, "image")
     assert next(found["verdict"] for found in findings) == "fail"
 
 
@@ -276,7 +289,11 @@ def test_a_person_adds_an_expectation_without_a_line_of_code(own: Pictures, tmp_
         "kwargs": {"column": "bytes", "min_value": 1},
         "meta": {**LIGHT["meta"], "says": "some"},
     }
-    findings = check(described(own), declare(suite(tmp_path, images=[LIGHT, heavy]), LIMITS, FRACTIONS))
+    findings = check(
+        described(own),
+        read_suites(suite(tmp_path, images=[LIGHT, heavy])),
+        "image",
+    )
     assert {found["check"]: found["verdict"] for found in findings} == {
         "files are light": "warn",
         "some": "pass",
@@ -295,21 +312,25 @@ def test_a_person_adds_an_expectation_without_a_line_of_code(own: Pictures, tmp_
 )
 def test_a_suite_with_a_mistake_is_refused_by_its_place(tmp_path: Path, tables: Any, says: str) -> None:
     with pytest.raises(ParamsError, match=r"validate_data\.suite") as caught:
-        declare(suite(tmp_path, **tables), LIMITS, FRACTIONS)
+        read_suites(suite(tmp_path, **tables))
     assert says in str(caught.value)
 
 
 def test_arguments_that_an_expectation_refuses_are_named(own: Pictures, tmp_path: Path) -> None:
     odd = {**LIGHT, "kwargs": {"column": "bytes", "most": 3}}
     with pytest.raises(ParamsError, match="'files are light': ExpectColumnValuesToBeBetween refuses"):
-        check(described(own), declare(suite(tmp_path, images=[odd]), LIMITS, FRACTIONS))
+        check(
+            described(own),
+            read_suites(suite(tmp_path, images=[odd])),
+            "image",
+        )
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\xff"])
 def test_a_suite_that_is_no_table_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "own.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ParamsError, match=r"own\.json cannot be read"):
-        declare(tmp_path / "own.json", LIMITS, FRACTIONS)
+        read_suites(tmp_path / "own.json")
 
 
 def test_labels_that_a_person_has_corrected_are_recorded(own: Pictures) -> None:
@@ -334,17 +355,18 @@ def test_a_folder_elsewhere_is_not_touched_by_the_checks(own: Pictures) -> None:
 def test_a_table_of_label_sets_is_checked_label_by_label(pictures: Pictures) -> None:
     table = described(pictures)
     table.loc[table.index[:2], "label"] = ["", "blue|red"]
-    cells = tables_of(table, LABEL_SETS)["cells"]
+    cells = tables_of(table, "image", LABEL_SETS)["cells"]
     assert list(cells["name"]) == LABELS
     members = LABEL_SETS.members(table["label"])
     assert int(cells[["train", "val", "test"]].to_numpy().sum()) == len(members)
     assert (
-        int(tables_of(table, LABEL_SETS)["splits"]["train_samples"][0]) == (table["split"] == "train").sum()
+        int(tables_of(table, "image", LABEL_SETS)["splits"]["train_samples"][0])
+        == (table["split"] == "train").sum()
     )
-    suites = declare(SUITE, LIMITS, FRACTIONS)
-    found = {row["check"]: row for row in check(table, suites, LABEL_SETS)}
+    suites = read_suites()
+    found = {row["check"]: row for row in check(table, suites, "image", LABEL_SETS)}
     assert found["labels are in the list"]["verdict"] == "pass"
     strange = table.assign(label=["blue|violet", *table["label"][1:]])
-    found = {row["check"]: row for row in check(strange, suites, LABEL_SETS)}
+    found = {row["check"]: row for row in check(strange, suites, "image", LABEL_SETS)}
     assert found["labels are in the list"]["values"] == ["blue|violet"]
     assert "violet" in found["every class has samples in train"]["files"]

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from steps.core.backbones.network import Network, assert_frozen, frozen_digest, pool
-from steps.core.backbones.stages import Stage, create
+from steps.core.backbones.stages import Stage
+from steps.core.backbones.timm_adapter import create
 from steps.core.system.errors import ArtifactError, BackboneError, FrozenDrift
-from tests.core.toys import build, same_state
+from tests.core.toys import build, image_network, same_state
 
 SMALL = ["test_efficientnet", "test_resnet", "test_convnext", "test_mambaout", "vit_tiny_patch16_224"]
 
@@ -49,7 +50,7 @@ def test_the_embedding_is_timm_s_own_pooled_vector(name: str, x: Tensor) -> None
 
 
 def test_a_new_network_starts_at_the_loss_of_ignorance(x: Tensor) -> None:
-    network = Network.build("test_resnet", 7, 32)
+    network = image_network("test_resnet", 7, 32)
     with torch.inference_mode():
         loss = nn.functional.cross_entropy(network(x), torch.tensor([0, 2, 4, 6]))
     assert loss.item() == pytest.approx(math.log(7), abs=1e-6)
@@ -116,7 +117,7 @@ def test_a_state_has_timm_s_own_names_and_survives_the_way_out_and_in(name: str,
     state = network.state()
     own = {f"backbone.{n}" for n in create(name, 32).state_dict()}
     assert set(state) == own | {"head.weight", "head.bias"}
-    other = Network.build(name, 3, 32)
+    other = image_network(name, 3, 32)
     other.load_state(state)
     assert same_state(other.state(), state)
     with torch.inference_mode():
@@ -166,7 +167,7 @@ def test_keeping_fewer_stages_cuts_the_rest_and_pools_what_is_left(name: str, x:
 @pytest.mark.parametrize("keep", [0, -1, 7])
 def test_more_stages_than_there_are_or_none_at_all_are_refused(keep: int) -> None:
     with pytest.raises(BackboneError, match=f"test_efficientnet has 6 stages, {keep} were asked for"):
-        Network.build("test_efficientnet", 3, 32, keep=keep)
+        image_network("test_efficientnet", 3, 32, keep=keep)
 
 
 def test_keeping_all_stages_is_keeping_the_network(x: Tensor) -> None:
@@ -176,10 +177,10 @@ def test_keeping_all_stages_is_keeping_the_network(x: Tensor) -> None:
 
 def test_a_network_is_built_with_the_weights_of_a_file(weights_of: Callable[[str], Path], x: Tensor) -> None:
     path = str(weights_of("test_resnet"))
-    states = [Network.build("test_resnet", 3, 32, path).state() for _ in range(2)]
+    states = [image_network("test_resnet", 3, 32, path).state() for _ in range(2)]
     assert same_state(*states)
     torch.manual_seed(5)
-    assert not same_state(states[0], Network.build("test_resnet", 3, 32).state())
+    assert not same_state(states[0], image_network("test_resnet", 3, 32).state())
 
 
 def test_pooling_averages_maps_and_tokens_and_leaves_vectors() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steps.core.backbones import precision
-from steps.core.backbones.network import Network
 from steps.core.backbones.precision import HalfProducts, halves, native
+from tests.core.toys import image_network
 
 CPU = torch.device("cpu")
 HEAD = torch.zeros(1)
@@ -112,7 +112,7 @@ def test_auto_is_float32_elsewhere(machine: dict[str, Any]) -> None:
     "name", ["test_resnet", "test_efficientnet", "test_convnext", "vit_tiny_patch16_224"]
 )
 def test_a_backbone_s_gradient_points_the_same_way(products: list[Tensor], name: str) -> None:
-    network = Network.build(name, 3, 32)
+    network = image_network(name, 3, 32)
     start = len(network.stages) - 2
     network.freeze(start)
     network.train()

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from steps.core.backbones.stages import Stage, create, split, takes_img_size
+from steps.core.backbones.stages import Stage
+from steps.core.backbones.timm_adapter import create, split, takes_img_size
 from steps.core.system.errors import BackboneError
 
 ON_META = [

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_sample_image
 
 from steps.core.backbones import weights
-from steps.core.backbones.stages import create
+from steps.core.backbones.timm_adapter import create
 from steps.core.backbones.weights import PACKAGED, find_weights
-from steps.core.modalities.image.moments import pretrained_preprocessing
 from steps.core.modalities.image.pixels import normalise, plain_view
+from steps.core.modalities.image.pretrained import pretrained_preprocessing
 from steps.core.system.errors import BackboneError
 from steps.core.system.storage import file_sha256
 

@@ -10,10 +10,10 @@ from PIL import Image as Pillow
 
 from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
-from steps.core.data.ingest import COLUMNS, describe_file, describe_files, local_copy, write_dataset
+from steps.core.data.ingest import describe_sample, local_copy, write_dataset
 from steps.core.data.layouts import read_layout
 
-from tests.core.toys import draw_pictures, encode, picture
+from tests.core.toys import IMAGE, KINDS, described, draw_pictures, encode, picture
 
 NAMES = ["cat", "dog/wolf"]
 
@@ -32,7 +32,9 @@ def hub(rows: dict[str, list[int | None]], names: list[str] = NAMES) -> DatasetD
 def test_a_file_is_described_by_its_content(tmp_path: Path) -> None:
     data = encode(picture(1, 20, 30), "JPEG")
     (tmp_path / "a.png").write_bytes(data)
-    assert describe_file(Folder(str(tmp_path), tmp_path), "a.png") == {
+    assert describe_sample(
+        Folder(str(tmp_path), tmp_path), "a.png", IMAGE.describe, IMAGE.blank_facts
+    ) == {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "format": "JPEG",
@@ -50,8 +52,11 @@ def test_broken_and_missing_files_get_an_error_and_the_others_are_described_all_
     (own.root / "train/red/0.png").write_bytes(b"no image at all")
     (own.root / "train/blue/1.png").unlink()
     table = own.table[["path", "label", "split"]].assign(group=None)
-    found = describe_files(own.folder(), table)
-    assert tuple(found.columns) == COLUMNS
+    found = described(own.folder(), table)
+    assert list(found.columns) == [
+        *("path", "label", "corrected_from", "split", "group", "sha256", "bytes"),
+        *("format", "mode", "width", "height", "error"),
+    ]
     assert list(found["path"]) == list(table["path"])
     broken = found[found["error"].notna()].set_index("path")
     assert set(broken.index) == {"train/red/0.png", "train/blue/1.png"}
@@ -67,7 +72,7 @@ def test_broken_and_missing_files_get_an_error_and_the_others_are_described_all_
 
 def test_two_files_that_cannot_be_read_are_told_apart(tmp_path: Path) -> None:
     table = pd.DataFrame({"path": ["x.png", "y.png"], "label": "a", "split": None, "group": None})
-    found = describe_files(Folder(str(tmp_path), tmp_path), table)
+    found = described(Folder(str(tmp_path), tmp_path), table)
     assert found["sha256"].nunique() == 2
     assert found["sha256"].str.len().eq(64).all()
 
@@ -84,7 +89,8 @@ def test_a_hub_data_set_that_was_written_before_is_not_loaded_again(tmp_path: Pa
 
 def test_a_hub_data_set_becomes_folders_that_can_be_read_as_a_layout(tmp_path: Path) -> None:
     write_dataset(hub({"train": [0, 1, 0], "validation": [1], "test": [0, 1]}), tmp_path / "pets")
-    folder, table = read_layout(str(tmp_path / "pets"), tmp_path / "remote")
+    root, table = read_layout(str(tmp_path / "pets"), tmp_path / "remote", KINDS)
+    folder = Folder(root, tmp_path / "remote")
     counts = table.groupby(["split", "label"]).size().to_dict()
     assert counts == {
         ("train", "cat"): 2,
@@ -134,7 +140,7 @@ def test_an_empty_label_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["..", ".hidden"])
 def test_a_class_of_any_name_is_found_again(tmp_path: Path, name: str) -> None:
     write_dataset(hub({"train": [0, 1], "test": [0, 1]}, [name, "dog"]), tmp_path / "pets")
-    _, table = read_layout(str(tmp_path / "pets"), tmp_path / "remote")
+    _, table = read_layout(str(tmp_path / "pets"), tmp_path / "remote", KINDS)
     assert table.groupby("split")["label"].nunique().to_dict() == {"train": 2, "test": 2}
 
 
@@ -155,4 +161,4 @@ def test_pictures_survive_as_pictures(tmp_path: Path) -> None:
 
 def test_two_classes_whose_names_differ_in_a_slash_stay_two(tmp_path: Path) -> None:
     write_dataset(hub({"train": [0, 1], "test": [0, 1]}, ["dog/wolf", "dog_wolf"]), tmp_path / "pets")
-    assert read_layout(str(tmp_path / "pets"), tmp_path / "remote")[1]["label"].nunique() == 2
+    assert read_layout(str(tmp_path / "pets"), tmp_path / "remote", KINDS)[1]["label"].nunique() == 2

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steps.core.system.errors import DataError
+from steps.core.data.files import Folder
 from steps.core.data.layouts import SPLITS, assign_splits, read_layout
+from tests.core.toys import KINDS
 
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
 
@@ -23,7 +25,7 @@ def touch(root: Path, *paths: str) -> str:
 
 
 def records(root: str, tmp_path: Path) -> list[tuple[Any, ...]]:
-    table = read_layout(root, tmp_path / "remote")[1]
+    table = read_layout(root, tmp_path / "remote", KINDS)[1]
     assert list(table.columns) == ["path", "label", "split", "group"]
     return [tuple(None if v != v else v for v in row) for row in table.itertuples(index=False)]
 
@@ -97,7 +99,9 @@ def test_a_csv_manifest_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None
 
 def test_paths_of_a_manifest_are_relative_to_its_folder(tmp_path: Path) -> None:
     touch(tmp_path, "pics/a.png")
-    folder, table = read_layout(manifest(tmp_path, "path,label\npics/a.png,cat\n"), tmp_path / "remote")
+    place = manifest(tmp_path, "path,label\npics/a.png,cat\n")
+    root, table = read_layout(place, tmp_path / "remote", KINDS)
+    folder = Folder(root, tmp_path / "remote")
     assert folder.read(table["path"][0]) == b"pixels"
 
 
@@ -262,7 +266,7 @@ def test_splits_without_train_are_refused() -> None:
 
 def test_a_row_without_a_split_gets_one_although_others_bring_theirs(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path,label,split\na.png,x,train\nb.png,y,\nc.png,y,test\n")
-    table = read_layout(path, tmp_path / "remote")[1].assign(sha256=["1", "2", "3"])
+    table = read_layout(path, tmp_path / "remote", KINDS)[1].assign(sha256=["1", "2", "3"])
     found = assign_splits(table, FRACTIONS, 0)
     assert set(found) <= set(SPLITS)
     assert found[2] == "test"
@@ -277,7 +281,7 @@ def test_rows_without_a_split_join_a_data_set_that_brings_its_test_split_only() 
 
 def test_a_group_of_numbers_is_kept_together(tmp_path: Path) -> None:
     path = parquet(tmp_path, path=[f"{n}.png" for n in range(40)], label=["x"] * 40, group=[1, 2] * 20)
-    table = read_layout(path, tmp_path / "remote")[1]
+    table = read_layout(path, tmp_path / "remote", KINDS)[1]
     table["sha256"] = [hashlib.sha256(p.encode()).hexdigest() for p in table["path"]]
     found = assign_splits(table, FRACTIONS, 0)
     assert len({*found[::2]}) == len({*found[1::2]}) == 1

@@ -11,10 +11,11 @@ import torch
 
 from steps.core.backbones.network import Network, frozen_digest
 from steps.core.distillation.candidates import Candidate, shorten, size
+from steps.core.distillation.settings import Cut, Named, StudentRecipe
 from steps.core.distillation.students import Grown, fit_budget, grow_students
-from steps.core.system.config import Cut, HeadRecipe, Named, StudentRecipe
 from steps.core.system.errors import BackboneError, BudgetError
 from steps.core.training.loop import Epoch
+from steps.core.training.recipe import HeadRecipe
 from tests.core.toys import (
     LABELS,
     LIVELY,
@@ -25,6 +26,7 @@ from tests.core.toys import (
     Pictures,
     build,
     cached,
+    image_network,
     same_state,
 )
 
@@ -157,7 +159,7 @@ def test_growing_twice_gives_the_same_student_and_tells_its_epochs_only(
 
 def test_a_student_can_be_built_again_from_its_number_of_stages(cache: Artifact, tmp_path: Path) -> None:
     student = grow(cache, tmp_path)[0].student.trained.network
-    again = Network.build("test_efficientnet", 3, 32, keep=4)
+    again = image_network("test_efficientnet", 3, 32, keep=4)
     again.load_state(student.state())
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -229,7 +231,7 @@ def test_a_network_of_its_own_learns_from_the_teacher_s_views(
     network = grown.student.trained.network
     assert grown.choice.meta["backbone"] == grown.choice.name == "test_resnet"
     assert grown.choice.start == 0
-    own = Network.build("test_resnet", 3, 32, other.weights)
+    own = image_network("test_resnet", 3, 32, other.weights)
     assert frozen_digest(grown.controls["untrained"].trained.network, 5) == frozen_digest(own, 5)
     assert frozen_digest(network, 1) != frozen_digest(own, 1), "it trains from its first stage"
     assert same_state(teacher.state(), build("test_efficientnet").state())

@@ -6,10 +6,10 @@ import torch
 from numpy.typing import NDArray
 
 from steps.core.backbones.network import Network
-from steps.core.evaluation.inference import MICRO_BATCH, Looker, describe, predict_bytes, predict_together
+from steps.core.evaluation.inference import MICRO_BATCH, Looker, predict_bytes, predict_together
 from steps.core.modalities.image.pixels import Preprocessing, normalise, plain_view, read_image
 from steps.core.system.errors import DataError
-from tests.core.toys import LABELS, LOOK, Pictures, Seer, build
+from tests.core.toys import IMAGE, LABELS, LOOK, Pictures, Seer, build
 
 
 def logits_of(
@@ -40,7 +40,7 @@ def test_one_pass_tells_what_each_model_tells_alone_and_shows_the_images_to_whoe
     wanted = {name: logits_of(*looker, pictures) for name, looker in lookers.items()}
     decoded: list[int] = []
     monkeypatch.setattr(
-        "steps.core.evaluation.inference.read_image",
+        "steps.core.modalities.image.pixels.read_image",
         lambda data: decoded.append(len(data)) or read_image(data),
     )
     paths = list(pictures.table["path"])
@@ -63,8 +63,12 @@ def test_without_models_the_images_are_shown_all_the_same(pictures: Pictures) ->
 def test_a_picture_is_described_by_its_view_and_its_size() -> None:
     flat, edge = torch.full((3, 8, 8), 255.0), torch.zeros(3, 8, 8)
     edge[:, :, 4:] = 255.0
-    assert describe(torch.zeros(3, 5, 7), [flat]) == {"brightness": 1.0, "sharpness": 0.0, "size": 35.0}
-    half = describe(torch.zeros(3, 5, 7), [edge])
+    assert IMAGE.slice_facts(torch.zeros(3, 5, 7), flat) == {
+        "brightness": 1.0,
+        "sharpness": 0.0,
+        "size": 35.0,
+    }
+    half = IMAGE.slice_facts(torch.zeros(3, 5, 7), edge)
     assert half["brightness"] == 0.5
     assert half["sharpness"] > 0
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from steps.core.evaluation.robustness import CORRUPTIONS, robustness
-from steps.core.evaluation.saliency import saliency
+from steps.core.evaluation.robustness import robustness
+from steps.core.modalities.image.attribution import saliency
+from steps.core.modalities.image.corruptions import CORRUPTIONS
 from tests.core.toys import LABELS, LOOK, Seer, build, picture
 
 VIEWS = [torch.from_numpy(picture(n, 32, 32, n % 3).copy()).permute(2, 0, 1) for n in range(6)]
@@ -22,10 +23,10 @@ def test_a_stronger_corruption_changes_more(name: str) -> None:
 
 def test_the_drop_is_from_the_accuracy_on_the_same_pictures() -> None:
     seer = Seer()
-    rows = robustness(seer.network(), seer.look, VIEWS, TRUTH, 0)
+    rows = robustness(seer.network(), seer.look, CORRUPTIONS, VIEWS, TRUTH, 0)
     assert len(rows) == 15
     assert all(row["accuracy"] + row["drop"] == pytest.approx(1.0) for row in rows)
-    assert rows == robustness(seer.network(), seer.look, VIEWS, TRUTH, 0)
+    assert rows == robustness(seer.network(), seer.look, CORRUPTIONS, VIEWS, TRUTH, 0)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224"])

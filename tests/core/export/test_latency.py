@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from steps.core.backbones.network import Network
-from steps.core.export.latency import Figures, architecture, benchmark, processor
-from steps.core.export.onnx_export import latency as module
-from tests.core.toys import LOOK, build, encode, picture
+from steps.core.export import latency as module
+from steps.core.export.latency import Figures, benchmark, processor
+from tests.core.toys import IMAGE, LOOK, build, encode, picture
 
-IMAGE = encode(picture(0))
+SAMPLE = encode(picture(0))
 
 
 def networks(scale: float = 1.0) -> dict[str, Network]:
@@ -23,7 +23,7 @@ def networks(scale: float = 1.0) -> dict[str, Network]:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Figures]:
     folder = tmp_path_factory.mktemp("benchmarks")
-    return folder, benchmark(networks(), LOOK, IMAGE, 3, folder)
+    return folder, benchmark(networks(), IMAGE, LOOK, SAMPLE, 3, folder)
 
 
 def test_every_network_has_its_latency_and_the_size_of_its_file(kept: tuple[Path, Figures]) -> None:
@@ -41,14 +41,14 @@ def test_what_was_measured_is_kept_whatever_the_weights(
     (file,) = (folder / "benchmarks").iterdir()
     assert json.loads(file.read_text()) == found
     monkeypatch.setattr(module, "export_onnx", refuse)
-    assert benchmark(networks(), LOOK, IMAGE, 3, folder) == found
-    assert benchmark(networks(scale=2.0), LOOK, encode(picture(7)), 3, folder) == found
+    assert benchmark(networks(), IMAGE, LOOK, SAMPLE, 3, folder) == found
+    assert benchmark(networks(scale=2.0), IMAGE, LOOK, encode(picture(7)), 3, folder) == found
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"image": encode(picture(0, 50, 60))},
+        {"sample": encode(picture(0, 50, 60))},
         {"timings": 4},
         {"networks": {"teacher": build("test_resnet")}},
         {"look": replace(LOOK, resize=40)},
@@ -58,7 +58,7 @@ def test_what_was_measured_is_kept_whatever_the_weights(
 def test_what_the_clock_depends_on_is_measured_anew(
     kept: tuple[Path, Figures], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = {"networks": networks(), "look": LOOK, "image": IMAGE, "timings": 3}
+    usual = {"networks": networks(), "modality": IMAGE, "look": LOOK, "sample": SAMPLE, "timings": 3}
     monkeypatch.setattr(module, "export_onnx", refuse)
     with pytest.raises(AssertionError, match="measured again"):
         benchmark(**{**usual, **changes}, scratch=kept[0])
@@ -71,9 +71,9 @@ def refuse(*words: Any) -> None:
 def test_architectures_are_told_apart_and_weights_are_not() -> None:
     one, other = build("test_resnet"), build("test_resnet")
     other.head.weight.data.add_(1)
-    assert architecture(one) == architecture(other)
+    assert one.architecture() == other.architecture()
     rest = [build("test_resnet", keep=3), build("test_efficientnet"), build("test_resnet", classes=4)]
-    assert len({architecture(network) for network in [one, *rest]}) == 4
+    assert len({network.architecture() for network in [one, *rest]}) == 4
 
 
 def test_the_processor_has_a_name() -> None:

@@ -11,9 +11,8 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 
-from steps.core.backbones.network import Network
 from steps.core.evaluation.inference import predict_bytes
-from steps.core.export.onnx_export import Deployed, export_onnx, quantise
+from steps.core.export.onnx_export import export_onnx, quantise
 from steps.core.export.parity import (
     FP32,
     INT8,
@@ -26,15 +25,15 @@ from steps.core.export.parity import (
     golden,
     hold_against,
     open_session,
-    pixels,
     run,
 )
+from steps.core.modalities.image.onnx_input import Front
 from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
 from steps.core.promotion.gates import deployment_gates
 from steps.core.tasks.label_sets import SetOutcome
 from steps.core.tasks.metrics import Outcome
 from steps.core.tasks.targets import ANY_OF
-from tests.core.toys import LOOK, build, encode, picture
+from tests.core.toys import LOOK, build, encode, graph_of, picture, raw
 
 SIZES = [(40, 48), (48, 40), (36, 36), (33, 34), (32, 32), (20, 31), (300, 211), (37, 500)]
 SETTINGS = {"bootstrap": 100, "seed": 0}
@@ -56,7 +55,7 @@ def images(count: int = 6, seed: int = 0) -> list[bytes]:
 
 @cache
 def file_of(name: str = "test_resnet", temperature: float = 1.3) -> bytes:
-    return export_onnx(build(name), LOOK, temperature)
+    return export_onnx(build(name), graph_of(), temperature)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -68,7 +67,7 @@ def test_the_view_in_the_graph_is_the_view_of_training(
     look = Preprocessing(32, 36, interpolation, (0.5,) * 3, (0.5,) * 3, squash)
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     for image in (picture(1, *size), noise):
-        found = Deployed(Network([], 3, 2, False), look, 1.0).view(torch.from_numpy(image.copy())[None])[0]
+        found = Front(look).view(torch.from_numpy(image.copy())[None])[0]
         wanted = plain_view(torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous(), look)
         gap = (found - wanted.float()).abs()
         assert gap.max() <= 1
@@ -81,20 +80,22 @@ def test_onnx_and_torch_give_the_same_probabilities(name: str, per_image: bool) 
     network, look = build(name), replace(LOOK, per_image=per_image)
     data = images()
     wanted = predict_bytes(network, look, data)
-    logits, probabilities = run(open_session(export_onnx(network, look, 1.3)), map(pixels, data))
+    logits, probabilities = run(open_session(export_onnx(network, graph_of(look), 1.3)), map(raw, data))
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(probabilities, softmax(wanted / 1.3, axis=1), atol=1e-5)
 
 
 def test_label_sets_have_sigmoids_and_their_temperature_inside_the_graph() -> None:
     data = images(4)
-    file = export_onnx(build("test_resnet"), LOOK, 1.7, ANY_OF)
-    logits, probabilities = run(open_session(file), map(pixels, data))
+    file = export_onnx(build("test_resnet"), graph_of(), 1.7, ANY_OF)
+    logits, probabilities = run(open_session(file), map(raw, data))
     wanted = predict_bytes(build("test_resnet"), LOOK, data)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(probabilities, expit(wanted / 1.7), atol=1e-5)
     said = SetOutcome(wanted, np.ones((4, 3), np.int64), 1.7, np.full(3, 0.5))
-    one = hold_against(File("finetuned", FP32, file), (logits, probabilities), said, CLOCK, SETTINGS)
+    one = hold_against(
+        File("finetuned", FP32, file, graph_of()), (logits, probabilities), said, CLOCK, SETTINGS
+    )
     assert one.facts["agreement"] == 1.0
     assert one.facts["largest_difference"] < 1e-5
 
@@ -108,20 +109,20 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
 
 
 def test_the_same_model_gives_the_same_bytes_and_names_no_place() -> None:
-    again = export_onnx(build("test_resnet"), LOOK, 1.3)
+    again = export_onnx(build("test_resnet"), graph_of(), 1.3)
     assert again == file_of()
     assert b"/work" not in again
     assert b"site-packages" not in again
-    calibration = [pixels(data) for data in images()]
-    assert quantise(again, calibration) == quantise(again, calibration)
+    calibration = [raw(data) for data in images()]
+    assert quantise(again, "images", calibration) == quantise(again, "images", calibration)
 
 
 def test_the_int8_file_is_smaller_and_mostly_agrees() -> None:
     data = images(20)
-    quantised = quantise(file_of("test_efficientnet"), [pixels(d) for d in data])
+    quantised = quantise(file_of("test_efficientnet"), "images", [raw(d) for d in data])
     assert len(quantised) < 0.75 * len(file_of("test_efficientnet"))
     (_, exact), (_, rough) = (
-        run(open_session(file), map(pixels, data)) for file in (file_of("test_efficientnet"), quantised)
+        run(open_session(file), map(raw, data)) for file in (file_of("test_efficientnet"), quantised)
     )
     assert 0 < np.abs(exact - rough).max() < 0.1
 
@@ -133,7 +134,7 @@ def test_the_first_layer_stays_in_float_and_a_bounded_activation_is_quantised_wi
         maker = {name: node.op_type for node in graph.node for name in node.output}
         return [maker.get(node.input[0]) for node in graph.node if node.op_type == kind]
 
-    quantised = quantise(file_of("test_resnet"), [pixels(d) for d in images(4)])
+    quantised = quantise(file_of("test_resnet"), "images", [raw(d) for d in images(4)])
     first, *others = behind(quantised, "Conv")
     assert first != "DequantizeLinear"
     assert set(others) == {"DequantizeLinear"}
@@ -146,13 +147,16 @@ def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
     from safetensors.numpy import load
 
     data = images(5)
-    files = [File("finetuned", FP32, file_of()), File("student", FP32, file_of("test_efficientnet"))]
-    answers = {file.name: run(file.session, map(pixels, data)) for file in files}
+    files = [
+        File("finetuned", FP32, file_of(), graph_of()),
+        File("student", FP32, file_of("test_efficientnet"), graph_of()),
+    ]
+    answers = {file.name: run(file.session, map(raw, data)) for file in files}
     kept = load(golden(data[:3], answers))
     shown = [kept[f"image_{n}"].tobytes() for n in range(3)]
     assert shown == data[:3]
     for file in files:
-        logits, probabilities = run(open_session(file.content), map(pixels, shown))
+        logits, probabilities = run(open_session(file.content), map(raw, shown))
         np.testing.assert_array_equal(logits, kept[f"{file.name} logits"])
         np.testing.assert_array_equal(probabilities, kept[f"{file.name} probabilities"])
     assert len(kept) == 3 + 2 * 2
@@ -161,8 +165,8 @@ def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
 def exported(content: bytes, data: list[bytes], variant: str = FP32) -> Exported:
     logits = predict_bytes(build("test_resnet"), LOOK, data)
     said = Outcome(logits, np.zeros(len(data), dtype=np.int64), 1.3)
-    file = File("finetuned", variant, content)
-    return hold_against(file, run(file.session, map(pixels, data)), said, CLOCK, SETTINGS)
+    file = File("finetuned", variant, content, graph_of())
+    return hold_against(file, run(file.session, map(raw, data)), said, CLOCK, SETTINGS)
 
 
 def failed(rows: list[dict[str, Any]]) -> list[str]:
@@ -242,7 +246,7 @@ def test_the_clock_is_of_single_answers_by_turns() -> None:
             time.sleep(self.seconds)
 
     sessions: Any = {"slow": Session("slow", 0.004), "quick": Session("quick", 0.0)}
-    clocks = by_turns(sessions, picture(0), 4)
+    clocks = by_turns(sessions, {"images": picture(0)[None]}, 4)
     assert asked == ["slow", "quick"] * (4 + WARM_UP)
     assert clocks["slow"]["latency_p50_ms"] > 4 > clocks["quick"]["latency_p50_ms"]
     assert all(clock["latency_p50_ms"] <= clock["latency_p99_ms"] for clock in clocks.values())

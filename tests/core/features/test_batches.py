@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steps.core.features.batches import Batches, Cached, Pixels, open_batches
+from steps.core.features.batches import Batches, Cached, Recomputed, open_batches
 from steps.core.modalities.image.pixels import normalise, plain_view, read_image
 from tests.core.toys import (
     LABELS,
@@ -93,7 +93,9 @@ def test_a_cache_in_half_precision_is_off_by_rounding_only(
 
 
 def test_pixels_without_a_network_are_the_normalised_views(pictures: Pictures) -> None:
-    source = Pixels(pictures.index(), pictures.folder(), uncached(pictures, build("test_resnet"), 0).views)
+    source = Recomputed(
+        pictures.index(), pictures.folder(), uncached(pictures, build("test_resnet"), 0).views
+    )
     found = source.get([3, 20], [0, 0])
     images = [read_image(pictures.folder().read(pictures.table["path"][row])) for row in (3, 20)]
     wanted = normalise(torch.stack([plain_view(image, LOOK) for image in images]), LOOK)
@@ -206,5 +208,5 @@ def test_every_boundary_that_can_be_opened_leads_to_the_same_logits(
 
 def test_a_boundary_that_was_not_kept_is_computed_from_pixels_all_the_way(artifact: Artifact) -> None:
     source = open_batches(artifact, 2, 5, 0, Path("unused")).source
-    assert isinstance(source, Pixels)
+    assert isinstance(source, Recomputed)
     assert source.start == 0

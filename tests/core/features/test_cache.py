@@ -12,15 +12,25 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from steps.artifacts.features import Features
-from steps.core.backbones.network import Network
+from steps.core.backbones.settings import BackboneConfig
 from steps.core.data.layouts import SPLITS
 from steps.core.features.cache import build_cache, freeze_boundary, plan_shards
-from steps.core.system.config import BackboneConfig, CacheSettings
+from steps.core.features.embedding import Encoder
+from steps.core.features.settings import CacheSettings
 from steps.core.system.errors import BackboneError, DataError, DiskError
 from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import LABEL_SETS
 from steps.core.tasks.targets import stack
-from tests.core.toys import LABELS, LIVELY, LOOK, Pictures, draw_pictures
+from tests.core.toys import (
+    LABELS,
+    LIVELY,
+    LOOK,
+    Pictures,
+    draw_pictures,
+    image_encoder,
+    image_network,
+    modalities,
+)
 
 Built = tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]
 
@@ -30,19 +40,22 @@ def settings(weights_of: Callable[[str], Path]) -> CacheSettings:
     weights = str(weights_of("test_efficientnet"))
     return CacheSettings(
         views=2,
-        augmentation=LIVELY,
-        oversampling=None,
         dtype="float32",
         shard_samples=5,
         micro_batch=4,
-        backbone=BackboneConfig(name="test_efficientnet", weights=weights, image_size=32),
+        backbone=BackboneConfig(name="test_efficientnet", weights=weights),
+        modality=modalities(),
         unfreeze=3,
         seed=0,
     )
 
 
+def encoder(settings: CacheSettings) -> Encoder:
+    return image_encoder(settings.backbone.name, Path(settings.backbone.weights))
+
+
 def laid_out(pictures: Pictures, settings: CacheSettings, scratch: Path) -> Built:
-    return build_cache(pictures.table, LABELS, str(pictures.root), LOOK, settings, scratch)
+    return build_cache(pictures.table, LABELS, str(pictures.root), encoder(settings), settings, scratch)
 
 
 def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
@@ -65,7 +78,7 @@ def test_label_sets_are_kept_as_indicators_that_a_file_gives_back(
     cells = ["", "blue|red", *pictures.table["label"][2:]]
     table = pictures.table.assign(label=cells)
     index, shards, meta = build_cache(
-        table, LABELS, str(pictures.root), LOOK, settings, tmp_path / "scratch", LABEL_SETS
+        table, LABELS, str(pictures.root), encoder(settings), settings, tmp_path / "scratch", LABEL_SETS
     )
     Features(index, shards, meta).save(tmp_path / "features")
     again = Features.load(tmp_path / "features")
@@ -101,7 +114,7 @@ def test_the_values_are_those_of_the_pretrained_network(
     pictures: Pictures, settings: CacheSettings, tmp_path: Path
 ) -> None:
     _, shards, _ = laid_out(pictures, settings, tmp_path)
-    network = Network.build("test_efficientnet", 3, 32, settings.backbone.weights)
+    network = image_network("test_efficientnet", 3, 32, settings.backbone.weights)
     tensors = load_file(shards["val-00000.safetensors"])
     with torch.inference_mode():
         torch.testing.assert_close(

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from steps.core.backbones.network import Network
-from steps.core.features.extraction import Sample, Views, batched, prefix
+from steps.core.features.extraction import Sample, batched, prefix
 from steps.core.modalities.image.pixels import plain_view, read_image, seeded_view, view_seed
+from steps.core.modalities.image.views import Views
 from steps.core.system.errors import DataError, HeadstartError
 from tests.core.toys import (
     LIVELY,

@@ -7,13 +7,21 @@ import pytest
 import torch
 
 from steps.core.features import normalisation
-from steps.core.features.normalisation import DATASET, IMAGE, PRETRAINED, hold_trial, ways
+from steps.core.features.normalisation import PRETRAINED, hold_trial
+from steps.core.modalities.image.moments import Moments, normalisations
 from steps.core.modalities.image.pixels import Preprocessing, normalise
-from steps.core.system.config import BackboneConfig
 from tests.clone import BACKBONE, write_weights
-from tests.core.toys import LOOK, Pictures
+from tests.core.toys import LOOK, Pictures, image_encoder
 
-LOOKS = ways(LOOK, [0.3, 0.4, 0.5], [0.1, 0.2, 0.3])
+DATASET, IMAGE = "dataset", "image"
+COUNT = 10_000
+MEAN, STD = (0.3, 0.4, 0.5), (0.1, 0.2, 0.3)
+MOMENTS = Moments(
+    [round(COUNT * 255 * m) for m in MEAN],
+    [round(COUNT * 255**2 * (m * m + s * s)) for m, s in zip(MEAN, STD, strict=True)],
+    COUNT,
+)
+LOOKS = normalisations(LOOK, MOMENTS)
 
 
 def test_every_view_is_normalised_by_itself_whatever_its_lighting() -> None:
@@ -33,7 +41,8 @@ def test_a_view_without_contrast_becomes_zeros() -> None:
 
 def test_the_three_ways_differ_in_statistics_alone() -> None:
     assert set(LOOKS) == {PRETRAINED, DATASET, IMAGE}
-    assert LOOKS[DATASET].mean == (0.3, 0.4, 0.5)
+    assert LOOKS[DATASET].mean == pytest.approx(MEAN)
+    assert LOOKS[DATASET].std == pytest.approx(STD, abs=1e-6)
     assert {replace(x, mean=LOOK.mean, std=LOOK.std, per_image=False) for x in LOOKS.values()} == {LOOK}
     assert Preprocessing.from_dict(LOOKS[IMAGE].to_dict()) == LOOKS[IMAGE]
 
@@ -58,14 +67,14 @@ def test_another_way_wins_only_if_the_gain_is_shown(
     rows = table()
 
     def embedded(*given: object) -> object:
-        name = next(name for name, look in LOOKS.items() if look is given[3])
+        name = next(name for name, look in LOOKS.items() if look is given[2].preprocessing)
         draw = np.random.default_rng(1)
         signal = np.where(rows["label"].to_numpy() == "c0", 1.0, -1.0)[:, None]
         z = (signal + noise[name] * draw.normal(size=(len(rows), 4))).astype(np.float32)
         return z[given[1].index.to_numpy()]  # type: ignore[attr-defined]
 
     monkeypatch.setattr(normalisation, "embed", embedded)
-    backbone = BackboneConfig(name=BACKBONE, weights="x", image_size=32)
+    backbone = image_encoder(BACKBONE, Path("x"))
     found = hold_trial(LOOKS, rows, object(), backbone, 1000, 200, 0, tmp_path)  # type: ignore[arg-type]
     assert found["choice"] == choice
     assert set(found["ways"]) == set(LOOKS)
@@ -74,7 +83,7 @@ def test_another_way_wins_only_if_the_gain_is_shown(
 
 def test_the_trial_reads_real_pictures_and_is_the_same_every_time(pictures: Pictures, tmp_path: Path) -> None:
     write_weights(tmp_path / "w.safetensors")
-    backbone = BackboneConfig(name=BACKBONE, weights=str(tmp_path / "w.safetensors"), image_size=32)
+    backbone = image_encoder(BACKBONE, tmp_path / "w.safetensors")
     rows = pictures.table[["path", "label", "split"]].assign(sha256=pictures.table["path"])
     once, again = (
         hold_trial(LOOKS, rows, pictures.folder(), backbone, 1000, 200, 0, tmp_path / str(n)) for n in (1, 2)
@@ -90,17 +99,17 @@ def test_the_pretrained_way_reads_what_the_audit_has_embedded(
     asked: dict[int, int] = {}
 
     def embedded(*given: object) -> object:
-        asked[id(given[3])] = len(given[1])  # type: ignore[arg-type]
+        asked[id(given[2].preprocessing)] = len(given[1])  # type: ignore[arg-type]
         return np.random.default_rng(0).normal(size=(len(given[1]), 2)).astype(np.float32)  # type: ignore[arg-type]
 
     monkeypatch.setattr(normalisation, "embed", embedded)
-    backbone = BackboneConfig(name=BACKBONE, weights="x", image_size=32)
+    backbone = image_encoder(BACKBONE, Path("x"))
     hold_trial(LOOKS, rows, object(), backbone, 300, 100, 0, tmp_path)  # type: ignore[arg-type]
     assert asked == {id(LOOKS[PRETRAINED]): 512, id(LOOKS[DATASET]): 300, id(LOOKS[IMAGE]): 300}
 
 
 def test_without_validation_samples_nothing_is_tried(pictures: Pictures, tmp_path: Path) -> None:
     rows = pictures.table[pictures.table["split"] != "val"]
-    backbone = BackboneConfig(name=BACKBONE, weights="none", image_size=32)
+    backbone = image_encoder(BACKBONE, Path("none"))
     found = hold_trial(LOOKS, rows, pictures.folder(), backbone, 1000, 200, 0, tmp_path)
     assert found == {"choice": PRETRAINED, "ways": {}}

@@ -9,13 +9,9 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from steps.core.data.files import Folder
-from steps.core.modalities.image.moments import (
-    SMALLEST_STD,
-    Moments,
-    pretrained_preprocessing,
-    stream_moments,
-)
+from steps.core.modalities.image.moments import SMALLEST_STD, Moments, stream_moments
 from steps.core.modalities.image.pixels import normalise, plain_view, read_image
+from steps.core.modalities.image.pretrained import pretrained_preprocessing
 from steps.core.system.errors import BackboneError, DataError
 from tests.core.toys import LOOK, Pictures, encode, picture
 

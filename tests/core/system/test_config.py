@@ -6,16 +6,12 @@ from pydantic import ValidationError
 
 import steps.core.audit.limits
 import steps.core.strategy.search_space  # noqa: F401
-from steps.core.system.config import (
-    Augmentation,
-    BackboneConfig,
-    CacheSettings,
-    Config,
-    Cut,
-    Named,
-    Recipe,
-    StudentRecipe,
-)
+from steps.core.backbones.settings import BackboneConfig
+from steps.core.distillation.settings import Cut, Named, StudentRecipe
+from steps.core.features.settings import CacheSettings
+from steps.core.modalities.image.settings import Augmentation
+from steps.core.system.config import Config
+from steps.core.training.recipe import Recipe
 from tests.core.toys import LIVELY, RECIPE
 
 
@@ -87,8 +83,8 @@ def test_a_whole_number_may_stand_for_a_rate() -> None:
 @pytest.mark.parametrize("size", [31, 1025])
 def test_an_image_size_has_bounds(size: int) -> None:
     with pytest.raises(ValidationError):
-        BackboneConfig(name="a", weights="hub", image_size=size)
-    assert BackboneConfig(name="a", weights="hub", image_size=None).image_size is None
+        BackboneConfig(name="a", weights="hub")
+    assert BackboneConfig(name="a", weights="hub").image_size is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +93,7 @@ def test_an_image_size_has_bounds(size: int) -> None:
 def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> None:
     fields = {
         "views": 1, "augmentation": LIVELY, "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
-        "backbone": BackboneConfig(name="a", weights="hub", image_size=32), "seed": 0, "unfreeze": unfreeze,
+        "backbone": BackboneConfig(name="a", weights="hub"), "seed": 0, "unfreeze": unfreeze,
         "oversampling": None,
     }  # fmt: skip
     if good:

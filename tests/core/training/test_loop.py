@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from steps.core.backbones.network import Network, frozen_digest
 from steps.core.features.batches import Batch, Batches
-from steps.core.system.config import Recipe
 from steps.core.system.errors import Diverged, FrozenDrift
 from steps.core.training.checkpoint import Checkpoint, trainable_state
 from steps.core.training.divergence import explain_divergence
 from steps.core.training.loop import Epoch, Trained, fit, predict, train
 from steps.core.training.objectives import Classify, Task
 from steps.core.training.parameter_groups import parameter_groups
+from steps.core.training.recipe import Recipe
 from steps.core.training.stepper import make_schedule
 from tests.core.toys import RECIPE, Pictures, batches, build, cached, same_state, uncached
 

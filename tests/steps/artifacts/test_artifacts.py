@@ -15,14 +15,15 @@ from steps.core.system.storage import table_bytes
 from steps.artifacts.dataset import Dataset, Manifest
 from steps.artifacts.features import Features
 from steps.artifacts.stats import Stats
+from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.system.errors import ArtifactError
-from steps.core.data.ingest import describe_files
 from steps.core.system.storage import Artifact
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier, Student
 from steps.artifacts.decision import Decision
 from steps.artifacts.report import Report
 
+from tests.core.toys import described as describe_table
 from tests.core.toys import LABELS, LOOK, Pictures, build, draw_pictures, encode, picture
 
 META: dict[str, Any] = {
@@ -37,7 +38,7 @@ FINDING = {"check": "a", "verdict": "warn", "quarantined": [{"path": "x", "reaso
 
 def described(pictures: Pictures) -> pd.DataFrame:
     table = pictures.table[["path", "label", "split"]].assign(group=None)
-    return describe_files(pictures.folder(), table)
+    return describe_table(pictures.folder(), table)
 
 
 def manifest(pictures: Pictures, folder: Path) -> Manifest:
@@ -48,7 +49,7 @@ def manifest_with_a_broken_file(pictures: Pictures, folder: Path) -> Manifest:
     broken = draw_pictures(folder / "broken", {"train": 1})
     (broken.root / "train/red/0.png").write_bytes(b"no image")
     table = broken.table[["path", "label", "split"]].assign(group=None)
-    return Manifest(describe_files(broken.folder(), table), "some/where", {})
+    return Manifest(describe_table(broken.folder(), table), "some/where", {})
 
 
 def dataset(pictures: Pictures, folder: Path) -> Dataset:
@@ -207,7 +208,7 @@ def test_a_dataset_numbers_its_classes_in_alphabetical_order(pictures: Pictures,
 
 
 def test_the_preprocessing_survives_the_stats(pictures: Pictures, tmp_path: Path) -> None:
-    assert stats(pictures, tmp_path).look() == LOOK
+    assert Preprocessing.from_dict(stats(pictures, tmp_path).preprocessing) == LOOK
 
 
 def test_a_loaded_classifier_gives_the_logits_of_the_network_it_was_made_from(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The one place that knows pixels: reading an image, checking it, and looking at it (views).
+"""Pixels: reading an image, checking it, and its views.
 
 A view is uint8 of shape (3, side, side). View 0 of a sample is deterministic; view k > 0 is drawn
 from a seed that depends on the run's seed, the sample's content and k alone.
@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from steps.core.system.config import Augmentation
+from steps.core.modalities.image.settings import Augmentation
 from steps.core.system.errors import DataError
 
 MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
@@ -49,8 +49,24 @@ class Preprocessing:
         """Return plain json types."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
+    def example(self) -> Tensor:
+        """Return a black view: uint8 (3, side, side)."""
+        return torch.zeros(3, self.side, self.side, dtype=torch.uint8)
+
+    def decode(self, data: bytes) -> Tensor:
+        """Decode an image file to upright RGB: uint8 (3, height, width); see `read_image`."""
+        return read_image(data)
+
+    def view(self, sample: Tensor) -> Tensor:
+        """Return the deterministic view: uint8 (3, side, side)."""
+        return plain_view(sample, self)
+
+    def batch(self, views: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Normalise views, uint8 (3, side, side), to float32 (n, 3, side, side), channels last."""
+        return normalise(torch.stack(list(views)).to(device), self)
+
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Undo `to_dict`."""
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 

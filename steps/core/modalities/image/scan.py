@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from steps.core.data.files import Folder, prefetched
+from steps.core.data.files import Source, prefetched
 from steps.core.modalities.image.pixels import UNREADABLE, decode, open_image
 from steps.core.system.errors import DataError
 
@@ -46,6 +46,11 @@ class Survey:
     borders: NDArray[np.float32]
     """What the border of these looks like (audited, 36); see `borders_of`."""
 
+    @property
+    def audited(self) -> int:
+        """How many of the first rows have a fingerprint."""
+        return len(self.prints)
+
     def only(self, rows: NDArray[np.int64]) -> "Survey":
         """Return some of the rows, which are given in ascending order; all of them are no copy."""
         if len(rows) == len(self.facts):
@@ -55,12 +60,12 @@ class Survey:
         return Survey(facts, self.prints[audited], self.borders[audited])
 
 
-def survey(folder: Folder, table: pd.DataFrame, audited: int) -> Survey:
+def survey(source: Source, table: pd.DataFrame, audited: int) -> Survey:
     """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
     seen = iter(
-        tqdm(prefetched(lambda job: look_at(folder, *job), jobs, 64), "decoding", len(jobs), disable=None)
+        tqdm(prefetched(lambda job: look_at(source, *job), jobs, 64), "decoding", len(jobs), disable=None)
     )
     audited = min(audited, len(jobs))
     prints = np.zeros((audited, SIDE, SIDE), np.uint8)
@@ -82,7 +87,7 @@ NOTHING: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "
 BLANK = np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
-def look_at(folder: Folder, path: str, error: str | None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+def look_at(source: Source, path: str, error: str | None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Return the facts of one file, and its picture at SIDE x SIDE.
 
     A JPEG is decoded smaller, which is faster and still reads every byte of it.
@@ -90,7 +95,7 @@ def look_at(folder: Folder, path: str, error: str | None) -> tuple[dict[str, Any
     if error is not None:
         return {**NOTHING, "error": error}, BLANK
     try:
-        header = open_image(folder.read(path))
+        header = open_image(source.read(path))
         image = decode(header, LEAST)
         facts = {
             "oddities": ",".join(oddities(header, path)),

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steps.core.backbones.network import Network
-from steps.core.modalities.image.pixels import Preprocessing, normalise
+from steps.core.modalities.image.pixels import Preprocessing
 
 
 def saliency(network: Network, look: Preprocessing, view: Tensor) -> Tensor:
@@ -14,7 +14,7 @@ def saliency(network: Network, look: Preprocessing, view: Tensor) -> Tensor:
     The map is taken at the deepest boundary that still has places: a map of channels, else the pixels.
     """
     network.eval()
-    x = normalise(view[None], look)
+    x = look.batch([view], network.device)
     with torch.no_grad():
         deepest, at = x, 0
         for number in range(len(network.stages)):

@@ -1,0 +1,43 @@
+"""Which students are tried, and how the chosen one is trained."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from steps.core.system.config import Config, Count, Fraction, Positive
+from steps.core.training.recipe import Recipe
+
+
+class Cut(Config):
+    """A student that is the teacher's first stages, with the teacher's weights."""
+
+    keep_stages: Count
+
+
+class Named(Config):
+    """A student of an architecture of its own, with its own pretrained weights."""
+
+    name: str
+    """Of images any timm model name."""
+    weights: str
+    """`packaged`, `hub`, or the path of a .safetensors file."""
+
+
+class StudentRecipe(Recipe):
+    """Which student is chosen and how it is trained."""
+
+    candidates: Annotated[list[Cut | Named], Field(min_length=1)]
+    """What is benchmarked; the best that fits the budget is trained."""
+    cpu_ms: Positive | None
+    """Greatest median latency of one sample on this machine; null: no limit."""
+    megabytes: Positive | None
+    """Greatest size of the float32 ONNX file; null: no limit."""
+    timings: Count
+    """Answers of every candidate whose latency is taken, by turns."""
+    head_lr: Positive
+    ratio: Annotated[float, Field(gt=0, le=1)]
+    """Learning rate of a stage relative to that of the next one."""
+    temperature: Positive
+    """Softens both distributions (Hinton et al. 2015)."""
+    alpha: Fraction
+    """Share of the teacher's word in the loss; the rest are the labels."""

@@ -1,0 +1,131 @@
+"""Images behind the seam; see `steps.core.modalities.contract.Modality`."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from markupsafe import Markup
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from steps.core.backbones import timm_adapter
+from steps.core.backbones.network import Backbone
+from steps.core.backbones.weights import find_weights
+from steps.core.modalities.contract import Copies
+from steps.core.modalities.image import near_copies as copies
+from steps.core.modalities.image.attribution import saliency
+from steps.core.modalities.image.checks import check_images, shortcuts
+from steps.core.modalities.image.corruptions import CORRUPTIONS
+from steps.core.modalities.image.moments import normalisations, stream_moments
+from steps.core.modalities.image.onnx_input import ImageInput
+from steps.core.modalities.image.pictures import overlay, thumbnail
+from steps.core.modalities.image.pixels import Preprocessing, open_image
+from steps.core.modalities.image.pretrained import licence, pretrained_preprocessing
+from steps.core.modalities.image.scan import Survey, survey
+from steps.core.modalities.image.settings import Settings
+from steps.core.modalities.image.views import Views
+from steps.core.system.errors import DataError
+
+__all__ = ["find_weights", "licence", "normalisations", "shortcuts"]
+
+name = "image"
+endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
+blank_facts: Mapping[str, Any] = {"format": None, "mode": None, "width": 0, "height": 0}
+corruptions = CORRUPTIONS
+scan = survey
+check = check_images
+measure = stream_moments
+attribute = saliency
+views_of = Views.of
+plain_views = Views.plain
+preprocessing = Preprocessing.from_dict
+
+FLAT = 2.0  # of 255: standard deviation of a fingerprint below which there is nothing to compare
+GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).view(1, 1, 3, 3)
+
+
+def columns_of(table: pd.DataFrame) -> list[str]:
+    """Return no columns: an image is a file."""
+    return []
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """Return format, mode, width and height, which stand in the file's header."""
+    image = open_image(data)
+    return {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
+
+
+def solid(scan: Survey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows whose fingerprint is not flat."""
+    return rows[[scan.prints[row].std() >= FLAT for row in rows]]
+
+
+def near_copies(
+    scan: Survey, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, clearance: float
+) -> Copies:
+    """Return pairs whose fingerprints agree after alignment; see `image.near_copies`."""
+    return copies.near_copies(scan.prints, z, rows, threshold, clearance)
+
+
+def pretrained(backbone: str, settings: Settings) -> Preprocessing:
+    """Return size, crop, interpolation and statistics of a timm model's pretraining."""
+    return pretrained_preprocessing(backbone, settings.size)
+
+
+def views(preprocessing: Preprocessing, settings: Settings, seed: int) -> Views:
+    """Return the views of a training."""
+    return Views(preprocessing, settings.augmentation, seed, settings.oversampling)
+
+
+def load_backbone(name: str, preprocessing: Preprocessing, weights: str | None) -> Backbone:
+    """Build a timm model and cut it into stages."""
+    return timm_adapter.load(name, preprocessing.side, weights)
+
+
+def slice_facts(sample: Tensor, view: Tensor) -> dict[str, float]:
+    """Return facts of an image (3, height, width), the first two of its view.
+
+    `brightness`, the mean luminance, 0 to 1; `sharpness`, the variance of the luminance's Laplacian; `size`,
+    the image's pixels.
+    """
+    grey = (view / 255 * GREY).sum(dim=0)
+    edges = F.conv2d(grey[None, None], LAPLACIAN)
+    return {
+        "brightness": round(grey.mean().item(), 6),
+        "sharpness": round(edges.var().item(), 6),
+        "size": float(sample.shape[1] * sample.shape[2]),
+    }
+
+
+def show(data: bytes, alt: str = "") -> str:
+    """Return a thumbnail."""
+    tag = '<img alt="{1}" src="{0}">' if alt else '<img src="{0}" alt="">'
+    return Markup(tag).format(thumbnail(data), alt)
+
+
+def show_attribution(data: bytes, preprocessing: Preprocessing, heat: Tensor) -> str:
+    """Return the view with the map in red upon it."""
+    return Markup('<img alt="where it looked" src="{}">').format(overlay(data, preprocessing, heat))
+
+
+def input_graph(preprocessing: Preprocessing) -> ImageInput:
+    """Return resize, crop and normalisation."""
+    return ImageInput(preprocessing)
+
+
+def from_request(value: Any) -> bytes:
+    """Return the bytes of an image in base64.
+
+    Raises:
+        DataError: It is no base64.
+    """
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise DataError("not base64") from None

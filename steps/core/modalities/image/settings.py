@@ -1,0 +1,48 @@
+"""Settings of images; apart from what uses them, whose libraries are slow to import."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from steps.core.system.config import Config, Count, Fraction, Positive
+
+
+class Augmentation(Config):
+    """The ranges a training view is drawn from; zeros and ones mean no change."""
+
+    crop_area: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    """Least and greatest part of the image's area that a crop keeps."""
+    crop_aspect: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    """Least and greatest ratio of a crop's width to its height, relative to the image's own."""
+    horizontal_flip: Fraction
+    vertical_flip: Fraction
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    """Greatest angle, in degrees, to either side."""
+    translation: Fraction
+    """Greatest shift, as a fraction of the side."""
+    brightness: Fraction
+    contrast: Fraction
+    saturation: Fraction
+
+
+class Settings(Config):
+    """How images are checked and looked at."""
+
+    size: Annotated[int, Field(ge=32, le=1024)] | None
+    """Side of the square input in pixels; null takes the size the backbone was pretrained at."""
+    formats: list[str]
+    """File formats that are allowed, by Pillow's names."""
+    min_side: Count
+    max_side: Count
+    min_spread: Fraction
+    """Standard deviation of an image's luminance, of 1, below which there is nothing to see."""
+    augmentation: Augmentation
+    oversampling: Annotated[float, Field(ge=1)] | None
+    """Pixels that a JPEG is decoded to, at least, per pixel of the smallest crop's side; null: all."""
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Settings":
+        """Refuse limits that no image can keep."""
+        if self.min_side > self.max_side:
+            raise ValueError("min_side at most max_side")
+        return self

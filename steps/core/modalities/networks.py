@@ -1,0 +1,26 @@
+"""Networks for a modality's samples: its backbone under a head."""
+
+from pathlib import Path
+
+import torch
+
+from steps.core.backbones.network import Network
+from steps.core.modalities.contract import Modality, Preprocessing
+
+
+def build_network(
+    modality: Modality,
+    name: str,
+    preprocessing: Preprocessing,
+    classes: int,
+    weights: Path | None = None,
+    keep: int | None = None,
+) -> Network:
+    """Build a backbone for inputs of this preprocessing, cut after `keep` stages, under a head of zeros.
+
+    Raises:
+        BackboneError: Unknown name, unfit weights, or more stages asked for than there are.
+    """
+    backbone = modality.load_backbone(name, preprocessing, str(weights) if weights else None)
+    example = preprocessing.batch([preprocessing.example()], torch.device("cpu"))
+    return Network.build(backbone, example, classes, keep)

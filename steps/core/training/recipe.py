@@ -1,0 +1,37 @@
+"""How a model is trained, as params.yaml says it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from steps.core.backbones.settings import Precision
+from steps.core.system.config import Config, Count, Fraction, Positive
+
+
+class Recipe(Config):
+    """How a model is trained; one loop reads it in every phase that trains."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    """Samples of one step; BatchNorm has no variance of one."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "cosine", "one_cycle"]
+    warmup: Fraction
+    """Part of all optimiser steps in which the learning rate rises."""
+    clip_norm: Positive | None
+    """Greatest norm of the gradient of all trained parameters together; null: no clipping."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    mixup: Annotated[float, Field(ge=0)]
+    """Alpha of MixUp's Beta distribution; 0 is off."""
+    cutmix: Annotated[float, Field(ge=0)]
+    """Alpha of CutMix's Beta distribution; 0 is off."""
+    patience: Count
+    """Epochs without a better validation loss after which training stops."""
+    precision: Precision
+    """Of the trained stages' products; see `steps.core.backbones.precision`. A lone head uses float32."""
+
+
+class HeadRecipe(Recipe):
+    """How a linear head is trained on features that stay as they are."""
+
+    head_lr: Positive
