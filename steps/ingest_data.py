@@ -53,13 +53,15 @@ class IngestData(Config):
 def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     """List the data set, hash every file, read every sample's facts, and give each row a split."""
     from steps.core.data.files import Folder
-    from steps.core.data.ingest import correct_labels, describe_samples, local_copy
+    from steps.core.data.hub import local_copy
+    from steps.core.data.ingest import correct_labels, describe_samples
     from steps.core.data.layouts import assign_splits, overlooked, read_layout
     from steps.core.data.rows import open_source
     from steps.core.modalities.registry import Known, modality
     from steps.core.tasks.labelling import labelling
 
-    path, known = local_copy(cfg.path, scratch()), Known(tuple(cfg.modality.packages))
+    known = Known(tuple(cfg.modality.packages))
+    path = local_copy(cfg.path, scratch(), known)
     root, table = read_layout(path, scratch(), known)
     kind = modality(known.recognise(root, table["path"]))
     # beside a manifest anything may lie

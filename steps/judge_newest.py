@@ -1,4 +1,4 @@
-"""Champion and challenger on the test images that the champion knew of, and on those that came since."""
+"""Champion and challenger on the test samples that the champion knew of, and on those that came since."""
 
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ class JudgeNewest(Config):
 def judge_newest(
     dataset: Dataset, finetuned: Classifier, student: Student, watch: Watch, cfg: JudgeNewest
 ) -> Annotated[Newest, "newest"]:
-    """Measure both models apart on the frozen test images and on the newest, none of which was trained on."""
+    """Measure both models on the frozen test samples and on the newest; none of them was trained on."""
     from steps.core.data.rows import open_source
     from steps.core.evaluation.inference import Looker, predict_together
     from steps.core.tasks.intervals import compare, evaluate

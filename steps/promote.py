@@ -25,16 +25,16 @@ class Levels(Config):
     """In standard deviations of the logits."""
     probabilities: Positive
     top1: Fraction
-    """Share of the test images with the same answer, at least."""
+    """Share of the test samples with the same answer, at least."""
 
 
 class Parity(Config):
     """Limits for each variant that is exported."""
 
     fp32: Levels
-    """For the largest difference of any test image."""
+    """For the largest difference of any test sample."""
     int8: Levels
-    """For the mean over the test images."""
+    """For the mean over the test samples."""
 
 
 class Promote(Config):
@@ -59,9 +59,9 @@ class Promote(Config):
     int8: bool
     """Whether a quantised variant is made, and must agree."""
     calibration_images: Count
-    """Training images that the ranges of the int8 variant are taken from."""
+    """Training samples that the ranges of the int8 variant are taken from."""
     golden_images: Count
-    """Test images that are kept beside the model with its answers."""
+    """Test samples that are kept beside the model with its answers."""
     parity: Parity
     student_margin: Fraction
     """Accuracy that the student may lose for distillation to have paid."""
@@ -88,7 +88,7 @@ class Promote(Config):
 def promote(
     dataset: Dataset, finetuned: Classifier, student: Student, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
-    """Judge the candidate by its report, its exported files, and against the champion on the same images."""
+    """Judge the candidate by its report, its exported files, and against the champion on the same samples."""
     from steps.core.training.calibration import seeded
     from steps.runtime.promotion_review import hold_hearing
 

@@ -58,7 +58,7 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     findings += [*judged, *(row for row in after if row["verdict"] == "fail")]
     html = render_audit(findings, found, kind, source, clean, len(kept))
     write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the gate then stops
-    stop(findings, f"pictures: {scratch()}/audit/audit.html")
+    stop(findings, f"shown in {scratch()}/audit/audit.html")
     suspects = found.suspects.to_csv(index=False)
     found_at = (manifest.root, manifest.overlooked)
     seen = (kept, *found_at, findings, suites, html, suspects)

@@ -41,7 +41,7 @@ class Watch(Record):
 
 @dataclass(frozen=True)
 class Newest(Record):
-    """The champion and its challenger on old and on new test images, apart."""
+    """The champion and its challenger on old and on new test samples, apart."""
 
     parts: dict[str, Any]
     """Of frozen and newest: samples, and accuracy with interval of each model, and the paired gain."""

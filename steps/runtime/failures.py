@@ -72,7 +72,7 @@ def translate(error: BaseException) -> HeadstartError | None:
         return MemoryLimitError(
             f"not enough memory ({first_line(text) or 'no more is given'}): in params.yaml, lower "
             "cache_features.micro_batch, the batch_size of the phase or modality.image.size, or leave out "
-            f"the largest pictures. {AGAIN}"
+            f"the largest samples. {AGAIN}"
         )
     return None
 

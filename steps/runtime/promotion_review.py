@@ -64,7 +64,7 @@ def hold_hearing(
 
 
 def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Answers"]:
-    """Return what the models answered to the test images when they were judged.
+    """Return what the models answered to the test samples when they were judged.
 
     Raises:
         ArtifactError: The report is of another test set.
@@ -76,7 +76,7 @@ def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report)
 
     rows, told = dataset.part("test"), report.predictions
     if list(told["sha256"]) != list(rows["sha256"]):
-        raise ArtifactError("the report is of other test images than the data set's: run evaluate again")
+        raise ArtifactError("the report is of other test samples than the data set's: run evaluate again")
     truth = dataset.labelling.encode(rows["label"], dataset.labels)
     return {
         name: outcome_of(np.stack(told[f"{name}_logits"].tolist()), truth, model.meta)
@@ -163,12 +163,12 @@ def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> 
 
 
 def kept_files(
-    exported: list["Exported"], candidate: str, images: list[bytes], answers: Mapping[str, "Output"]
+    exported: list["Exported"], candidate: str, samples: list[bytes], answers: Mapping[str, "Output"]
 ) -> dict[str, bytes]:
-    """Return the candidate's files, and golden images with every model's answers, by name."""
+    """Return the candidate's files, and golden samples with every model's answers, by name."""
     from steps.core.export.parity import FP32, INT8, golden
 
     names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
     mine = [one.file for one in exported if one.file.model == candidate]
     files = {names[file.variant]: file.content for file in mine}
-    return {**files, "golden.safetensors": golden(images, answers)}
+    return {**files, "golden.safetensors": golden(samples, answers)}

@@ -121,7 +121,7 @@ class Registry:
     def add_version(
         self, model: Classifier, report: Report, ruling: Ruling, card: str, tags: dict[str, str]
     ) -> "ModelVersion":
-        """Store the model as an MLflow model that answers image bytes, and register it."""
+        """Store the model as an MLflow model that answers requests, and register it."""
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             model.save(root / "classifier")

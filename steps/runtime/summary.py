@@ -72,8 +72,8 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     }
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
     bodies = {name: body(html) for name, html in pages.items()}
-    picture = pareto(content["pareto"])
-    page = render("run.html", **content, **bodies, numbers=numbers, picture=picture)
+    figure = pareto(content["pareto"])
+    page = render("run.html", **content, **bodies, numbers=numbers, figure=figure)
     write_file(folder / "report.json", to_json(content))
     write_file(folder / "report.html", page.encode())
     return folder

@@ -31,7 +31,7 @@ class Reference:
     z: Floats
     """Pooled vectors of the pretrained backbone (samples, features), of a bounded sample of train."""
     predicted: dict[str, int]
-    """The model's answers to the test images, by label: to those of train it would answer too well."""
+    """The model's answers to the test samples, by label: to those of train it would answer too well."""
     backbone: dict[str, Any]
 
     def bytes(self) -> bytes:
@@ -76,10 +76,10 @@ def remember(
     Args:
         root: Where the files are.
         table: The data set.
-        answers: The model's, to the test images.
+        answers: The model's, to the test samples.
         encoder: The pretrained backbone, by which z is made.
         samples: Training samples whose z is kept, at most.
-        scratch: Where embedded images are kept.
+        scratch: Where embeddings are kept.
     """
     train = first((table["split"] == "train").to_numpy(), samples)
     counts = pd.Series(list(answers)).value_counts().sort_index()

@@ -140,7 +140,7 @@ def leak(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict[str, An
 
 
 def contradiction(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
-    """Accuse both files of a pair that is one picture under two labels."""
+    """Accuse both files of a pair that is one sample under two labels."""
     paths, labels = table["path"].to_numpy(), table["label"].to_numpy()
     rows = sorted(set(copies.rows.flatten().tolist()))
     pairs = zip(*copies.rows.T, copies.likeness.tolist(), strict=True) if len(copies.rows) else ()

@@ -22,9 +22,9 @@ class Limits(Config):
     duplicates: Literal["pass", "warn", "fail"]
     """What a file that occurs twice amounts to."""
     repair: bool
-    """Whether twins across splits and pictures under two labels are left out, instead of stopping."""
+    """Whether copies across splits and samples under two labels are left out, instead of stopping."""
     near_copy: Annotated[float, Field(gt=0.5, le=1)]
-    """Correlation of two pictures' detail, after alignment, from which they are copies."""
+    """Likeness of two samples from which they are copies; of images the correlation of aligned detail."""
     clearance: Annotated[float, Field(gt=0, le=1)]
     """How far from 1 the correlation of copies may be, as a share of what is usual between neighbours."""
     max_leaked: Fraction

@@ -1,7 +1,7 @@
 """Shortcut canaries: can the class be told without looking at the object?
 
-A weak classifier sees the file alone (size, format, compression, metadata), another the picture's border
-alone. If one beats chance, by a permutation test (Ojala and Garriga 2010), a network may learn it too.
+A weak classifier sees something beside the content alone: the size of the file, say, or the border of an
+image. If it beats chance, by a permutation test (Ojala and Garriga 2010), a network may learn it too.
 """
 
 from typing import Any

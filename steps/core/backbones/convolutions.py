@@ -4,7 +4,7 @@ A kernel of one place is a matrix product of a map that lies place after place; 
 and its gradients are a seventh faster than oneDNN's convolution, and a third in bfloat16.
 
 oneDNN has a kernel of its own for the weights' gradient of depthwise convolutions only up to three taps
-in a row, and not where the map is smaller than the kernel, as in the last stages of small pictures. Others,
+in a row, and not where the map is smaller than the kernel, as in the last stages of small inputs. Others,
 such as EfficientNet's 5x5 and ConvNeXt's 7x7, are computed as if sixteen channels at a time were mixed: some
 ten times the work. So the row is taken three taps at a time, each part a narrow convolution over its own
 columns of the input, and a low map is surrounded by the zeros that it is meant to lie in. With a stride of

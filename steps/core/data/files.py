@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HUB = "hub:"
-MAX_BYTES = 2**30  # of one file: a picture is never larger, and it is read as a whole
+MAX_BYTES = 2**30  # of one file: a sample is never larger, and it is read as a whole
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -1,8 +1,6 @@
 """What is known of a sample before it is decoded: content digest, size, format, mode."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from steps.core.system.errors import DataError
-from steps.core.data.files import HUB, Source, prefetched
+from steps.core.data.files import Source, prefetched
 from steps.core.tasks.labelling import Labelling
 
 COLUMNS = ("path", "label", "corrected_from", "split", "group", "sha256", "bytes")
@@ -80,69 +78,3 @@ def describe_sample(
         return {**known, **describe(data), "error": None}
     except DataError as error:
         return {**known, **blank, "error": str(error)}
-
-
-def local_copy(path: str, cache: Path) -> str:
-    """Return `path`; a data set of the hub (`hub:NAME`) is written out as a folder first."""
-    if not path.startswith(HUB):
-        return path
-    from datasets import load_dataset
-
-    name = path.removeprefix(HUB)
-    folder = cache / "hub" / name.replace("/", "--")
-    if not folder.is_dir():
-        try:
-            splits = load_dataset(name)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise DataError(f"ingest_data.path: hub data set {name} cannot be loaded: {error}") from None
-        write_dataset(splits, folder)
-    return str(folder)
-
-
-def write_dataset(splits: Any, folder: Path) -> None:
-    """Write a `datasets.DatasetDict` with an image and a label column as split/class/file.
-
-    Raises:
-        DataError: There is no image column, or no class label column.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for split, rows in splits.items():
-            write_split(rows, staged / split)
-        staged.chmod(0o755)
-        staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def write_split(rows: Any, folder: Path) -> None:
-    """Write one split's pictures as class/file; see `write_dataset`."""
-    from datasets import ClassLabel, Image
-
-    image = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
-    label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
-    if image is None or label is None:
-        raise DataError(
-            f"split {folder.name} has columns {list(rows.features)}; expected an image and a label"
-        )
-    names = rows.features[label].names
-    for number, row in enumerate(rows.cast_column(image, Image(decode=False))):
-        source = row[image]
-        data = source["bytes"] or Path(source["path"]).read_bytes()
-        ending = Path(source["path"] or "x.png").suffix or ".png"
-        target = folder / class_folder(names, row[label]) / f"{number:07d}{ending}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-
-
-def class_folder(names: list[str], number: int | None) -> str:
-    """Return a folder's name for a class, whatever the class is called.
-
-    Raises:
-        DataError: There is no label: the hub writes -1 or nothing where labels are hidden.
-    """
-    if number is None or number < 0:
-        raise DataError("the data set has pictures without a label: take a split that has them all")
-    name = names[number].replace("%", "%25").replace("/", "%2F")
-    return f"%2E{name[1:]}" if name.startswith(".") else name

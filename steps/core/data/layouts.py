@@ -227,7 +227,7 @@ def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -
     """Return a split per row; rows that have one keep it.
 
     A row's place is a hash of the seed and its group (or, without one, of its content), so adding
-    files never moves old ones, copies of one picture stay together, and groups are never divided.
+    files never moves old ones, copies of one sample stay together, and groups are never divided.
     Splits that the data set brings along are never added to by this, except that a missing one is
     carved out of train.
     """

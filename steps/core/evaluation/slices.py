@@ -21,7 +21,7 @@ def slice_rows(outcome: Answers, table: pd.DataFrame, facts: pd.DataFrame) -> li
     Args:
         outcome: The model's answers.
         table: The manifest's rows: path, label, split, and perhaps group.
-        facts: What was measured in each picture: a number per column.
+        facts: What was measured in each sample: a number per column.
     """
     right = outcome.right
     rows = []

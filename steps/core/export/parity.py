@@ -89,7 +89,7 @@ def hold_against(
 ) -> Exported:
     """Compare a file's logits and probabilities (n, classes) with torch's; `clock` is its latency.
 
-    A difference is the largest over an image's classes: the largest and the mean of them over the images.
+    A difference is the largest over a sample's classes: the largest and the mean of them over the samples.
     Those of logits are in standard deviations of the logits, since only their ratios mean something.
     """
     logits, probabilities = answers
@@ -145,15 +145,15 @@ def by_turns(
     }
 
 
-def golden(images: Sequence[bytes], answers: Mapping[str, tuple[Floats, Floats]]) -> bytes:
-    """Pack images, as files, with every model's logits and probabilities (n, classes), the first rows.
+def golden(samples: Sequence[bytes], answers: Mapping[str, tuple[Floats, Floats]]) -> bytes:
+    """Pack samples, as stored, with every model's logits and probabilities (n, classes), the first rows.
 
-    By these anyone can check what they run: image_0, ..., and "NAME logits", "NAME probabilities".
+    By these anyone can check what they run: sample_0, ..., and "NAME logits", "NAME probabilities".
     """
     packed: dict[str, NDArray[Any]] = {
-        f"image_{n}": np.frombuffer(data, np.uint8) for n, data in enumerate(images)
+        f"sample_{n}": np.frombuffer(data, np.uint8) for n, data in enumerate(samples)
     }
     for name, (logits, probabilities) in answers.items():
-        packed[f"{name} logits"] = logits[: len(images)].copy()
-        packed[f"{name} probabilities"] = probabilities[: len(images)].copy()
+        packed[f"{name} logits"] = logits[: len(samples)].copy()
+        packed[f"{name} probabilities"] = probabilities[: len(samples)].copy()
     return save(packed)

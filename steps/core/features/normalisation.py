@@ -1,7 +1,8 @@
 """Which statistics to normalise with, settled by trial: the literature contradicts itself.
 
 Pretrained statistics keep the input that the backbone knows; those of the data set centre what it sees;
-each image's own make it blind to lighting. A linear probe on the embeddings of each says which helps.
+each sample's own make it blind to what all of it shares, such as lighting. A linear probe on the embeddings
+of each says which helps.
 """
 
 from pathlib import Path

@@ -174,6 +174,14 @@ class Modality(Protocol):
         """Return the columns of a table that are a sample each row; none where samples are files."""
         ...
 
+    def fits_hub(self, features: Mapping[str, Any]) -> bool:
+        """Say whether a hub data set with these features is of this modality."""
+        ...
+
+    def write_hub_split(self, rows: Any, folder: Path) -> None:
+        """Write a `datasets.Dataset` below a folder in one of the layouts that are read."""
+        ...
+
     def describe(self, data: bytes) -> dict[str, Any]:
         """Return the facts of a sample that are known without decoding all of it.
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
 from steps.core.data.rows import columns_of_root
+from steps.core.system.errors import DataError
 
 if TYPE_CHECKING:
     from steps.core.modalities.contract import Modality, Preprocessing, Views
@@ -63,6 +65,20 @@ class Known:
         """Return the columns of a table that are a sample each row, for the first modality that has any."""
         found = (one.columns_of(table) for one in self.modalities.values())
         return next((columns for columns in found if columns), [])
+
+    def write_hub_split(self, rows: Any, folder: Path) -> None:
+        """Write a split of a hub data set by the first modality that knows its columns.
+
+        Raises:
+            DataError: None does.
+        """
+        for one in self.modalities.values():
+            if one.fits_hub(rows.features):
+                return one.write_hub_split(rows, folder)
+        wanted = ", ".join(self.modalities)
+        raise DataError(
+            f"split {folder.name} has columns {list(rows.features)}; expected a label and a sample ({wanted})"
+        )
 
     def recognise(self, root: str, paths: Iterable[str]) -> str:
         """Return the modality of a data set: whose columns its rows have, or whose endings most files.

@@ -55,9 +55,9 @@ def deployment_gates(
 
 
 def parity(one: Exported, limits: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Hold a file to the model it was made from, on all test images, at three levels.
+    """Hold a file to the model it was made from, on all test samples, at three levels.
 
-    A conversion must be exact, so the largest difference of any image counts; quantisation loses on
+    A conversion must be exact, so the largest difference of any sample counts; quantisation loses on
     purpose, so there the mean counts.
     """
     kind = "mean" if one.file.variant == INT8 else "largest"
@@ -104,7 +104,7 @@ def exactly(value: float) -> dict[str, float]:
 def meet_champion(
     champion: Model, logits: Floats, challenger: Answers, labels: list[str], cfg: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Hold the gates between the champion, by its logits of the test images, and the challenger.
+    """Hold the gates between the champion, by its logits of the test samples, and the challenger.
 
     One with other labels than the champion's, or one label against sets of them, cannot be compared, and
     fails.
@@ -117,7 +117,7 @@ def meet_champion(
 
 
 def duel(old: Answers, new: Answers, labels: list[str], cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Hold the gates between two models' answers to the same test images, champion first.
+    """Hold the gates between two models' answers to the same test samples, champion first.
 
     - The lower one-sided 95 % bound of the accuracy gained, of label sets the mean average precision, is
       above `champion_margin`.

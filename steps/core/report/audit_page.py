@@ -10,7 +10,7 @@ from steps.core.data.files import Source
 from steps.core.modalities.contract import Modality
 from steps.core.report.html import render
 
-SHOWN = 12  # pictures, or pairs, of one finding
+SHOWN = 12  # samples, or pairs, of one finding
 
 
 def render_audit(
@@ -49,7 +49,7 @@ def gallery(
         names = zip(finding["files"], values, strict=True)
         shown = [([path], f"{path} {value}") for path, value in names][:SHOWN]
     rows = [
-        {"pictures": [modality.show(source.read(path)) for path in paths], "caption": caption}
+        {"samples": [modality.show(source.read(path)) for path in paths], "caption": caption}
         for paths, caption in shown
         if known.issuperset(paths)
     ]

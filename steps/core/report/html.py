@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: no script, no style and no picture from anywhere else."""
+"""Self-contained HTML pages: no script, no style and no figure from anywhere else."""
 
 from typing import Any
 

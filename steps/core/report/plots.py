@@ -1,4 +1,4 @@
-"""The pictures of the report, as PNG data URIs: the page needs no other file."""
+"""The figures of the report, as PNG data URIs: the page needs no other file."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
             axis.plot([x, x], [found["low"], found["high"]], color=colour, linewidth=1)
         face = "none" if found is None else colour
         axis.scatter([x], [y], s=40, marker=marker, facecolor=face, edgecolor=colour, label=row["model"])
-    axis.set(xlabel="latency of one image, median, ms", ylabel="accuracy")
+    axis.set(xlabel="latency of one sample, median, ms", ylabel="accuracy")
     axis.set_xlim(0, 1.1 * max(row["latency_p50_ms"] for row in rows))
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
     return data_uri(figure)

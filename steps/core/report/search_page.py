@@ -25,13 +25,13 @@ LEAST = 4  # finished trials with different losses: below that, importance and c
 def render_search(
     trials: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], space: Space, seed: int
 ) -> str:
-    """Render the page; the pictures are of the search itself, without its control."""
+    """Render the page; the figures are of the search itself, without its control."""
     rows = [row for row in trials if row["study"] == trials[0]["study"]]
     return render(
         "search.html",
         trials=trials,
         summary=summary,
-        pictures=draw_study(rows, space, seed),
+        figures=draw_study(rows, space, seed),
         probe=draw_probe(summary["probe"]),
     )
 
@@ -42,13 +42,13 @@ def draw_study(rows: Sequence[Mapping[str, Any]], space: Space, seed: int) -> di
     ended = {trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        pictures = {"history": drawn(draw.plot_optimization_history(study))}
+        figures = {"history": drawn(draw.plot_optimization_history(study))}
         tuned = sorted({name for trial in study.trials for name in trial.params})
         if len(ended) >= LEAST and len(tuned) > 1:
             judge = FanovaImportanceEvaluator(seed=seed)
-            pictures["importance"] = drawn(draw.plot_param_importances(study, evaluator=judge))
-            pictures["contour"] = drawn(draw.plot_contour(study, tuned[:2]))
-    return pictures
+            figures["importance"] = drawn(draw.plot_param_importances(study, evaluator=judge))
+            figures["contour"] = drawn(draw.plot_contour(study, tuned[:2]))
+    return figures
 
 
 def rebuild(rows: Sequence[Mapping[str, Any]], space: Space) -> optuna.Study:
@@ -77,7 +77,7 @@ def rebuild(rows: Sequence[Mapping[str, Any]], space: Space) -> optuna.Study:
 
 
 def drawn(axes: Any) -> str:
-    """Return one of Optuna's pictures as a data URI; its global style is undone."""
+    """Return one of Optuna's figures as a data URI; its global style is undone."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     figure.set_size_inches(6.0, 4.2)

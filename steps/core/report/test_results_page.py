@@ -1,4 +1,4 @@
-"""The page of the test results: tables, pictures and the worst mistakes."""
+"""The page of the test results: tables, figures and the worst mistakes."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def render_evaluation(
     source: Source,
     mistakes: int,
 ) -> str:
-    """Render the page of the test results; the pictures are of `model`, the fine-tuned one."""
+    """Render the page of the test results; the figures are of `model`, the fine-tuned one."""
     main = verdict.outcomes[MAIN]
     labels = model.meta["labels"]
     return render(
@@ -91,7 +91,7 @@ def worst_mistakes(verdict: Verdict, model: Model, source: Source, count: int) -
                 "label": row["label"],
                 "answer": row["finetuned"],
                 "confidence": row["finetuned_confidence"],
-                "picture": kind.show(data, row["path"]),
+                "sample": kind.show(data, row["path"]),
                 "heat": kind.show_attribution(data, model.look, heat),
             }
         )

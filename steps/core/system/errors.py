@@ -30,7 +30,7 @@ class ParamsError(HeadstartError):
 
 
 class DataError(HeadstartError):
-    """Raised when a folder, manifest or image cannot be understood."""
+    """Raised when a folder, manifest or sample cannot be understood."""
 
 
 class DataRejected(DataError):

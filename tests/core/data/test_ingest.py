@@ -10,7 +10,8 @@ from PIL import Image as Pillow
 
 from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
-from steps.core.data.ingest import describe_sample, local_copy, write_dataset
+from steps.core.data.hub import local_copy, write_dataset
+from steps.core.data.ingest import describe_sample
 from steps.core.data.layouts import read_layout
 
 from tests.core.toys import IMAGE, KINDS, described, draw_pictures, encode, picture
@@ -78,17 +79,17 @@ def test_two_files_that_cannot_be_read_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_no_hub_name_is_left_as_it_is(tmp_path: Path) -> None:
-    assert local_copy("some/where", tmp_path) == "some/where"
-    assert local_copy("memory://hub", tmp_path) == "memory://hub"
+    assert local_copy("some/where", tmp_path, KINDS) == "some/where"
+    assert local_copy("memory://hub", tmp_path, KINDS) == "memory://hub"
 
 
 def test_a_hub_data_set_that_was_written_before_is_not_loaded_again(tmp_path: Path) -> None:
     (tmp_path / "hub/someone--birds").mkdir(parents=True)
-    assert local_copy("hub:someone/birds", tmp_path) == str(tmp_path / "hub/someone--birds")
+    assert local_copy("hub:someone/birds", tmp_path, KINDS) == str(tmp_path / "hub/someone--birds")
 
 
 def test_a_hub_data_set_becomes_folders_that_can_be_read_as_a_layout(tmp_path: Path) -> None:
-    write_dataset(hub({"train": [0, 1, 0], "validation": [1], "test": [0, 1]}), tmp_path / "pets")
+    write_dataset(hub({"train": [0, 1, 0], "validation": [1], "test": [0, 1]}), tmp_path / "pets", KINDS)
     root, table = read_layout(str(tmp_path / "pets"), tmp_path / "remote", KINDS)
     folder = Folder(root, tmp_path / "remote")
     counts = table.groupby(["split", "label"]).size().to_dict()
@@ -119,14 +120,14 @@ def test_a_data_set_without_pictures_or_labels_is_refused(tmp_path: Path, kept: 
     splits = hub({"train": [0, 1]})
     splits = DatasetDict({name: rows.select_columns(list(kept)) for name, rows in splits.items()})
     with pytest.raises(DataError, match="expected an image and a label"):
-        write_dataset(splits, tmp_path / "pets")
+        write_dataset(splits, tmp_path / "pets", KINDS)
     assert not (tmp_path / "pets").exists()
 
 
 def test_a_picture_without_a_label_is_never_given_one(tmp_path: Path) -> None:
     splits = hub({"train": [0, 1], "test": [-1, -1]}, ["cat", "dog"])
     try:
-        write_dataset(splits, tmp_path / "pets")
+        write_dataset(splits, tmp_path / "pets", KINDS)
     except DataError:
         return
     assert not list((tmp_path / "pets/test").rglob("*.png"))
@@ -134,12 +135,12 @@ def test_a_picture_without_a_label_is_never_given_one(tmp_path: Path) -> None:
 
 def test_an_empty_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        write_dataset(hub({"train": [0, None]}), tmp_path / "pets")
+        write_dataset(hub({"train": [0, None]}), tmp_path / "pets", KINDS)
 
 
 @pytest.mark.parametrize("name", ["..", ".hidden"])
 def test_a_class_of_any_name_is_found_again(tmp_path: Path, name: str) -> None:
-    write_dataset(hub({"train": [0, 1], "test": [0, 1]}, [name, "dog"]), tmp_path / "pets")
+    write_dataset(hub({"train": [0, 1], "test": [0, 1]}, [name, "dog"]), tmp_path / "pets", KINDS)
     _, table = read_layout(str(tmp_path / "pets"), tmp_path / "remote", KINDS)
     assert table.groupby("split")["label"].nunique().to_dict() == {"train": 2, "test": 2}
 
@@ -148,17 +149,17 @@ def test_a_refused_data_set_leaves_nothing_behind(tmp_path: Path) -> None:
     splits = hub({"train": [0, 1]})
     splits["test"] = splits["train"].select_columns(["img"])
     with pytest.raises(DataError):
-        write_dataset(splits, tmp_path / "pets")
+        write_dataset(splits, tmp_path / "pets", KINDS)
     if left := [path.name for path in tmp_path.iterdir()]:
         raise OSError(f"left behind: {left}")
 
 
 def test_pictures_survive_as_pictures(tmp_path: Path) -> None:
-    write_dataset(hub({"train": [0], "test": [1]}), tmp_path / "pets")
+    write_dataset(hub({"train": [0], "test": [1]}), tmp_path / "pets", KINDS)
     for path in (tmp_path / "pets").rglob("*.png"):
         assert Pillow.open(io.BytesIO(path.read_bytes())).size == (48, 40)
 
 
 def test_two_classes_whose_names_differ_in_a_slash_stay_two(tmp_path: Path) -> None:
-    write_dataset(hub({"train": [0, 1], "test": [0, 1]}, ["dog/wolf", "dog_wolf"]), tmp_path / "pets")
+    write_dataset(hub({"train": [0, 1], "test": [0, 1]}, ["dog/wolf", "dog_wolf"]), tmp_path / "pets", KINDS)
     assert read_layout(str(tmp_path / "pets"), tmp_path / "remote", KINDS)[1]["label"].nunique() == 2

@@ -153,7 +153,7 @@ def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
     ]
     answers = {file.name: run(file.session, map(raw, data)) for file in files}
     kept = load(golden(data[:3], answers))
-    shown = [kept[f"image_{n}"].tobytes() for n in range(3)]
+    shown = [kept[f"sample_{n}"].tobytes() for n in range(3)]
     assert shown == data[:3]
     for file in files:
         logits, probabilities = run(open_session(file.content), map(raw, shown))

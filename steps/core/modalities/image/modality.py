@@ -21,6 +21,7 @@ from steps.core.modalities.image import near_copies as copies
 from steps.core.modalities.image.attribution import saliency
 from steps.core.modalities.image.checks import check_images, shortcuts
 from steps.core.modalities.image.corruptions import CORRUPTIONS
+from steps.core.modalities.image.hub import fits_hub, write_hub_split
 from steps.core.modalities.image.moments import normalisations, stream_moments
 from steps.core.modalities.image.onnx_input import ImageInput
 from steps.core.modalities.image.pictures import overlay, thumbnail
@@ -31,7 +32,7 @@ from steps.core.modalities.image.settings import Settings
 from steps.core.modalities.image.views import Views
 from steps.core.system.errors import DataError
 
-__all__ = ["find_weights", "licence", "normalisations", "shortcuts"]
+__all__ = ["find_weights", "fits_hub", "licence", "normalisations", "shortcuts", "write_hub_split"]
 
 name = "image"
 endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
