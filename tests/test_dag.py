@@ -119,8 +119,8 @@ def test_a_phase_watches_the_helpers_that_it_imports_and_the_files_that_they_nam
 
 
 ROOMS = (
-    "steps/core/system", "steps/core/tasks", "steps/core/data", "steps/core/modalities",
-    "steps/core/backbones", "steps/core/features", "steps/core/audit", "steps/core/training",
+    "steps/core/system", "steps/core/tasks", "steps/core/data", "steps/core/backbones",
+    "steps/core/modalities", "steps/core/features", "steps/core/audit", "steps/core/training",
     "steps/core/strategy", "steps/core/evaluation", "steps/core/export", "steps/core/distillation",
     "steps/core/report", "steps/core/promotion", "steps/artifacts", "steps/runtime", "steps", "pipelines",
     "infra",

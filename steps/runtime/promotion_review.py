@@ -8,12 +8,11 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.data.files import Source
-from steps.core.data.rows import open_source
 from steps.runtime import tracking
 from steps.runtime.registry import CHAMPION, Registry, Ruling
 
 if TYPE_CHECKING:
+    from steps.core.data.files import Source
     from steps.core.export.parity import Exported
     from steps.core.tasks.predictions import Answers, Floats
 
@@ -31,6 +30,7 @@ def hold_hearing(
     scratch: Path,
 ) -> tuple[Ruling, str]:
     """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
+    from steps.core.data.rows import open_source
     from steps.core.promotion.gates import MEASURED, deployment_gates, hold_gates, meet_champion
     from steps.core.report.model_card import render_card
 
@@ -88,7 +88,7 @@ def examine(
     models: Mapping[str, Classifier],
     champion: Classifier | None,
     dataset: Dataset,
-    source: Source,
+    source: "Source",
     said: Mapping[str, "Answers"],
     cfg: Mapping[str, Any],
 ) -> tuple[list["Exported"], dict[str, "Output"], "Floats"]:

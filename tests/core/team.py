@@ -31,14 +31,14 @@ from steps.core.training.objectives import Classify, Distil, Task
 from steps.core.training.parameter_groups import parameter_groups
 from tests.core.toys import (
     LABELS,
-    LIVELY,
-    LOOK,
     RECIPE,
     Pictures,
     batches,
     build,
     cached,
     draw_pictures,
+    image_encoder,
+    modalities,
     uncached,
 )
 
@@ -144,14 +144,16 @@ def stopped(pictures: Pictures, folder: Path, file: Path) -> None:
 
 def fill(folder: Path, pictures: Pictures) -> None:
     """Fill one cache, in a folder that all ranks see."""
+    weights = folder.parent / "weights.safetensors"
+    encoder = image_encoder("test_efficientnet", weights)
     settings = CacheSettings(
-        views=2, augmentation=LIVELY, oversampling=None, dtype="float16", shard_samples=2, micro_batch=4,
-        backbone=BackboneConfig(
-            name="test_efficientnet", weights=str(folder.parent / "weights.safetensors")
-        ),
+        views=2, modality=modalities(), dtype="float16", shard_samples=2, micro_batch=4,
+        backbone=BackboneConfig(name="test_efficientnet", weights=str(weights)),
         unfreeze=3, seed=0,
     )  # fmt: skip
-    _, shards, _ = build_cache(pictures.table, LABELS, str(pictures.root), LOOK, settings, folder / "cache")
+    _, shards, _ = build_cache(
+        pictures.table, LABELS, str(pictures.root), encoder, settings, folder / "cache"
+    )
     (folder / f"shards-{rank()}.json").write_text(json.dumps({n: p.name for n, p in shards.items()}))
 
 

@@ -11,12 +11,14 @@ from steps.core.system.errors import DataError
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.runtime.scratch import scratch
 from tests.clone import CLASSES, ROOT, write_images
+from tests.core.toys import modalities
 
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 
 
 def config(path: object) -> IngestData:
-    return IngestData(path=str(path), corrections=str(ROOT / "corrections.csv"), splits=SPLITS, seed=0)
+    corrections = str(ROOT / "corrections.csv")
+    return IngestData(path=str(path), corrections=corrections, splits=SPLITS, modality=modalities(), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_split_folders_are_taken_as_they_are_and_a_missing_val_comes_out_of_trai
         (["train/a.png", "test/b.png"], "names of splits"),
         (["train/cat/a.png", "unlabelled/b.png"], "names of splits"),
         (["a.png"], "lies in no class folder"),
-        (["cat/notes.txt"], "holds no images"),
+        (["cat/notes.txt"], "holds no samples"),
     ],
 )
 def test_a_layout_that_could_mean_two_things_is_refused(tmp_path: Path, layout: list[str], said: str) -> None:

@@ -11,6 +11,7 @@ from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.validate_data import ValidateData, validate_data
 from tests.clone import BACKBONE, ROOT, write_images, write_weights
 from tests.core.audit.test_limits import GOOD
+from tests.core.toys import modalities
 
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 
@@ -19,15 +20,16 @@ def gate(folder: Path, corrections: Path = ROOT / "corrections.csv", **changes: 
     limits = {
         **GOOD,
         "suite": str(ROOT / "expectations.json"),
-        "max_side": 1000,
         "min_per_class": 2,
         "split_tolerance": 0.2,
         "splits": SPLITS,
         "backbone": BackboneConfig(name=BACKBONE, weights=str(folder.parent / "w.safetensors")),
+        "modality": modalities(max_side=1000),
         "seed": 0,
     }
     write_weights(folder.parent / "w.safetensors")
-    manifest = ingest_data(IngestData(path=str(folder), corrections=str(corrections), splits=SPLITS, seed=0))
+    about = {"corrections": str(corrections), "splits": SPLITS, "modality": modalities()}
+    manifest = ingest_data(IngestData.model_validate({"path": str(folder), **about, "seed": 0}))
     return validate_data(manifest, ValidateData.model_validate({**limits, **changes}))
 
 
@@ -69,7 +71,7 @@ def test_too_many_broken_files_stop_the_pipeline_and_are_listed(images: Path) ->
 
 def test_every_critical_failure_is_in_the_list_not_only_the_first(images: Path) -> None:
     with pytest.raises(DataRejected) as caught:
-        gate(images, formats=["JPEG"], labels=["red", "green"])
+        gate(images, modality=modalities(formats=["JPEG"]), labels=["red", "green"])
     assert "2 critical check(s) failed; nothing was trained" in str(caught.value)
     assert "file formats are allowed ones" in str(caught.value)
     assert "labels are in the list" in str(caught.value)
@@ -130,7 +132,7 @@ def test_copies_across_splits_stop_the_pipeline_with_files_and_remedy(images: Pa
     text = str(caught.value)
     assert "no exact copy lies in two splits (3 of 27): red/90.png, red/91.png, red/92.png" in text
     assert "set validate_data.repair to true" in text
-    page = Path(text.rpartition("pictures: ")[2])
+    page = Path(text.rpartition("shown in ")[2])
     assert "red/90.png | red/000.png" in page.read_text()
 
 

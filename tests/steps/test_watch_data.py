@@ -20,7 +20,7 @@ from steps.runtime import mlflow_client, tracking
 from steps.runtime.registry import Registry, Ruling
 from steps.watch_data import WatchData, watch_data
 from tests.clone import BACKBONE, CLASSES, write_images
-from tests.core.toys import image_network
+from tests.core.toys import image_encoder, image_network, modalities
 from tests.steps.test_validate_data import gate
 
 SETTINGS = {
@@ -43,7 +43,7 @@ def backbone(images: Path) -> BackboneConfig:
 
 
 def watch(images: Path, dataset: Dataset, **changes: object) -> Watch:
-    values = {**SETTINGS, "backbone": backbone(images), **changes}
+    values = {**SETTINGS, "backbone": backbone(images), "modality": modalities(), **changes}
     with tracking.phase_run("look", "watch_data", {"seed": 0}, {}):
         return watch_data(dataset, WatchData.model_validate(values))
 
@@ -59,7 +59,8 @@ def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
     files = {}
     if remembering:
         answers = ["blue"] * len(dataset.part("test"))  # a head of zeros answers the first class
-        about = (backbone(images), 40, images.parent / "scratch")
+        encoder = image_encoder(BACKBONE, Path(backbone(images).weights), look)
+        about = (encoder, 40, images.parent / "scratch")
         files = remember(dataset.root, dataset.table, answers, *about)
     report = Report({"models": {}}, pd.DataFrame({"path": ["a"]}), "<p></p>")
     model = Classifier(network.state(), meta, [], {})
@@ -150,9 +151,8 @@ def test_what_was_test_stays_test_whatever_is_added(images: Path) -> None:
 
 def test_too_few_permutations_for_the_level_are_refused() -> None:
     with pytest.raises(ValueError, match="permutations of at least 400 for this level"):
-        WatchData.model_validate({**SETTINGS, "level": 0.005, "backbone": {
-            "name": "x", "weights": "y",
-        }})  # fmt: skip
+        about = {"backbone": {"name": "x", "weights": "y"}, "modality": modalities()}
+        WatchData.model_validate({**SETTINGS, "level": 0.005, **about})
 
 
 def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_vectors(

@@ -106,10 +106,10 @@ class Moments:
     x: Floats
 
     def mean(self) -> list[float]:
-        return list(self.x.mean(axis=0))
+        return [float(value) for value in self.x.mean(axis=0)]
 
     def std(self) -> list[float]:
-        return list(self.x.std(axis=0))
+        return [float(value) for value in self.x.std(axis=0)]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,10 @@ class Graph:
 
     preprocessing: Preprocessing
     name: str = "vectors"
+
+    says = "four numbers"
+    takes = "float32 vectors of n x 4"
+    request = '{"tests.vectors": [[1.0, 2.0, 3.0, 4.0]]}'
 
     def module(self) -> nn.Module:
         return Normalised(self.preprocessing)

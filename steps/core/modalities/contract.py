@@ -154,6 +154,21 @@ class InputGraph(Protocol):
         """Return a decoded sample as the file takes it, without the batch's axis."""
         ...
 
+    @property
+    def says(self) -> str:
+        """What the model is given, in words."""
+        ...
+
+    @property
+    def takes(self) -> str:
+        """What the file takes: type and axes."""
+        ...
+
+    @property
+    def request(self) -> str:
+        """A request to the served model, as Python."""
+        ...
+
     def size(self, data: bytes) -> list[int]:
         """Return what the time of one answer depends on: the raw input's sizes."""
         ...

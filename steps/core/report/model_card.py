@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from steps.core.modalities.registry import modality_of
+from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.report.html import render
 from steps.core.tasks.labelling import Labelling
 
@@ -80,6 +80,7 @@ def render_card(
         gates=gates,
         model=model,
         licence=modality_of(model.meta).licence(model.meta["backbone"]),
+        graph=modality_of(model.meta).input_graph(preprocessing_of(model.meta)),
         metrics=metrics["models"][judged],
         classes=rows,
         slices=metrics.get("slices", [])[:5] if judged == "finetuned" else [],

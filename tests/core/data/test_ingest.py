@@ -109,7 +109,7 @@ def test_pictures_that_lie_in_files_are_copied_byte_for_byte(tmp_path: Path) -> 
     (tmp_path / "raw.jpg").write_bytes(encode(picture(5), "JPEG"))
     features = Features({"image": Image(), "label": ClassLabel(names=["cat"])})
     columns = {"image": [str(tmp_path / "raw.jpg")], "label": [0]}
-    write_dataset(DatasetDict({"train": Dataset.from_dict(columns, features=features)}), tmp_path / "pets")
+    write_dataset(DatasetDict({"train": Dataset.from_dict(columns, features=features)}), tmp_path / "pets", KINDS)
     (written,) = (tmp_path / "pets/train/cat").iterdir()
     assert written.suffix == ".jpg"
     assert written.read_bytes() == (tmp_path / "raw.jpg").read_bytes()
@@ -119,7 +119,7 @@ def test_pictures_that_lie_in_files_are_copied_byte_for_byte(tmp_path: Path) -> 
 def test_a_data_set_without_pictures_or_labels_is_refused(tmp_path: Path, kept: dict[str, Any]) -> None:
     splits = hub({"train": [0, 1]})
     splits = DatasetDict({name: rows.select_columns(list(kept)) for name, rows in splits.items()})
-    with pytest.raises(DataError, match="expected an image and a label"):
+    with pytest.raises(DataError, match="expected a label and a sample"):
         write_dataset(splits, tmp_path / "pets", KINDS)
     assert not (tmp_path / "pets").exists()
 

@@ -88,7 +88,7 @@ def cuts(*numbers: int) -> list[Cut | Named]:
 
 def test_a_student_is_the_first_stages_of_its_teacher_under_a_head_of_zeros() -> None:
     teacher = build("test_efficientnet")
-    student = shorten(teacher, 4, 32)
+    student = shorten(teacher, 4, LOOK)
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(student.run(x, 0, 4), teacher.run(x, 0, 4))
@@ -177,7 +177,8 @@ def test_the_candidate_with_the_best_head_is_trained_from_pixels_where_the_cache
     megabytes = {name: row["megabytes"] for name, row in grown.figures.items()}
     assert megabytes["first 2 stages"] < megabytes["first 4 stages"] < megabytes["teacher"]
     assert (
-        "first 2 stages, does not reach above the freeze boundary 3, so it starts from pixels" in caplog.text
+        "first 2 stages, does not reach above the freeze boundary 3, so it starts from the samples"
+        in caplog.text
     )
     network = grown.student.trained.network
     assert len(network.stages) == 2

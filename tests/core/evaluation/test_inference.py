@@ -56,7 +56,9 @@ def test_one_pass_tells_what_each_model_tells_alone_and_shows_the_images_to_whoe
 
 def test_without_models_the_images_are_shown_all_the_same(pictures: Pictures) -> None:
     paths = list(pictures.table["path"])
-    logits, said = predict_together({}, pictures.folder(), paths, lambda image, views: len(views))
+    logits, said = predict_together(
+        {}, pictures.folder(), paths, lambda image, views: len(views), decoder=LOOK
+    )
     assert (logits, said) == ({}, [0] * len(paths))
 
 

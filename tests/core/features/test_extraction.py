@@ -220,7 +220,7 @@ def test_batches_put_together_are_the_items_and_only_the_last_is_short(items: li
     assert all(found)
 
 
-@pytest.mark.parametrize("first", [lambda v, i, s: v.one(i, s, 0), lambda v, i, s: v.of(i, s, 3)[0]])
+@pytest.mark.parametrize("first", [lambda v, i, s: v.one(i, s, 0), lambda v, i, s: v.preprocessing.view(i)])
 def test_view_zero_is_the_plain_one(own: Pictures, first: Callable[[Views, Tensor, Sample], Tensor]) -> None:
     sample = samples_of(own.table)[0]
     image = read_image(own.folder().read(sample.path))
@@ -241,7 +241,9 @@ def test_a_large_jpeg_is_decoded_smaller_and_its_views_hardly_change(
     sample = Sample("a", "0" * 64)
     whole, part = Views(LOOK, LIVELY, 0), Views(LOOK, LIVELY, 0, 4.0)
     assert part.read(data).shape[1:] == ((225, 300) if kind == "JPEG" else (1800, 2400))
-    views = [v.of(v.read(data), sample, 3).float() for v in (whole, part)]
+    views = [
+        torch.stack([v.one(v.read(data), sample.sha256, n) for n in range(4)]).float() for v in (whole, part)
+    ]
     assert least <= float((views[0] - views[1]).abs().mean()) <= most
 
 

@@ -7,7 +7,9 @@ from steps.core.modalities.settings import ModalitySettings
 from tests.core.toys import image_settings, modalities
 
 
-@pytest.mark.parametrize("change", [{"min_side": 0}, {"formats": None}, {"size": 8}, {"min_spread": 2.0}])
+@pytest.mark.parametrize(
+    "change", [{"min_side": 0}, {"formats": None}, {"size": 31}, {"size": 1025}, {"min_spread": 2.0}]
+)
 def test_settings_of_images_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         image_settings(**change)

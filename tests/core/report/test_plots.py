@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steps.core.report import plots
-from tests.core.toys import encode, picture
 
 HISTORY = [{"epoch": n, "train_loss": 1 / n, "val_loss": 1.1 / n} for n in (1, 2, 3)]
 ROWS = [
@@ -53,27 +52,3 @@ def test_a_class_without_samples_divides_by_nothing() -> None:
 
 def test_a_class_name_is_text_and_no_formula() -> None:
     assert plots.confusion(COUNTS, [r"$\frac$", "b"])
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "shape"), [(40, 80, (60, 120)), (300, 30, (120, 12)), (3, 3, (120, 120))]
-)
-def test_a_thumbnail_keeps_the_proportions(height: int, width: int, shape: tuple[int, int]) -> None:
-    assert pixels(plots.thumbnail(encode(picture(1, height, width)))).shape[:2] == shape
-
-
-def test_a_thumbnail_has_the_colours_of_the_picture() -> None:
-    drawn = pixels(plots.thumbnail(encode(picture(1, 40, 40))))
-    np.testing.assert_allclose(drawn.mean(axis=(0, 1)), picture(1, 40, 40).mean(axis=(0, 1)), atol=3)
-
-
-def test_a_thumbnail_of_sixteen_bit_grey_is_not_white() -> None:
-    values = np.full((20, 20), 20_000, dtype=np.uint16)
-    assert abs(pixels(plots.thumbnail(encode(values))).mean() - 20_000 / 257) < 2
-
-
-def test_a_thumbnail_is_upright() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encode(Image.fromarray(picture(1, 40, 80)), "JPEG", exif=exif)
-    assert pixels(plots.thumbnail(data)).shape[:2] == (120, 60)

@@ -12,7 +12,7 @@ from steps.core.features.settings import CacheSettings
 from steps.core.modalities.image.settings import Augmentation
 from steps.core.system.config import Config
 from steps.core.training.recipe import Recipe
-from tests.core.toys import LIVELY, RECIPE
+from tests.core.toys import LIVELY, RECIPE, modalities
 
 
 def kinds(base: type[Config] = Config) -> Iterator[type[Config]]:
@@ -80,21 +80,13 @@ def test_a_whole_number_may_stand_for_a_rate() -> None:
     assert Recipe.model_validate({**RECIPE.model_dump(), "clip_norm": 1}).clip_norm == 1.0
 
 
-@pytest.mark.parametrize("size", [31, 1025])
-def test_an_image_size_has_bounds(size: int) -> None:
-    with pytest.raises(ValidationError):
-        BackboneConfig(name="a", weights="hub")
-    assert BackboneConfig(name="a", weights="hub").image_size is None
-
-
 @pytest.mark.parametrize(
     ("unfreeze", "good"), [(0, True), (4, True), ("all", True), (-1, False), ("some", False)]
 )
 def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> None:
     fields = {
-        "views": 1, "augmentation": LIVELY, "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
+        "views": 1, "modality": modalities(), "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
         "backbone": BackboneConfig(name="a", weights="hub"), "seed": 0, "unfreeze": unfreeze,
-        "oversampling": None,
     }  # fmt: skip
     if good:
         assert CacheSettings(**fields).unfreeze == unfreeze

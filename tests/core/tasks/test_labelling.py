@@ -13,6 +13,7 @@ from steps.core.data.ingest import correct_labels
 from steps.core.data.layouts import read_layout
 from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import LABEL_SETS, ONE_LABEL, join, parts
+from tests.core.toys import KINDS
 
 NAMES = ["blue", "green", "red"]
 CELLS = pd.Series(["red", "", "blue|red", "blue|green|red"])
@@ -30,7 +31,7 @@ def parquet(tmp_path: Path, **columns: list[Any]) -> str:
 
 
 def table_of(path: str) -> pd.DataFrame:
-    return read_layout(path, Path(path).parent / "remote")[1]
+    return read_layout(path, Path(path).parent / "remote", KINDS)[1]
 
 
 @given(WORDS, st.randoms())

@@ -26,6 +26,15 @@ class ImageInput:
     preprocessing: Preprocessing
     name: str = "images"
 
+    takes = "uint8 images of n x height x width x 3"
+    request = '{"image": [base64_text_of_an_image_file]}'
+
+    @property
+    def says(self) -> str:
+        """What the model is given."""
+        side = self.preprocessing.side
+        return f"an RGB image, brought to {side} x {side} pixels"
+
     def module(self) -> nn.Module:
         """Return the graph before the network."""
         return Front(self.preprocessing)
