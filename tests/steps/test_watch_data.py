@@ -150,8 +150,8 @@ def test_what_was_test_stays_test_whatever_is_added(images: Path) -> None:
 
 
 def test_too_few_permutations_for_the_level_are_refused() -> None:
+    about = {"backbone": {"name": "x", "weights": "y"}, "modality": modalities()}
     with pytest.raises(ValueError, match="permutations of at least 400 for this level"):
-        about = {"backbone": {"name": "x", "weights": "y"}, "modality": modalities()}
         WatchData.model_validate({**SETTINGS, "level": 0.005, **about})
 
 
