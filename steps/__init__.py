@@ -6,6 +6,7 @@ A phase takes artifacts and one config and returns one artifact. It knows no orc
 PHASES = (
     "ingest_data",
     "validate_data",
+    "adapt_backbone",
     "measure_stats",
     "cache_features",
     "warm_up_head",
@@ -25,7 +26,7 @@ WATCHING = ("ingest_data", "validate_data", "watch_data")
 
 RETRAINING = (
     *WATCHING,
-    *PHASES[PHASES.index("measure_stats") : PHASES.index("distill")],
+    *PHASES[PHASES.index("adapt_backbone") : PHASES.index("distill")],
     "warm_start",
     "distill",
     "evaluate",

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
+from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.features import Features
 from steps.artifacts.stats import Stats
-from steps.core.backbones.settings import BackboneConfig, Unfreeze
+from steps.core.backbones.settings import Unfreeze
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.settings import ModalitySettings
 from steps.runtime.params import From
@@ -16,19 +17,22 @@ from steps.runtime.scratch import scratch
 class CacheFeatures(CacheSettings):
     """See params.yaml."""
 
-    backbone: Annotated[BackboneConfig, From("backbone")]
     modality: Annotated[ModalitySettings, From("modality")]
     unfreeze: Annotated[Unfreeze, From("fine_tune.unfreeze")]
     seed: Annotated[int, From("seed")]
 
 
-def cache_features(dataset: Dataset, stats: Stats, cfg: CacheFeatures) -> Annotated[Features, "features"]:
+def cache_features(
+    dataset: Dataset, backbone: Backbone, stats: Stats, cfg: CacheFeatures
+) -> Annotated[Features, "features"]:
     """Compute the pooled vector z, and h at the freeze boundary, of every sample and view."""
     from steps.core.features.cache import build_cache
-    from steps.core.features.embedding import pretrained_encoder
+    from steps.core.features.embedding import encoder_of
+    from steps.core.modalities.registry import modality
 
-    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
-    encoder = encoder.seeing(encoder.modality.preprocessing(stats.preprocessing))
+    kind = modality(dataset.modality)
+    encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality)
+    encoder = encoder.seeing(kind.preprocessing(stats.preprocessing))
     about = (dataset.table, dataset.labels, dataset.root)
     index, shards, meta = build_cache(*about, encoder, cfg, scratch(), dataset.labelling)
     return Features(index, shards, meta)

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.stats import Stats
-from steps.core.backbones.settings import BackboneConfig
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.config import Config, Count
 from steps.runtime.params import From
@@ -20,25 +20,26 @@ class MeasureStats(Config):
     choice: Literal["trial", "pretrained", "dataset", "image"]
     trial_samples: Count
     bootstrap: Annotated[int, Field(ge=100)]
-    backbone: Annotated[BackboneConfig, From("backbone")]
     modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
 
 
-def measure_stats(dataset: Dataset, cfg: MeasureStats) -> Annotated[Stats, "stats"]:
+def measure_stats(dataset: Dataset, backbone: Backbone, cfg: MeasureStats) -> Annotated[Stats, "stats"]:
     """Stream the train split once, and choose: as the params say, or by what a probe does best with."""
     from steps.core.data.rows import open_source
-    from steps.core.features.embedding import pretrained_encoder
+    from steps.core.features.embedding import encoder_of
     from steps.core.features.normalisation import hold_trial
+    from steps.core.modalities.registry import modality
 
-    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
+    kind = modality(dataset.modality)
+    encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality)
     pretrained = encoder.preprocessing.to_dict()
     paths = list(dataset.part("train")["path"])
     source = open_source(dataset.root, scratch(), dataset.table)
-    moments = encoder.modality.measure(source, paths, encoder.preprocessing)
+    moments = kind.measure(source, paths, encoder.preprocessing)
     measured = {"mean": moments.mean(), "std": moments.std()}
     published = {name: pretrained[name] for name in measured}
-    ways = encoder.modality.normalisations(encoder.preprocessing, moments)
+    ways = kind.normalisations(encoder.preprocessing, moments)
     trial = {}
     if cfg.choice == "trial":
         about = (cfg.trial_samples, cfg.bootstrap, cfg.seed, scratch())

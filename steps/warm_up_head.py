@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
+from steps.artifacts.backbone import Backbone
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
-from steps.core.backbones.settings import BackboneConfig
 from steps.core.training.recipe import HeadRecipe
 from steps.runtime import tracking
 from steps.runtime.params import From
@@ -15,11 +15,12 @@ from steps.runtime.scratch import scratch, training_file
 class WarmUpHead(HeadRecipe):
     """See params.yaml."""
 
-    backbone: Annotated[BackboneConfig, From("backbone")]
     seed: Annotated[int, From("seed")]
 
 
-def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "warm_head"]:
+def warm_up_head(
+    features: Features, backbone: Backbone, cfg: WarmUpHead
+) -> Annotated[Classifier, "warm_head"]:
     """Fit a linear head on z, with early stopping on validation loss; strategy A of the article."""
     from steps.core.features.batches import open_batches
     from steps.core.modalities.networks import build_network
@@ -32,8 +33,7 @@ def warm_up_head(features: Features, cfg: WarmUpHead) -> Annotated[Classifier, "
     seeded(cfg.seed)
     meta = features.meta
     kind, look = modality_of(meta), preprocessing_of(meta)
-    weights = kind.find_weights(cfg.backbone.name, cfg.backbone.weights, scratch())
-    network = build_network(kind, meta["backbone"], look, len(meta["labels"]), weights)
+    network = build_network(kind, meta["backbone"], look, len(meta["labels"]), backbone.weights)
     top = meta["stages"]
     network.freeze(top)
     batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())

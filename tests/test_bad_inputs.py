@@ -23,10 +23,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from steps.adapt_backbone import AdaptBackbone, adapt_backbone
+from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset, Manifest
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
-from steps.cache_features import CacheFeatures, cache_features
+from steps.cache_features import cache_features
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.system.errors import (
     ArtifactError,
@@ -201,6 +203,7 @@ class World:
 
 
 KINDS: dict[str, Any] = {
+    "backbone": Backbone,
     "manifest": Manifest,
     "dataset": Dataset,
     "features": Features,
@@ -284,11 +287,11 @@ def weights(
 
     def act(world: World) -> object:
         write(world.folder / "weights.safetensors", world.folder / file)
-        cfg: CacheFeatures = world.config("cache_features")
-        backbone = BackboneConfig(name=name, weights=str(world.folder / file))
-        return cache_features(
-            world.load("dataset"), stats_of(world), cfg.model_copy(update={"backbone": backbone})
-        )
+        cfg: AdaptBackbone = world.config("adapt_backbone")
+        wanted = BackboneConfig(name=name, weights=str(world.folder / file))
+        dataset = world.load("dataset")
+        backbone = adapt_backbone(dataset, cfg.model_copy(update={"backbone": wanted}))
+        return cache_features(dataset, backbone, stats_of(world), world.config("cache_features"))
 
     return act
 
@@ -380,13 +383,15 @@ def changed(world: World) -> object:
 def cached_anew(world: World) -> object:
     shutil.rmtree(world.folder / ".headstart")
     (world.folder / ".headstart").mkdir()
-    return cache_features(world.load("dataset"), stats_of(world), world.config("cache_features"))
+    return cache_features(
+        world.load("dataset"), world.load("backbone"), stats_of(world), world.config("cache_features")
+    )
 
 
 def measured(world: World) -> object:
     path = world.load("dataset").part("train")["path"].iloc[0]
     (world.folder / "images" / path).write_bytes(png(seed=98))
-    return measure_stats(world.load("dataset"), world.config("measure_stats"))
+    return measure_stats(world.load("dataset"), world.load("backbone"), world.config("measure_stats"))
 
 
 REFUSED = [
@@ -783,7 +788,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A project with every artifact up to the warmed-up head; nobody writes to it."""
     folder = tmp_path_factory.mktemp("bad") / "project"
     clone = make_clone(folder)
-    for phase in ("ingest_data", "validate_data", "measure_stats", "cache_features", "warm_up_head"):
+    for phase in (
+        "ingest_data",
+        "validate_data",
+        "adapt_backbone",
+        "measure_stats",
+        "cache_features",
+        "warm_up_head",
+    ):
         done = clone.run("python", "-m", f"steps.{phase}")
         assert done.returncode == 0, done.stderr[-2000:]
     return World(folder)
@@ -885,10 +897,12 @@ def test_a_damaged_cache_is_made_again_with_the_same_bytes(world: World) -> None
         path.write_bytes(
             pickle.dumps(Loot()) if path.parent.name == "training" else flipped(data, len(data) - 5)
         )
-    features = cache_features(world.load("dataset"), stats_of(world), world.config("cache_features"))
+    features = cache_features(
+        world.load("dataset"), world.load("backbone"), stats_of(world), world.config("cache_features")
+    )
     assert features.digest == world.load("features").digest
     cfg: WarmUpHead = world.config("warm_up_head")
-    assert warm_up_head(features, cfg).digest == world.load("warm_head").digest
+    assert warm_up_head(features, world.load("backbone"), cfg).digest == world.load("warm_head").digest
     assert not (world.folder.parent / "loot").exists(), "a pickle was read"
 
 

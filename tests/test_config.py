@@ -45,8 +45,8 @@ def test_a_shared_value_is_reported_under_the_key_where_it_stands_and_once(tmp_p
 
 
 def test_a_value_that_is_owned_elsewhere_is_refused_in_a_section(tmp_path: Path) -> None:
-    said = problems(tmp_path, PARAMS.replace("measure_stats:\n", "measure_stats:\n  backbone: x\n"))
-    assert "measure_stats.backbone: unknown key; it is set once, as backbone" in said
+    said = problems(tmp_path, PARAMS.replace("measure_stats:\n", "measure_stats:\n  modality: x\n"))
+    assert "measure_stats.modality: unknown key; it is set once, as modality" in said
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
         "s.save_file({k: t.contiguous() for k, t in m.state_dict().items()}, 'weights.safetensors')"
     )
     assert clone.run("python", "-c", make).returncode == 0
-    for stage in ("validate_data", "measure_stats", "cache_features"):
+    for stage in ("validate_data", "adapt_backbone", "measure_stats", "cache_features"):
         done = clone.run("python", "-m", f"steps.{stage}")
         assert done.returncode == 0, done.stderr
     assert "boundary 3 of 5" in done.stderr

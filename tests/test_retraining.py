@@ -107,7 +107,7 @@ def test_a_failed_run_alerts_and_leaves_its_exit_code_and_a_log_line(tmp_path: P
         done = clone.run("zenml", *words)
         assert done.returncode == 0, done.stdout + done.stderr
     for path in (clone.folder / "images").rglob("*.png"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no sample")
     done = clone.run("python", "-m", "infra.retrain")
     assert done.returncode == 1
     assert "failed with exit code 1" in done.stderr

@@ -39,9 +39,12 @@ class Manifest(Artifact):
     """What a sample is; see `steps.core.modalities.registry`."""
 
     def files(self) -> Mapping[str, Blob]:
-        facts: dict[str, Any] = {"root": self.root, "overlooked": self.overlooked}
+        facts: dict[str, Any] = {
+            "root": self.root,
+            "overlooked": self.overlooked,
+            "modality": self.modality,
+        }
         facts |= {"label_sets": True} if self.label_sets else {}
-        facts |= {"modality": self.modality} if self.modality != "image" else {}
         return {"manifest.parquet": table_bytes(self.table), "root.json": to_json(facts)}
 
     @classmethod
@@ -96,7 +99,9 @@ class Dataset(Manifest):
         base = Manifest.read(folder)
         texts = ((folder / name).read_bytes().decode() for name in ("audit.html", "suspects.csv"))
         found = (*read_json(folder, "findings", "suite"), *texts)
-        return cls(base.table, base.root, base.overlooked, *found, label_sets=base.label_sets, modality=base.modality)
+        return cls(
+            base.table, base.root, base.overlooked, *found, label_sets=base.label_sets, modality=base.modality
+        )
 
     def headline(self) -> Headline:
         verdicts = [finding["verdict"] for finding in self.findings]

@@ -8,6 +8,7 @@ from steps.core.system.storage import (
     Record,
 )
 
+
 @dataclass(frozen=True)
 class Stats(Record):
     """Per-channel mean and std, of the train split and of the pretraining, and which one is used."""
@@ -15,7 +16,8 @@ class Stats(Record):
     dataset: dict[str, list[float]]
     pretrained: dict[str, list[float]]
     choice: str
-    pixels: int
+    count: int
+    """Values of every channel."""
     preprocessing: dict[str, Any]
     trial: dict[str, Any]
     """How well a probe does with each way to normalise; empty where the params choose."""

@@ -102,7 +102,7 @@ def save_served_model(target: Path, classifier: Path, meta: Mapping[str, Any]) -
             python_model=str(ROOT / "infra/served_model.py"),
             artifacts={"classifier": str(classifier)},
             code_paths=[str(ROOT / "steps")],
-            signature=ModelSignature(inputs=Schema([ColSpec("string", meta.get("modality", "image"))])),
+            signature=ModelSignature(inputs=Schema([ColSpec("string", meta["modality"])])),
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in wanted],
             metadata={"labels": meta["labels"], "backbone": meta["backbone"]},
         )

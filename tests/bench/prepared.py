@@ -26,7 +26,14 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "photographs": {"side": 160, "flips": True},
     "digits": {"side": 96, "flips": False},
 }
-UP_TO_WARM_HEAD = ("ingest_data", "validate_data", "measure_stats", "cache_features", "warm_up_head")
+UP_TO_WARM_HEAD = (
+    "ingest_data",
+    "validate_data",
+    "adapt_backbone",
+    "measure_stats",
+    "cache_features",
+    "warm_up_head",
+)
 
 
 @dataclass(frozen=True)

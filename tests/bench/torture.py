@@ -127,7 +127,7 @@ def plant_names(folder: Path, images: list[Picture]) -> dict[str, list[str]]:
         "class names differ in more than case and spaces": ["Square", "square"],
         "nothing is left aside: link out": ["train/disc/link.jpg"],
         "nothing is left aside: hidden": [write(folder, "train/disc/.DS_Store", b"x")],
-        "nothing is left aside: no picture": [write(folder, "train/disc/readme.txt", b"x")],
+        "nothing is left aside: no sample": [write(folder, "train/disc/readme.txt", b"x")],
         "nothing is left aside: empty folder": ["train/rhombus"],
         "no version of one original lies in two splits": [
             write(folder, "test/square/img_7_rot90.jpg", jpeg(crop.rotate(90, expand=True)))

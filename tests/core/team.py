@@ -21,7 +21,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steps.core.backbones.processes import leads, rank
-from steps.core.backbones.settings import BackboneConfig
 from steps.core.features.batches import Source
 from steps.core.features.cache import build_cache
 from steps.core.features.settings import CacheSettings
@@ -148,7 +147,6 @@ def fill(folder: Path, pictures: Pictures) -> None:
     encoder = image_encoder("test_efficientnet", weights)
     settings = CacheSettings(
         views=2, modality=modalities(), dtype="float16", shard_samples=2, micro_batch=4,
-        backbone=BackboneConfig(name="test_efficientnet", weights=str(weights)),
         unfreeze=3, seed=0,
     )  # fmt: skip
     _, shards, _ = build_cache(

@@ -252,7 +252,7 @@ class Seer:
     @property
     def meta(self) -> dict[str, Any]:
         """Labels and temperature."""
-        return {"labels": list(self.labels), "temperature": self.temperature}
+        return {"modality": "image", "labels": list(self.labels), "temperature": self.temperature}
 
     @property
     def look(self) -> Preprocessing:

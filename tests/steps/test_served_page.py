@@ -157,7 +157,7 @@ def test_a_picture_that_is_chosen_gets_the_same_answer_also_when_chosen_twice(
 
 @pytest.mark.parametrize(
     ("data", "says"),
-    [(b"no picture", "not a readable image"), (encode(picture(0))[:-40], "cannot be decoded")],
+    [(b"no sample", "not a readable image"), (encode(picture(0))[:-40], "cannot be decoded")],
     ids=["text", "cut short"],
 )
 def test_a_broken_file_is_named_with_the_reason_and_the_server_lives_on(
@@ -215,7 +215,7 @@ def test_a_batch_is_answered_and_a_bad_image_in_it_is_named(server: str) -> None
     status, answer = post(server, *texts)
     assert status == 200
     assert [row["label"] for row in answer["predictions"]] == [wanted(data)[0] for data in good]
-    texts[3] = base64.b64encode(b"no picture").decode()
+    texts[3] = base64.b64encode(b"no sample").decode()
     status, answer = post(server, *texts)
     assert status == 400
     assert "image 3: not a readable image" in answer["message"]

@@ -15,7 +15,7 @@ from scipy.special import expit, softmax
 from steps.core.evaluation.inference import predict_bytes
 from steps.core.system.errors import ParamsError, RegistryError
 from steps.runtime import mlflow_client
-from tests.core.toys import LABELS, LOOK, build, encode, picture
+from tests.core.toys import IMAGE, LABELS, LOOK, build, encode, picture
 from tests.steps.runtime.test_registry import inside_a_run, model, use
 
 
@@ -57,7 +57,7 @@ def test_a_model_of_label_sets_answers_with_the_labels_above_their_thresholds() 
     thresholds = [0.0, 1.0, 0.5]
     served = ServedClassifier()
     served.classifier = replace(model(1.3), meta={**model(1.3).meta, "thresholds": thresholds})
-    served.network = build("test_resnet")
+    served.network, served.modality = build("test_resnet"), IMAGE
     texts = [base64.b64encode(data).decode() for data in GOOD]
     wanted = expit(predict_bytes(build("test_resnet"), LOOK, GOOD) / 1.3)
     for row, probabilities in zip(served.predict(None, {"image": texts}), wanted, strict=True):

@@ -65,7 +65,7 @@ def test_broken_files_are_left_out_with_a_reason_and_the_run_goes_on(images: Pat
 def test_too_many_broken_files_stop_the_pipeline_and_are_listed(images: Path) -> None:
     for number in range(8):
         (images / f"red/{number:03d}.png").write_bytes(b"")
-    with pytest.raises(DataRejected, match=r"(?s)images can be read.*red/00.*max_unreadable"):
+    with pytest.raises(DataRejected, match=r"(?s)samples can be read.*red/00.*max_unreadable"):
         gate(images)
 
 
@@ -198,7 +198,7 @@ def test_what_lies_aside_in_the_folder_is_named(images: Path, tmp_path: Path) ->
     findings = {f["check"]: f for f in gate(images).findings}
     named = {name.removeprefix("nothing is left aside: "): f["files"] for name, f in findings.items()}
     assert named["hidden"] == [".DS_Store"]
-    assert named["no picture"] == ["red/notes.txt"]
+    assert named["no sample"] == ["red/notes.txt"]
     assert named["empty folder"] == ["violet"]
     assert named["link out"] == ["blue/link.png"]
     assert findings["no sample had to be left out"]["files"] == ["blue/link.png"]

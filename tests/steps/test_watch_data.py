@@ -54,7 +54,7 @@ def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
     network = image_network(BACKBONE, 3, 32, backbone(images).weights)
     meta = {
         "backbone": BACKBONE, "stages": len(network.stages), "labels": sorted(CLASSES),
-        "preprocessing": look.to_dict(), "temperature": 1.0,
+        "modality": "image", "preprocessing": look.to_dict(), "temperature": 1.0,
     }  # fmt: skip
     files = {}
     if remembering:

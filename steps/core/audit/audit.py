@@ -119,8 +119,8 @@ def leftovers(overlooked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """Name what lies in the folder and was not taken."""
     remedies = {
         "hidden": "nothing, if they are not part of the data",
-        "no picture": "nothing, if they are not part of the data; else give them an image's ending",
-        "empty folder": "add pictures, or remove the folder: there is no such class",
+        "no sample": "nothing, if they are not part of the data; else give them the ending of what they are",
+        "empty folder": "add samples, or remove the folder: there is no such class",
         "link out": "copy the files into the folder: nothing outside of it is read",
     }
     return [

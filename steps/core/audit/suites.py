@@ -1,8 +1,8 @@
 """The declarative checks of a manifest: Great Expectations suites in a file beside the params.
 
-Four tables are checked: `samples` (a row per sample), `images` (those that can be read; of another modality
-it has that one's name), `cells` (a row per class) and `splits` (one row). A check that fails is a warning,
-or stops the pipeline.
+Four tables are checked: `samples` (a row per sample), those that can be read, under the name of their
+modality (`image`), `cells` (a row per class) and `splits` (one row). A check that fails is a warning, or
+stops the pipeline.
 """
 
 import json
@@ -16,6 +16,7 @@ import pandas as pd
 
 from steps.core.audit.limits import Limits
 from steps.core.data.layouts import SPLITS
+from steps.core.modalities.registry import BUILT_IN
 from steps.core.system.config import Config
 from steps.core.system.errors import ParamsError
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
@@ -26,7 +27,6 @@ import great_expectations as gx
 
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
-OF_KIND = {"image": "images"}  # what the table of a modality's readable samples is called
 VERDICTS = ("pass", "warn", "fail")
 SHOWN = 20
 
@@ -55,7 +55,7 @@ def declare(
         entries = [(table, entry) for table in tables for entry in suites.pop(table, [])]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ParamsError(f"validate_data.suite: {file} cannot be read: {error}") from None
-    unknown = [table for table in suites if table not in OF_KIND.values() and "." not in table]
+    unknown = [table for table in suites if table not in BUILT_IN and "." not in table]
     if unknown:
         raise ParamsError(f"validate_data.suite: {file} has {sorted(unknown)}, expected {list(tables)}")
     found: dict[str, list[dict[str, Any]]] = {table: [] for table in tables}
@@ -68,7 +68,7 @@ def declare(
 
 def tables_for(kind: str) -> tuple[str, str, str, str]:
     """Return the tables that are checked where samples are of a modality, in order."""
-    return ("samples", OF_KIND.get(kind, kind), "cells", "splits")
+    return ("samples", kind, "cells", "splits")
 
 
 def known_values(limits: Limits, settings: Config, fractions: Mapping[str, float]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Source, prefetched
+from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import Labelling
 
 COLUMNS = ("path", "label", "corrected_from", "split", "group", "sha256", "bytes")
@@ -33,7 +33,9 @@ def describe_samples(
     facts = prefetched(lambda path: describe_sample(source, path, describe, blank), paths, 64)
     progress = tqdm(facts, "hashing", len(paths), unit="file", disable=None)
     described = pd.concat([table.reset_index(drop=True), pd.DataFrame(list(progress))], axis=1)
-    return described.reindex(columns=[*COLUMNS, *blank, "error"]).astype({"error": object, "corrected_from": object})
+    return described.reindex(columns=[*COLUMNS, *blank, "error"]).astype(
+        {"error": object, "corrected_from": object}
+    )
 
 
 def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.DataFrame:

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
+from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import read_sets
 
 SPLITS = ("train", "val", "test")
@@ -97,7 +97,7 @@ def overlooked(folder: Folder, endings: tuple[str, ...]) -> dict[str, list[str]]
 
     Behind a URL only files are seen, no empty folders and no links.
     """
-    found: dict[str, list[str]] = {"hidden": [], "no picture": [], "empty folder": [], "link out": []}
+    found: dict[str, list[str]] = {"hidden": [], "no sample": [], "empty folder": [], "link out": []}
     if not folder.local:
         return found
     for place, folders, files in os.walk(folder.root):
@@ -110,7 +110,7 @@ def overlooked(folder: Folder, endings: tuple[str, ...]) -> dict[str, list[str]]
             elif not full.startswith(folder.root + os.sep):
                 found["link out"].append(path)
             elif name in files and not path.lower().endswith(endings):
-                found["no picture"].append(path)
+                found["no sample"].append(path)
         folders[:] = [name for name in folders if not name.startswith(".")]
         if not folders and not any(name.lower().endswith(endings) for name in files):
             found["empty folder"].append(inside)

@@ -15,7 +15,6 @@ from steps.core.features.embedding import Encoder
 from steps.core.features.extraction import Extractor, Sample
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.networks import build_network
-from steps.core.modalities.registry import named
 from steps.core.system.errors import BackboneError, DiskError, ProcessError
 from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
@@ -63,10 +62,9 @@ def build_cache(
 def describe_cache(extractor: Extractor, cfg: CacheSettings, encoder: Encoder) -> dict[str, Any]:
     """Return what a reader of the cache, and of a model trained on it, has to know."""
     return {
-        **named(encoder.modality.name),
+        "modality": encoder.modality.name,
         "backbone": encoder.name,
         "weights_sha256": extractor.weights_sha256,
-        "weights_file": encoder.weights.name,
         "stages": len(extractor.network.stages),
         "boundary": extractor.boundary,
         "views": cfg.views,

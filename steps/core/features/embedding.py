@@ -44,6 +44,15 @@ class Encoder:
         return replace(self, preprocessing=preprocessing)
 
 
+def encoder_of(kind: Modality, name: str, weights: Path, settings: ModalitySettings) -> Encoder:
+    """Return a backbone with the preprocessing that it was pretrained with.
+
+    Raises:
+        BackboneError: The backbone is not known.
+    """
+    return Encoder(kind, name, weights, kind.pretrained(name, settings.of(kind.name)))
+
+
 def pretrained_encoder(
     name: str, backbone: BackboneConfig, settings: ModalitySettings, scratch: Path
 ) -> Encoder:
@@ -54,7 +63,7 @@ def pretrained_encoder(
     """
     kind = modality(name)
     weights = kind.find_weights(backbone.name, backbone.weights, scratch)
-    return Encoder(kind, backbone.name, weights, kind.pretrained(backbone.name, settings.of(name)))
+    return encoder_of(kind, backbone.name, weights, settings)
 
 
 def embed(source: Source, table: pd.DataFrame, encoder: Encoder, scratch: Path) -> NDArray[np.float16]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from steps.core.backbones.settings import BackboneConfig, Unfreeze
+from steps.core.backbones.settings import Unfreeze
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.config import Config, Count
 
@@ -17,7 +17,6 @@ class CacheSettings(Config):
     dtype: Literal["float16", "float32"]
     shard_samples: Count
     micro_batch: Count
-    backbone: BackboneConfig
     modality: ModalitySettings
     unfreeze: Unfreeze
     seed: int

@@ -25,14 +25,9 @@ def modality(name: str) -> "Modality":
     return cast("Modality", import_module(BUILT_IN.get(name, f"{name}.modality")))
 
 
-def named(name: str) -> dict[str, str]:
-    """Return how metadata say which modality they are of."""
-    return {} if name == IMAGE else {"modality": name}
-
-
 def modality_of(meta: Mapping[str, Any]) -> "Modality":
     """Return the modality of a cache or a model."""
-    return modality(meta.get("modality", IMAGE))
+    return modality(meta["modality"])
 
 
 def preprocessing_of(meta: Mapping[str, Any]) -> "Preprocessing":

@@ -24,7 +24,7 @@ class SetOutcome:
     main = "map"
     told: tuple[str, ...] = ("macro_auroc", "map", "macro_f1", "ece")
     titles: Mapping[str, str] = {
-        "accuracy": "accuracy, all labels of an image right",
+        "accuracy": "accuracy, all labels of a sample right",
         "nll": "log loss, nats a label",
     }
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from steps.core.features.batches import Batches
-from steps.core.modalities.registry import modality_of, named
 from steps.core.tasks.thresholds import fit_answers, outcome_of
 from steps.core.training.loop import Trained, predict
 
@@ -28,7 +27,7 @@ def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[
 def describe(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[str, Any]:
     """Return all that is needed, beside the weights, to predict; `chosen` is from `calibrate`."""
     return {
-        **named(modality_of(meta).name),
+        "modality": meta["modality"],
         "backbone": meta["backbone"],
         "stages": stages,
         "labels": meta["labels"],

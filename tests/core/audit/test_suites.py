@@ -75,7 +75,7 @@ def test_a_clean_table_gives_only_passes(pictures: Pictures) -> None:
 
 
 UNREADABLE, DUPLICATE, FORMAT = (
-    "images can be read",
+    "samples can be read",
     "every content occurs once",
     "file formats are allowed ones",
 )
@@ -137,7 +137,7 @@ def test_an_unexpected_format_fails_and_is_named(own: Pictures) -> None:
     assert failures(findings) == {FORMAT: "fail"}
     assert findings[FORMAT]["files"] == ["train/blue/3.png"]
     assert findings[FORMAT]["values"] == ["JPEG"]
-    assert "validate_data.formats" in findings[FORMAT]["remedy"]
+    assert "modality.image.formats" in findings[FORMAT]["remedy"]
 
 
 def test_a_label_that_is_not_in_the_list_fails_and_is_named(own: Pictures) -> None:
@@ -233,7 +233,7 @@ def test_a_finding_shows_some_files_and_counts_all(tmp_path: Path) -> None:
 
 def test_the_suites_are_plain_json_types_and_say_what_to_do() -> None:
     suites = read_suites()
-    assert set(suites) == {"samples", "images", "cells", "splits"}
+    assert set(suites) == {"samples", "image", "cells", "splits"}
     for row in [row for rows in suites.values() for row in rows]:
         assert set(row) == {"type", "kwargs", "meta"}
         assert row["meta"]["verdict"] in ("warn", "fail")
@@ -291,7 +291,7 @@ def test_a_person_adds_an_expectation_without_a_line_of_code(own: Pictures, tmp_
     }
     findings = check(
         described(own),
-        read_suites(suite(tmp_path, images=[LIGHT, heavy])),
+        read_suites(suite(tmp_path, image=[LIGHT, heavy])),
         "image",
     )
     assert {found["check"]: found["verdict"] for found in findings} == {
@@ -303,11 +303,11 @@ def test_a_person_adds_an_expectation_without_a_line_of_code(own: Pictures, tmp_
 @pytest.mark.parametrize(
     ("tables", "says"),
     [
-        ({"image": [LIGHT]}, "has ['image'], expected"),
-        ({"images": [{**LIGHT, "type": "ExpectMagic"}]}, "ExpectMagic is no expectation"),
-        ({"images": [{**LIGHT, "kwargs": {"column": "$nothing"}}]}, "'nothing'"),
-        ({"images": [{"type": "ExpectColumnToExist"}]}, "'meta'"),
-        ({"images": ["light"]}, "light"),
+        ({"pictures": [LIGHT]}, "has ['pictures'], expected"),
+        ({"image": [{**LIGHT, "type": "ExpectMagic"}]}, "ExpectMagic is no expectation"),
+        ({"image": [{**LIGHT, "kwargs": {"column": "$nothing"}}]}, "'nothing'"),
+        ({"image": [{"type": "ExpectColumnToExist"}]}, "'meta'"),
+        ({"image": ["light"]}, "light"),
     ],
 )
 def test_a_suite_with_a_mistake_is_refused_by_its_place(tmp_path: Path, tables: Any, says: str) -> None:
@@ -321,7 +321,7 @@ def test_arguments_that_an_expectation_refuses_are_named(own: Pictures, tmp_path
     with pytest.raises(ParamsError, match="'files are light': ExpectColumnValuesToBeBetween refuses"):
         check(
             described(own),
-            read_suites(suite(tmp_path, images=[odd])),
+            read_suites(suite(tmp_path, image=[odd])),
             "image",
         )
 

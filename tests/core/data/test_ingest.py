@@ -8,12 +8,11 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
 from steps.core.data.hub import local_copy, write_dataset
 from steps.core.data.ingest import describe_sample
 from steps.core.data.layouts import read_layout
-
+from steps.core.system.errors import DataError
 from tests.core.toys import IMAGE, KINDS, described, draw_pictures, encode, picture
 
 NAMES = ["cat", "dog/wolf"]
@@ -33,9 +32,7 @@ def hub(rows: dict[str, list[int | None]], names: list[str] = NAMES) -> DatasetD
 def test_a_file_is_described_by_its_content(tmp_path: Path) -> None:
     data = encode(picture(1, 20, 30), "JPEG")
     (tmp_path / "a.png").write_bytes(data)
-    assert describe_sample(
-        Folder(str(tmp_path), tmp_path), "a.png", IMAGE.describe, IMAGE.blank_facts
-    ) == {
+    assert describe_sample(Folder(str(tmp_path), tmp_path), "a.png", IMAGE.describe, IMAGE.blank_facts) == {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "format": "JPEG",
@@ -109,7 +106,9 @@ def test_pictures_that_lie_in_files_are_copied_byte_for_byte(tmp_path: Path) -> 
     (tmp_path / "raw.jpg").write_bytes(encode(picture(5), "JPEG"))
     features = Features({"image": Image(), "label": ClassLabel(names=["cat"])})
     columns = {"image": [str(tmp_path / "raw.jpg")], "label": [0]}
-    write_dataset(DatasetDict({"train": Dataset.from_dict(columns, features=features)}), tmp_path / "pets", KINDS)
+    write_dataset(
+        DatasetDict({"train": Dataset.from_dict(columns, features=features)}), tmp_path / "pets", KINDS
+    )
     (written,) = (tmp_path / "pets/train/cat").iterdir()
     assert written.suffix == ".jpg"
     assert written.read_bytes() == (tmp_path / "raw.jpg").read_bytes()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
 from steps.core.data.layouts import SPLITS, assign_splits, read_layout
+from steps.core.system.errors import DataError
 from tests.core.toys import KINDS
 
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
@@ -77,7 +77,9 @@ def test_a_picture_outside_of_any_class_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_pictures_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no samples .*: expected class/file, split/class/file, or a man"):
+    with pytest.raises(
+        DataError, match="holds no samples .*: expected class/file, split/class/file, or a man"
+    ):
         records(touch(tmp_path / "d", "cat/1.txt"), tmp_path)
 
 

@@ -60,6 +60,7 @@ def cache(pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> Artif
         "views": VIEWS,
         "seed": 0,
         "root": str(pictures.root),
+        "modality": "image",
         "preprocessing": LOOK.to_dict(),
         "augmentation": LIVELY.model_dump(),
         "micro_batch": MICRO_BATCH,

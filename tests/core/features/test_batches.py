@@ -176,6 +176,7 @@ def artifact(pictures: Pictures, tmp_path: Path) -> Artifact:
         "views": VIEWS,
         "seed": 0,
         "root": str(pictures.root),
+        "modality": "image",
         "preprocessing": LOOK.to_dict(),
         "augmentation": LIVELY.model_dump(),
         "micro_batch": MICRO_BATCH,

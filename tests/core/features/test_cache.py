@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from steps.artifacts.features import Features
-from steps.core.backbones.settings import BackboneConfig
 from steps.core.data.layouts import SPLITS
 from steps.core.features.cache import build_cache, freeze_boundary, plan_shards
 from steps.core.features.embedding import Encoder
@@ -36,32 +35,31 @@ Built = tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]
 
 
 @pytest.fixture
-def settings(weights_of: Callable[[str], Path]) -> CacheSettings:
-    weights = str(weights_of("test_efficientnet"))
+def settings() -> CacheSettings:
     return CacheSettings(
         views=2,
         dtype="float32",
         shard_samples=5,
         micro_batch=4,
-        backbone=BackboneConfig(name="test_efficientnet", weights=weights),
         modality=modalities(),
         unfreeze=3,
         seed=0,
     )
 
 
-def encoder(settings: CacheSettings) -> Encoder:
-    return image_encoder(settings.backbone.name, Path(settings.backbone.weights))
+@pytest.fixture
+def encoder(weights_of: Callable[[str], Path]) -> Encoder:
+    return image_encoder("test_efficientnet", weights_of("test_efficientnet"))
 
 
-def laid_out(pictures: Pictures, settings: CacheSettings, scratch: Path) -> Built:
-    return build_cache(pictures.table, LABELS, str(pictures.root), encoder(settings), settings, scratch)
+def laid_out(pictures: Pictures, settings: CacheSettings, scratch: Path, encoder: Encoder) -> Built:
+    return build_cache(pictures.table, LABELS, str(pictures.root), encoder, settings, scratch)
 
 
 def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
-    index, shards, _ = laid_out(pictures, settings, tmp_path)
+    index, shards, _ = laid_out(pictures, settings, tmp_path, encoder)
     assert sorted(index["sha256"]) == sorted(pictures.table["sha256"])
     assert not index.duplicated(["shard", "row"]).any()
     wanted = pictures.table.set_index("sha256")
@@ -73,12 +71,12 @@ def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
 
 
 def test_label_sets_are_kept_as_indicators_that_a_file_gives_back(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
     cells = ["", "blue|red", *pictures.table["label"][2:]]
     table = pictures.table.assign(label=cells)
     index, shards, meta = build_cache(
-        table, LABELS, str(pictures.root), encoder(settings), settings, tmp_path / "scratch", LABEL_SETS
+        table, LABELS, str(pictures.root), encoder, settings, tmp_path / "scratch", LABEL_SETS
     )
     Features(index, shards, meta).save(tmp_path / "features")
     again = Features.load(tmp_path / "features")
@@ -90,9 +88,9 @@ def test_label_sets_are_kept_as_indicators_that_a_file_gives_back(
 
 
 def test_training_samples_have_all_views_and_the_others_the_plain_one(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
-    index, shards, meta = laid_out(pictures, settings, tmp_path)
+    index, shards, meta = laid_out(pictures, settings, tmp_path, encoder)
     for name, path in shards.items():
         tensors = load_file(path)
         samples, views = (index["shard"] == name).sum(), 3 if name.startswith("train") else 1
@@ -101,20 +99,20 @@ def test_training_samples_have_all_views_and_the_others_the_plain_one(
 
 
 def test_the_cache_says_what_it_was_made_from(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
-    meta = laid_out(pictures, settings, tmp_path)[2]
-    assert meta["weights_sha256"] == file_sha256(Path(settings.backbone.weights))
+    meta = laid_out(pictures, settings, tmp_path, encoder)[2]
+    assert meta["weights_sha256"] == file_sha256(encoder.weights)
     assert meta["preprocessing"] == LOOK.to_dict()
     assert meta["augmentation"] == LIVELY.model_dump()
     assert meta["labels"] == LABELS
 
 
 def test_the_values_are_those_of_the_pretrained_network(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
-    _, shards, _ = laid_out(pictures, settings, tmp_path)
-    network = image_network("test_efficientnet", 3, 32, settings.backbone.weights)
+    _, shards, _ = laid_out(pictures, settings, tmp_path, encoder)
+    network = image_network("test_efficientnet", 3, 32, encoder.weights)
     tensors = load_file(shards["val-00000.safetensors"])
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -123,28 +121,30 @@ def test_the_values_are_those_of_the_pretrained_network(
 
 
 def test_a_cache_that_exists_is_not_computed_again_and_a_larger_one_adds_to_it(
-    settings: CacheSettings, tmp_path: Path
+    settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
     own = draw_pictures(tmp_path / "own", {"train": 2, "val": 2})
-    before = laid_out(own, settings, tmp_path / "scratch")
+    before = laid_out(own, settings, tmp_path / "scratch", encoder)
     (own.root / "train/red/0.png").unlink()
-    again = laid_out(own, settings, tmp_path / "scratch")
+    again = laid_out(own, settings, tmp_path / "scratch", encoder)
     assert before[1] == again[1]
     pd.testing.assert_frame_equal(before[0], again[0])
     with pytest.raises(DataError, match=r"train/red/0\.png"):
-        laid_out(own, settings, tmp_path / "elsewhere")
+        laid_out(own, settings, tmp_path / "elsewhere", encoder)
 
 
-def test_an_interrupted_cache_keeps_the_shards_it_has(settings: CacheSettings, tmp_path: Path) -> None:
+def test_an_interrupted_cache_keeps_the_shards_it_has(
+    settings: CacheSettings, encoder: Encoder, tmp_path: Path
+) -> None:
     own = draw_pictures(tmp_path / "own", {"train": 4})
     data = (own.root / own.table["path"].iloc[-1]).read_bytes()
     (own.root / own.table["path"].iloc[-1]).unlink()
     with pytest.raises(DataError):
-        laid_out(own, settings, tmp_path / "scratch")
+        laid_out(own, settings, tmp_path / "scratch", encoder)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "scratch/features").iterdir()}
     assert len(kept) == 2
     (own.root / own.table["path"].iloc[-1]).write_bytes(data)
-    shards = set(laid_out(own, settings, tmp_path / "scratch")[1].values())
+    shards = set(laid_out(own, settings, tmp_path / "scratch", encoder)[1].values())
     assert set(kept) < shards
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
@@ -179,23 +179,27 @@ def test_a_plan_covers_every_row_once_in_shards_of_one_split(
 
 
 def test_a_disk_that_is_too_small_is_refused_with_the_size_before_anything_is_computed(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Pictures,
+    settings: CacheSettings,
+    encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
     with pytest.raises(DiskError, match=r"needs .* GB, .* kB for every view.*lower cache_features\.views"):
-        laid_out(pictures, settings, tmp_path)
+        laid_out(pictures, settings, tmp_path, encoder)
     assert not list((tmp_path / "features").iterdir())
     monkeypatch.undo()
-    laid_out(pictures, settings, tmp_path)
+    laid_out(pictures, settings, tmp_path, encoder)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
-    laid_out(pictures, settings, tmp_path)  # all shards are there: nothing is needed
+    laid_out(pictures, settings, tmp_path, encoder)  # all shards are there: nothing is needed
 
 
 def test_the_bytes_of_a_view_are_those_in_the_shards(
-    pictures: Pictures, settings: CacheSettings, tmp_path: Path
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
-    _, shards, meta = laid_out(pictures, settings, tmp_path)
+    _, shards, meta = laid_out(pictures, settings, tmp_path, encoder)
     tensors = load_file(shards["train-00000.safetensors"])
     views = tensors["z"].shape[0] * tensors["z"].shape[1]
     assert meta["bytes_per_view"] * views == tensors["z"].nbytes + tensors["h"].nbytes

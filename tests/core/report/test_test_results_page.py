@@ -61,9 +61,9 @@ def test_the_same_verdict_gives_the_same_page(verdict: Verdict, pictures: Pictur
 
 def test_the_page_shows_what_worse_pictures_cost(verdict: Verdict, pictures: Pictures) -> None:
     page = render_evaluation(verdict, HISTORIES, MAIN, pictures.folder(), 1)
-    assert "When pictures get worse" in page
+    assert "When samples get worse" in page
     without = replace(verdict, metrics={**verdict.metrics, "robustness": []})
-    assert "When pictures get worse" not in render_evaluation(without, HISTORIES, MAIN, pictures.folder(), 1)
+    assert "When samples get worse" not in render_evaluation(without, HISTORIES, MAIN, pictures.folder(), 1)
 
 
 def test_a_model_without_mistakes_has_none_to_show(verdict: Verdict, pictures: Pictures) -> None:

@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 import steps.core.audit.limits
 import steps.core.strategy.search_space  # noqa: F401
-from steps.core.backbones.settings import BackboneConfig
 from steps.core.distillation.settings import Cut, Named, StudentRecipe
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.image.settings import Augmentation
@@ -86,7 +85,7 @@ def test_a_whole_number_may_stand_for_a_rate() -> None:
 def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> None:
     fields = {
         "views": 1, "modality": modalities(), "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
-        "backbone": BackboneConfig(name="a", weights="hub"), "seed": 0, "unfreeze": unfreeze,
+        "seed": 0, "unfreeze": unfreeze,
     }  # fmt: skip
     if good:
         assert CacheSettings(**fields).unfreeze == unfreeze

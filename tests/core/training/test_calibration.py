@@ -64,6 +64,7 @@ def test_the_description_is_all_that_is_needed_to_predict() -> None:
     meta = {
         "backbone": "test_resnet",
         "labels": LABELS,
+        "modality": "image",
         "preprocessing": LOOK.to_dict(),
         "weights_sha256": "ab",
         "root": "/home/somebody/data",
@@ -73,6 +74,7 @@ def test_the_description_is_all_that_is_needed_to_predict() -> None:
         "backbone": "test_resnet",
         "stages": 4,
         "labels": LABELS,
+        "modality": "image",
         "preprocessing": LOOK.to_dict(),
         "temperature": 1.5,
         "weights_sha256": "ab",
@@ -97,5 +99,12 @@ def test_seeding_makes_draws_repeatable_and_refuses_what_cannot_be() -> None:
 
 
 def test_a_path_is_never_part_of_the_description(tmp_path: Path) -> None:
-    meta = {"backbone": "b", "labels": [], "preprocessing": {}, "weights_sha256": "", "root": str(tmp_path)}
+    meta = {
+        "backbone": "b",
+        "labels": [],
+        "modality": "image",
+        "preprocessing": {},
+        "weights_sha256": "",
+        "root": str(tmp_path),
+    }
     assert str(tmp_path) not in str(describe(meta, 1, {"temperature": 1.0}))

@@ -11,25 +11,24 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steps.core.system.storage import table_bytes
 from steps.artifacts.dataset import Dataset, Manifest
+from steps.artifacts.decision import Decision
 from steps.artifacts.features import Features
+from steps.artifacts.learning_rates import LearningRates
+from steps.artifacts.models import Classifier, Student
+from steps.artifacts.report import Report
 from steps.artifacts.stats import Stats
 from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.system.errors import ArtifactError
-from steps.core.system.storage import Artifact
-from steps.artifacts.learning_rates import LearningRates
-from steps.artifacts.models import Classifier, Student
-from steps.artifacts.decision import Decision
-from steps.artifacts.report import Report
-
-from tests.core.toys import described as describe_table
+from steps.core.system.storage import Artifact, table_bytes
 from tests.core.toys import LABELS, LOOK, Pictures, build, draw_pictures, encode, picture
+from tests.core.toys import described as describe_table
 
 META: dict[str, Any] = {
     "backbone": "test_resnet",
     "stages": 5,
     "labels": LABELS,
+    "modality": "image",
     "preprocessing": LOOK.to_dict(),
     "temperature": 1.25,
 }
@@ -284,7 +283,7 @@ def test_a_manifest_remembers_that_its_labels_are_sets_and_one_of_single_labels_
     again = Manifest.load(tmp_path / "m")
     assert again.label_sets
     assert again.digest == sets.digest != single.digest
-    assert json.loads(single.files()["root.json"]) == {"root": "r", "overlooked": {}}
+    assert json.loads(single.files()["root.json"]) == {"root": "r", "overlooked": {}, "modality": "image"}
     assert (sets.headline()["classes"], sets.headline()["labels_per_sample"]) == (2, 1.0)
     dataset = Dataset(table, "r", {}, [], {}, "", "", label_sets=True)
     dataset.save(tmp_path / "d")

@@ -13,13 +13,16 @@ from steps.core.export.parity import FP32, INT8, Exported, File
 from steps.core.system.errors import ArtifactError
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 from steps.runtime.promotion_review import outcomes, pays
+from tests.core.toys import graph_of
 
 CFG = {"student_margin": 0.02}
 
 
 def exported(teacher: float, student: float) -> list[Exported]:
     clocks = {("finetuned", FP32): teacher, ("student", FP32): student, ("student", INT8): 0.001}
-    return [Exported(File(*names, b""), {}, {"latency_p50_ms": ms}) for names, ms in clocks.items()]
+    return [
+        Exported(File(*names, b"", graph_of()), {}, {"latency_p50_ms": ms}) for names, ms in clocks.items()
+    ]
 
 
 def report(low: float) -> Report:
@@ -69,5 +72,5 @@ def test_the_answers_are_those_of_the_report_and_of_no_other_test_set() -> None:
     found = outcomes(models, data, Report({}, told, ""))["student"]
     assert np.array_equal(found.logits, logits)
     assert (found.labels.tolist(), found.predicted.tolist(), found.temperature) == ([1, 0], [1, 0], 2.0)
-    with pytest.raises(ArtifactError, match="the report is of other test images than the data set's"):
+    with pytest.raises(ArtifactError, match="the report is of other test samples than the data set's"):
         outcomes(models, data, Report({}, told.assign(sha256=["x", "z"]), ""))

@@ -49,7 +49,8 @@ class Deadly:
 
 def model(temperature: float) -> Classifier:
     meta = {
-        "backbone": "test_resnet", "stages": 5, "labels": LABELS, "preprocessing": LOOK.to_dict(),
+        "backbone": "test_resnet", "stages": 5, "labels": LABELS, "modality": "image",
+        "preprocessing": LOOK.to_dict(),
         "temperature": temperature,
     }  # fmt: skip
     return Classifier(build("test_resnet").state(), meta, [], {})
