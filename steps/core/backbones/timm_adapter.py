@@ -62,6 +62,11 @@ def load(name: str, side: int, weights: str | None = None) -> Backbone:
     return Backbone(name, split(model), getattr(model, "output_fmt", "NCHW") == "NHWC")
 
 
+def similar(name: str) -> list[str]:
+    """Return names that timm knows and that are written almost like this one."""
+    return difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
+
+
 def create(name: str, image_size: int | None, weights: str | None = None) -> Any:
     """Build a timm model without classifier, with `weights` from a safetensors file.
 
@@ -69,8 +74,7 @@ def create(name: str, image_size: int | None, weights: str | None = None) -> Any
         BackboneError: timm does not know the name, or the weights are of another architecture.
     """
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
-        raise BackboneError(f"backbone.name: timm knows no {name!r}; similar: {close}")
+        raise BackboneError(f"backbone.name: timm knows no {name!r}; similar: {similar(name)}")
     # Only transformers are built for one input size; timm then interpolates their positions.
     size = {"img_size": image_size} if image_size and takes_img_size(name) else {}
     try:

@@ -4,6 +4,7 @@ import math
 
 import timm
 
+from steps.core.backbones.timm_adapter import similar
 from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.system.errors import BackboneError
 
@@ -16,9 +17,11 @@ def pretrained_preprocessing(name: str, image_size: int | None) -> Preprocessing
     Raises:
         BackboneError: timm does not know the name, or how it was pretrained.
     """
-    pretrained = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if not timm.is_model(name):
+        raise BackboneError(f"backbone.name: timm knows no {name!r}; similar: {similar(name)}")
+    pretrained = timm.get_pretrained_cfg(name)
     if pretrained is None:
-        raise BackboneError(f"backbone.name: timm knows no {name!r}, or not how it was pretrained")
+        raise BackboneError(f"backbone.name: timm does not say how {name!r} was pretrained; take another")
     fields = pretrained.to_dict()
     side = image_size or fields["input_size"][-1]
     return Preprocessing(
