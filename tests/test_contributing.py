@@ -1,11 +1,13 @@
 """CONTRIBUTING.md is true: its steps are followed here, in a copy of the project."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from tests.clone import Clone, make_clone
+from tests.clone import ROOT, Clone, make_clone
 
 PHASE = '''"""Keep the manifest of one class."""
 
@@ -39,6 +41,32 @@ from pipelines.finetune import finetune_pipeline as p
 p.prepare()
 print(json.dumps({n: sorted(c.upstream_steps) for n, c in p.invocations.items()}))
 """
+
+
+ROWS = [line for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("| ")]
+PLACES = sorted({place for row in ROWS for place in re.findall(r"`([\w./]+/[\w./]+|[\w.]+\.\w+)`", row)})
+MADE = ("reports/", "artifacts/")  # by a run
+
+
+def test_the_places_of_the_table_exist() -> None:
+    assert len(ROWS) == 1 + 10
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    keys = {f"{section}.{key}" for section, held in params.items() if isinstance(held, dict) for key in held}
+    missing = [
+        place
+        for place in PLACES
+        if not place.startswith(MADE) and not (ROOT / place).exists() and place not in keys
+    ]
+    assert missing == []
+    assert len(PLACES) > 15
+
+
+def test_every_room_is_in_the_map() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = [
+        path.parent.name for path in (ROOT / "steps").rglob("__init__.py") if path.parent.name != "image"
+    ]
+    assert [room for room in rooms if f"{room}/ " not in text] == []
 
 
 @pytest.fixture

@@ -54,8 +54,8 @@ def read_layout(root: str, cache: Path, kinds: Kinds) -> tuple[str, pd.DataFrame
     rows = [path_row(path) for path in folder.list() if path.lower().endswith(kinds.endings)]
     if not rows:
         raise DataError(
-            f"{root} holds no samples ({', '.join(kinds.endings)}): expected class/file, split/class/file, or "
-            f"a manifest ({', '.join(MANIFEST_ENDINGS)}) with columns path and label"
+            f"{root} holds no samples ({', '.join(kinds.endings)}): expected class/file, split/class/file, "
+            f"or a manifest ({', '.join(MANIFEST_ENDINGS)}) with columns path and label"
         )
     table = pd.DataFrame(rows)
     if (table["parts"].str.len() < 2).any():

@@ -10,20 +10,8 @@ from steps.core.modalities.registry import modality_of
 from steps.core.report import plots
 from steps.core.report.html import render
 from steps.core.tasks.label_sets import SetOutcome
-from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.metrics import TITLES, Outcome
 from steps.core.tasks.predictions import Answers
-
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "macro_auroc": "macro AUROC",
-    "map": "mAP, mean average precision",
-    "nll": "log loss, nats",
-    "ece": "ECE, calibrated",
-    "ece_uncalibrated": "ECE, as trained",
-}
 
 
 def render_evaluation(

@@ -143,6 +143,19 @@ def macro_auroc(outcome: Answers, rows: Ints) -> float:
     return float(known.mean()) if len(known) else 0.5
 
 
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "macro_auroc": "macro AUROC",
+    "map": "mAP, mean average precision",
+    "nll": "log loss, nats",
+    "ece": "ECE, calibrated",
+    "ece_uncalibrated": "ECE, as trained",
+}
+"""What a page calls a metric, of both kinds of targets."""
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,

@@ -77,7 +77,7 @@ def test_a_picture_outside_of_any_class_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_pictures_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no samples .*: expected class/file, split/class/file, or a"):
+    with pytest.raises(DataError, match=r"holds no samples .*: expected class/file, split/class/file, or"):
         records(touch(tmp_path / "d", "cat/1.txt"), tmp_path)
 
 
