@@ -16,6 +16,7 @@ from pipelines.retraining import retraining_pipeline
 from steps import PHASES, RETRAINING, UNCACHED, WATCHING
 from steps.core.system.code import ROOT, walk_code
 from steps.runtime.phase import all_phases, load_phase
+from tests.clone import copy_project
 
 Edges = set[tuple[str, str]]
 
@@ -116,6 +117,20 @@ def test_a_phase_watches_the_helpers_that_it_imports_and_the_files_that_they_nam
     )
     assert "infra/served_model.py" in load_phase("promote").code
     assert "steps/core/audit/suites.py" not in load_phase("fine_tune").code
+
+
+def test_the_name_of_a_search_follows_every_file_that_its_phase_depends_on(tmp_path: Path) -> None:
+    files = load_phase("search_lr_ratio").code
+    assert {f"steps/core/strategy/{name}.py" for name in ("pruning", "finalists", "soup")} <= set(files)
+    assert "steps/core/tasks/targets.py" in files
+    asked = "from steps.core.system.code import code_digest; print(code_digest('steps.search_lr_ratio'))"
+    clone = copy_project(tmp_path / "project")
+    before = clone.run("python", "-c", asked).stdout
+    helper = clone.folder / "steps/core/strategy/pruning.py"
+    helper.write_text(helper.read_text() + "# changed\n")
+    after = clone.run("python", "-c", asked).stdout
+    assert len(before.strip()) == len(after.strip()) == 64
+    assert before != after
 
 
 ROOMS = (

@@ -1,3 +1,4 @@
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.core.toys import (
     encode,
     extractor,
     picture,
+    same_state,
     samples_of,
 )
 
@@ -177,6 +179,26 @@ def test_the_key_changes_with_everything_that_the_bytes_depend_on(
     samples = [Sample("a.png", "aa"), Sample("b.png", "bb")]
     plain = extractor(network, 3, tmp_path).key(samples, 2)
     assert extractor(network, 3, tmp_path, **CHANGES[name]).key(samples, 2) != plain
+
+
+def test_the_key_changes_with_the_architecture_where_all_weights_are_the_same(
+    network: Network, tmp_path: Path
+) -> None:
+    looser, smoother = copy.deepcopy(network), copy.deepcopy(network)
+    for module in looser.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps *= 10
+    graph = smoother.stages[0].graph
+    assert isinstance(graph, fx.GraphModule)
+    (leaves,) = [node for node in graph.graph.nodes if node.op == "output"]
+    with graph.graph.inserting_before(leaves):
+        leaves.args = (graph.graph.call_function(torch.tanh, leaves.args),)
+    graph.recompile()
+    samples = [Sample("a.png", "aa")]
+    keys = {extractor(one, 3, tmp_path).key(samples, 1) for one in (network, looser, smoother)}
+    assert len(keys) == 3
+    assert same_state(network.state(), smoother.state())
+    assert extractor(copy.deepcopy(network), 3, tmp_path).key(samples, 1) in keys
 
 
 def test_the_key_changes_with_boundary_views_and_samples_and_their_order(
