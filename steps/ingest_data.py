@@ -55,8 +55,9 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     from steps.core.data.files import Folder
     from steps.core.data.hub import local_copy
     from steps.core.data.ingest import correct_labels, describe_samples
-    from steps.core.data.layouts import assign_splits, overlooked, read_layout
+    from steps.core.data.layouts import overlooked, read_layout
     from steps.core.data.rows import open_source
+    from steps.core.data.splits import assign_splits
     from steps.core.modalities.registry import Known, modality
     from steps.core.tasks.labelling import labelling
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steps.core.backbones.network import Network
-    from steps.core.modalities.contract import Preprocessing
+    from steps.core.modalities.parts import Preprocessing
 
 
 @dataclass(frozen=True)

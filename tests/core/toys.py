@@ -23,11 +23,11 @@ from steps.core.data.ingest import describe_samples
 from steps.core.features.batches import Batches, Cached, Recomputed, Source
 from steps.core.features.embedding import Encoder
 from steps.core.features.extraction import Extractor, Sample
-from steps.core.modalities.contract import InputGraph
 from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.modalities.image.settings import Augmentation, Settings
 from steps.core.modalities.image.views import Views
 from steps.core.modalities.networks import build_network
+from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import Known, modality
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.training.recipe import Recipe

@@ -15,7 +15,8 @@ from steps.core.audit.limits import Limits
 from steps.core.audit.shortcuts import canary, canary_of_sets
 from steps.core.data.findings import report
 from steps.core.features.probe import hits, linear_probe
-from steps.core.modalities.contract import Modality, Scan
+from steps.core.modalities.contract import Modality
+from steps.core.modalities.parts import Scan
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from steps.core.audit.filename_groups import sibling_groups
 from steps.core.data.findings import report
-from steps.core.modalities.contract import Modality, Scan
+from steps.core.modalities.contract import Modality
+from steps.core.modalities.parts import Scan
 
 ORDER = {"train": 0, "val": 1, "test": 2}  # a repair keeps the copy in the later split
 
@@ -20,17 +21,14 @@ class Compared(Protocol):
     @property
     def modality(self) -> Modality:
         """By which they are compared."""
-        ...
 
     @property
     def scan(self) -> Scan:
         """Their fingerprints."""
-        ...
 
     @property
     def z(self) -> NDArray[np.float16]:
         """Their embeddings (audited, features)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from steps.core.audit.limits import Limits
-from steps.core.data.layouts import SPLITS
+from steps.core.data.splits import SPLITS
 from steps.core.modalities.registry import BUILT_IN
 from steps.core.system.config import Config
 from steps.core.system.errors import ParamsError

@@ -34,7 +34,6 @@ class Source(Protocol):
         Raises:
             DataError: They cannot be read, or are not what they were.
         """
-        ...
 
 
 class Folder:

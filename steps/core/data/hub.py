@@ -18,7 +18,6 @@ class HubKinds(Protocol):
         Raises:
             DataError: No modality knows its columns.
         """
-        ...
 
 
 def local_copy(path: str, cache: Path, kinds: HubKinds) -> str:

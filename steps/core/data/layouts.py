@@ -5,7 +5,6 @@ and, if wanted, split and group. Where a manifest holds several labels in a cell
 `labels`, and each cell a set of them as text; see `read_sets`.
 """
 
-import hashlib
 import io
 import os
 import warnings
@@ -15,15 +14,10 @@ from typing import Protocol
 import pandas as pd
 
 from steps.core.data.files import Folder
+from steps.core.data.splits import SPLIT_NAMES
 from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import read_sets
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 MANIFEST_ENDINGS = (".csv", ".parquet")
 MARK = "#"  # between a table's place and the columns that are a sample, which are joined by commas
 FIRST = 2  # the line of a table's first row; the header is line 1
@@ -35,11 +29,9 @@ class Kinds(Protocol):
     @property
     def endings(self) -> tuple[str, ...]:
         """Of files that are samples, in lower case."""
-        ...
 
     def columns_of(self, table: pd.DataFrame) -> list[str]:
         """Return the columns of a table that are a sample each row; none where samples are files."""
-        ...
 
 
 def read_layout(root: str, cache: Path, kinds: Kinds) -> tuple[str, pd.DataFrame]:
@@ -221,33 +213,3 @@ def parse_manifest(name: str, data: bytes) -> pd.DataFrame:
             na_values=[""],
             index_col=False,
         )
-
-
-def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -> list[str]:
-    """Return a split per row; rows that have one keep it.
-
-    A row's place is a hash of the seed and its group (or, without one, of its content), so adding
-    files never moves old ones, copies of one sample stay together, and groups are never divided.
-    Splits that the data set brings along are never added to by this, except that a missing one is
-    carved out of train.
-    """
-    given = set(table["split"].dropna())
-    if given and "train" not in given and table["split"].notna().all():
-        raise DataError(f"the data set has splits {sorted(given)} but no train: name one of them so")
-    open_splits = [s for s in SPLITS if s == "train" or s not in given]
-    total = sum(fractions[s] for s in open_splits)
-
-    def place(key: str) -> str:
-        digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
-        position = int.from_bytes(digest[:8], "big") / 2**64 * total
-        for split in reversed(open_splits):  # test first: its members depend on its own share only
-            position -= fractions[split]
-            if position < 0:
-                return split
-        return "train"
-
-    keys = table["group"].where(table["group"].notna(), table["sha256"])
-    return [
-        split if isinstance(split, str) and split != "train" else place(str(key))
-        for split, key in zip(table["split"], keys, strict=True)
-    ]

@@ -17,8 +17,8 @@ from torch import nn
 from steps.core.backbones.network import Network, pool
 from steps.core.backbones.processes import placed
 from steps.core.distillation.settings import Cut, Named
-from steps.core.modalities.contract import Preprocessing
 from steps.core.modalities.networks import build_network
+from steps.core.modalities.parts import Preprocessing
 from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import BackboneError
 from steps.core.system.storage import file_sha256

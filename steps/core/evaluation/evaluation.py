@@ -15,7 +15,8 @@ from steps.core.evaluation.baselines import control_rows
 from steps.core.evaluation.inference import Looker, predict_together
 from steps.core.evaluation.robustness import robustness
 from steps.core.evaluation.slices import slice_rows
-from steps.core.modalities.contract import Modality, Preprocessing
+from steps.core.modalities.contract import Modality
+from steps.core.modalities.parts import Preprocessing
 from steps.core.modalities.registry import modality_of
 from steps.core.tasks.intervals import compare, evaluate, mcnemar
 from steps.core.tasks.label_sets import SetOutcome, label_rows
@@ -35,16 +36,13 @@ class Model(Protocol):
     @property
     def meta(self) -> dict[str, Any]:
         """Labels and temperature among others."""
-        ...
 
     @property
     def look(self) -> Preprocessing:
         """How a sample becomes the network's input."""
-        ...
 
     def network(self) -> Network:
         """Build the network with its weights."""
-        ...
 
 
 @dataclass(frozen=True)

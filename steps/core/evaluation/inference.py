@@ -12,7 +12,7 @@ from steps.core.backbones.network import Network
 from steps.core.backbones.processes import placed
 from steps.core.data.files import Source, prefetched
 from steps.core.features.extraction import batched
-from steps.core.modalities.contract import Preprocessing
+from steps.core.modalities.parts import Preprocessing
 
 T = TypeVar("T")
 MICRO_BATCH = 16

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network
 from steps.core.features.extraction import batched
-from steps.core.modalities.contract import Corruption, Preprocessing
+from steps.core.modalities.contract import Corruption
+from steps.core.modalities.parts import Preprocessing
 from steps.core.tasks import targets
 
 MICRO_BATCH = 16

@@ -18,7 +18,8 @@ from pathlib import Path
 from steps.core.backbones.network import Network
 from steps.core.export.onnx_export import export_onnx
 from steps.core.export.parity import by_turns, open_session
-from steps.core.modalities.contract import Modality, Preprocessing
+from steps.core.modalities.contract import Modality
+from steps.core.modalities.parts import Preprocessing
 from steps.core.system.storage import to_json, write_file
 
 VERSIONS = ("torch", "timm", "onnx", "onnxruntime")

@@ -20,7 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from steps.core.backbones.network import Network
-from steps.core.modalities.contract import InputGraph
+from steps.core.modalities.parts import InputGraph
 from steps.core.tasks.targets import ONE_OF, Targets
 
 OPSET = 18

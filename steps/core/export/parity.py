@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from steps.core.evaluation.evaluation import Model
 from steps.core.export.onnx_export import export_onnx, quantise
-from steps.core.modalities.contract import InputGraph
+from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import modality_of
 from steps.core.tasks.intervals import evaluate
 from steps.core.tasks.metrics import Floats

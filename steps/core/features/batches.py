@@ -22,7 +22,7 @@ from steps.core.data.files import Source as Data
 from steps.core.data.files import prefetched
 from steps.core.data.rows import open_source
 from steps.core.features.extraction import Sample, batched, prefix
-from steps.core.modalities.contract import Views
+from steps.core.modalities.parts import Views
 from steps.core.modalities.registry import views_of
 from steps.core.tasks import targets
 
@@ -33,17 +33,14 @@ class Cache(Protocol):
     @property
     def index_table(self) -> pd.DataFrame:
         """A row per sample."""
-        ...
 
     @property
     def shards(self) -> dict[str, Path]:
         """Shard files by name."""
-        ...
 
     @property
     def meta(self) -> dict[str, Any]:
         """Boundary, views, seed and preprocessing."""
-        ...
 
 
 class Batch(NamedTuple):
@@ -70,11 +67,9 @@ class Source(Protocol):
     @property
     def start(self) -> int:
         """The boundary at which x enters the network."""
-        ...
 
     def get(self, rows: list[int], views: list[int]) -> Tensor:
         """Return x of the given (row of the index, view) pairs."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from steps.core.backbones.processes import agree, count, placed, rank, wait
 from steps.core.data.files import Source
-from steps.core.data.layouts import SPLITS
 from steps.core.data.rows import open_source
+from steps.core.data.splits import SPLITS
 from steps.core.features.embedding import Encoder
 from steps.core.features.extraction import Extractor, Sample
 from steps.core.features.settings import CacheSettings

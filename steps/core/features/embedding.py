@@ -13,8 +13,9 @@ from steps.core.backbones.processes import placed
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.data.files import Source
 from steps.core.features.extraction import Extractor, Sample
-from steps.core.modalities.contract import Modality, Preprocessing
+from steps.core.modalities.contract import Modality
 from steps.core.modalities.networks import build_network
+from steps.core.modalities.parts import Preprocessing
 from steps.core.modalities.registry import modality
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.storage import file_sha256

@@ -20,7 +20,7 @@ from torch import Tensor
 from steps.core.backbones.network import Network, pool
 from steps.core.backbones.processes import describe_device
 from steps.core.data.files import Source, prefetched
-from steps.core.modalities.contract import Preprocessing, Views
+from steps.core.modalities.parts import Preprocessing, Views
 from steps.core.system.code import code_digest
 from steps.core.system.errors import BackboneError
 from steps.core.system.sealed import seal, unseal

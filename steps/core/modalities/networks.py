@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from steps.core.backbones.network import Network
-from steps.core.modalities.contract import Modality, Preprocessing
+from steps.core.modalities.contract import Modality
+from steps.core.modalities.parts import Preprocessing
 
 
 def build_network(

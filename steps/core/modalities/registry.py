@@ -13,7 +13,8 @@ from steps.core.data.rows import columns_of_root
 from steps.core.system.errors import DataError
 
 if TYPE_CHECKING:
-    from steps.core.modalities.contract import Modality, Preprocessing, Views
+    from steps.core.modalities.contract import Modality
+    from steps.core.modalities.parts import Preprocessing, Views
 
 IMAGE = "image"
 BUILT_IN: Mapping[str, str] = {IMAGE: "steps.core.modalities.image.modality"}

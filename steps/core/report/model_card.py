@@ -16,26 +16,21 @@ class Audited(Protocol):
     @property
     def labels(self) -> list[str]:
         """The class names."""
-        ...
 
     @property
     def labelling(self) -> Labelling:
         """How the column of labels is read."""
-        ...
 
     @property
     def verdict(self) -> str:
         """What the audit came to: pass, warn or fail."""
-        ...
 
     def part(self, split: str) -> pd.DataFrame:
         """Return the rows of one split."""
-        ...
 
     @property
     def digest(self) -> str:
         """Of its content."""
-        ...
 
 
 class Trained(Protocol):
@@ -44,12 +39,10 @@ class Trained(Protocol):
     @property
     def meta(self) -> dict[str, Any]:
         """Backbone, labels, preprocessing, temperature."""
-        ...
 
     @property
     def digest(self) -> str:
         """Of its content."""
-        ...
 
 
 class Judged(Protocol):
@@ -58,7 +51,6 @@ class Judged(Protocol):
     @property
     def metrics(self) -> dict[str, Any]:
         """Of the test set."""
-        ...
 
 
 def render_card(

@@ -22,19 +22,15 @@ class Labelling(Protocol):
 
     def written(self, text: str) -> str:
         """Return a cell as it is written in a manifest."""
-        ...
 
     def members(self, cells: "pd.Series[str]") -> "pd.Series[str]":
         """Return a label per row; a row with several occurs as often, one without does not."""
-        ...
 
     def encode(self, cells: "pd.Series[str]", names: Sequence[str]) -> Ints:
         """Return class numbers (rows,), or indicators (rows, classes) of 0 and 1."""
-        ...
 
     def allowed(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
         """Return what may stand in a cell where only `names` are labels."""
-        ...
 
 
 class OneLabel:

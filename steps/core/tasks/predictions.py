@@ -32,49 +32,39 @@ class Answers(Protocol):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The headline metrics."""
-        ...
 
     @property
     def right(self) -> Bools:
         """Whether the whole of each answer is right (n,)."""
-        ...
 
     @property
     def confidence(self) -> Floats:
         """The probability of each answer (n,)."""
-        ...
 
     @property
     def strata(self) -> Ints:
         """A number per sample; samples are resampled among those that share it (n,)."""
-        ...
 
     @property
     def own(self) -> Bools:
         """Whether a sample is of a class (classes, n)."""
-        ...
 
     @property
     def says(self) -> Bools:
         """Whether a sample was said to be of a class (classes, n)."""
-        ...
 
     @property
     def ranking(self) -> tuple[Ints, Floats]:
         """See `ranked`."""
-        ...
 
     def answers(self, labels: list[str]) -> list[str]:
         """Return each answer as text."""
-        ...
 
     def again(self, logits: Floats) -> "Answers":
         """Return what other logits would have answered to the same samples."""
-        ...
 
     def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
         """Return probabilities of statements, and whether each is true, both flat."""
-        ...
 
 
 def ranked(own: Bools, probabilities: Floats) -> tuple[Ints, Floats]:

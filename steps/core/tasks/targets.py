@@ -19,19 +19,15 @@ class Targets(Protocol):
 
     def loss(self, logits: Tensor, y: Tensor, smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
         """Return the loss in nats, of the mean sample, or with `none` of each (n,)."""
-        ...
 
     def divergence(self, logits: Tensor, taught: Tensor) -> Tensor:
         """Return KL(taught || own) of the mean sample, in nats."""
-        ...
 
     def right(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return what share of each sample's answers is right (n,)."""
-        ...
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities (n, classes)."""
-        ...
 
 
 class OneOf:

@@ -18,7 +18,6 @@ class Task(Protocol):
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """Return the loss, a scalar with gradient."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steps.core.data.files import Folder
-from steps.core.data.layouts import SPLITS, assign_splits, read_layout
+from steps.core.data.layouts import read_layout
+from steps.core.data.splits import SPLITS, assign_splits
 from steps.core.system.errors import DataError
 from tests.core.toys import KINDS
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from steps.artifacts.features import Features
-from steps.core.data.layouts import SPLITS
+from steps.core.data.splits import SPLITS
 from steps.core.features.cache import build_cache, freeze_boundary, plan_shards
 from steps.core.features.embedding import Encoder
 from steps.core.features.settings import CacheSettings

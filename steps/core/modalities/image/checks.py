@@ -20,7 +20,7 @@ REMEDY = "take care that all classes were photographed and saved alike, or crop"
 
 @dataclass(frozen=True)
 class Shortcut:
-    """See `steps.core.modalities.contract.Shortcut`."""
+    """See `steps.core.modalities.parts.Shortcut`."""
 
     what: str
     x: Floats

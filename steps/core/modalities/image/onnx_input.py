@@ -21,7 +21,7 @@ EDGE = 4  # positions at the border, where weights are largest
 
 @dataclass(frozen=True)
 class ImageInput:
-    """Images uint8 (n, height, width, 3), upright RGB; see `steps.core.modalities.contract.InputGraph`."""
+    """Images uint8 (n, height, width, 3), upright RGB; see `steps.core.modalities.parts.InputGraph`."""
 
     preprocessing: Preprocessing
     name: str = "images"

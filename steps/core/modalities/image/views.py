@@ -19,7 +19,7 @@ PLAIN_OVERSAMPLING = 4.0
 
 @dataclass(frozen=True)
 class Views:
-    """The deterministic view and seeded ones; see `steps.core.modalities.contract.Views`."""
+    """The deterministic view and seeded ones; see `steps.core.modalities.parts.Views`."""
 
     preprocessing: Preprocessing
     ranges: Augmentation
