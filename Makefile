@@ -59,10 +59,11 @@ test: install lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-services: .venv/.services
-	$(BIN)/pytest -m services
+	$(BIN)/pytest -m 'services and not slow'
 
-test-all: install lint
-	$(BIN)/pytest -m 'not services'
+test-all: .venv/.services lint  ## the slow proofs too; what the nightly workflow runs
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not services'
+	$(BIN)/pytest -m services
 
 bench: install  ## what the README claims, measured; tables, and rows in artifacts/bench
 	$(BIN)/python -m tests.bench.speed photographs

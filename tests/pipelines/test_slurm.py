@@ -23,6 +23,8 @@ from tests.pipelines.slurm_runs import RUN, Started, apply, ask, block, log_of, 
 
 pytestmark = pytest.mark.services
 
+SEARCH = PHASES.index("search_lr_ratio")
+BEFORE, AFTER = PHASES[:SEARCH], PHASES[SEARCH:]
 ON_GPU = ("cache_features", "search_lr_ratio", "fine_tune", "distill", "evaluate")
 
 
@@ -76,7 +78,7 @@ def test_a_lost_node_fails_the_run_with_a_message_and_the_next_start_completes_i
     last = started.said().rstrip().splitlines()[-1]
     assert last.startswith("report: ")
     report = json.loads((clone.folder / last.removeprefix("report: ")).with_suffix(".json").read_text())
-    assert [row["phase"] for row in report["phases"] if row["reused"]] == list(PHASES[:5])
+    assert [row["phase"] for row in report["phases"] if row["reused"]] == list(BEFORE)
     assert of(report) == digests
 
 
@@ -101,9 +103,9 @@ def test_mlflow_has_one_run_per_pipeline_run_though_every_phase_was_a_process(cl
     name = ask(clone)["name"]
     (parent,) = [run for run in runs if run.info.run_name == name]
     children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert sorted(run.info.run_name for run in children) == sorted(PHASES[5:])
+    assert sorted(run.info.run_name for run in children) == sorted(AFTER)
     tags = {phase: parent.data.tags[f"phase.{phase}"] for phase in PHASES}
-    assert tags == {phase: "ran" if phase in PHASES[5:] else "reused" for phase in PHASES}
+    assert tags == {phase: "ran" if phase in AFTER else "reused" for phase in PHASES}
 
 
 def test_a_run_in_which_nothing_has_changed_sends_no_job(clone: Clone, nodes: Nodes) -> None:
@@ -184,7 +186,7 @@ def test_a_run_can_be_stopped_from_elsewhere(clone: Clone, nodes: Nodes) -> None
     assert started.end(400) == 1
     assert f"{name} was stopped" in block(started.said())
     assert ask(clone)["status"] == "stopped"
-    assert {nodes.queue()[phase][0] for phase in PHASES[5:]} == {"CANCELLED"}
+    assert {nodes.queue()[phase][0] for phase in AFTER} == {"CANCELLED"}
     clone.set_params(search_lr_ratio={"trials": 2})
 
 

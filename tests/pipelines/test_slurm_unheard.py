@@ -15,7 +15,7 @@ from tests.clone import Clone
 from tests.pipelines.slurm_nodes import Nodes, until
 from tests.pipelines.slurm_runs import Started, ask, block, log_of, of
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 def begun(clone: Clone, phase: str) -> int:
