@@ -1,0 +1,58 @@
+"""The promotion decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from steps.core.system.storage import (
+    Artifact,
+    Blob,
+    Headline,
+    read_json,
+    to_json,
+)
+
+if TYPE_CHECKING:
+
+    pass
+
+
+@dataclass(frozen=True)
+class Decision(Artifact):
+    """The promotion verdict, with the evidence of every gate.
+
+    What a clock or the tracker's memory has told (`measured`: latencies, looks at the test set) is kept
+    beside it: it is never the same twice, and no part of the digest.
+    """
+
+    verdict: str
+    gates: list[dict[str, Any]]
+    registered: dict[str, Any]
+    deployment: list[dict[str, Any]] = field(default_factory=list)
+    """Each exported file: model, variant, size, agreement with torch, accuracy on the test set."""
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    promoted: ClassVar[str] = "promoted"
+
+    def files(self) -> Mapping[str, Blob]:
+        names = ("verdict", "gates", "registered", "deployment")
+        return {"decision.json": to_json({name: getattr(self, name) for name in names})}
+
+    def remarks(self) -> Mapping[str, bytes]:
+        return {"measured.json": to_json(self.measured)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        facts, measured = read_json(folder, "decision", "measured")
+        return cls(**facts, measured=measured)
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """Return the gates with every figure, the measured ones too."""
+        return [
+            {**gate, "found": gate["found"] or self.measured["gates"][gate["gate"]]} for gate in self.gates
+        ]
+
+    def headline(self) -> Headline:
+        passed = sum(gate["passed"] for gate in self.gates)
+        return {"verdict": self.verdict, "gates": f"{passed}/{len(self.gates)}"}
