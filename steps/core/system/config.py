@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -100,6 +100,17 @@ class HeadRecipe(Recipe):
     """How a linear head is trained on features that stay as they are."""
 
     head_lr: Positive
+
+    @field_validator("cutmix")
+    @classmethod
+    def nothing_to_cut(cls, cutmix: float) -> float:
+        """Refuse CutMix, which would do nothing here."""
+        if cutmix:
+            raise ValueError(
+                "0: a head is trained on pooled vectors, which have no rows and columns to cut; "
+                "mixup mixes them as a whole"
+            )
+        return cutmix
 
 
 class Cut(Config):
