@@ -14,7 +14,6 @@ from steps.core.system.storage import (
 )
 
 if TYPE_CHECKING:
-
     pass
 
 

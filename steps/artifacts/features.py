@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 @dataclass(frozen=True)
 class Features(Artifact):
     """The frozen-prefix cache: z and h of every (sample, view), in shards that are memory-mapped.

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-
 @dataclass(frozen=True)
 class LearningRates(Artifact):
     """The winner of the search, every trial, the uniform-rate control, and a soup if it was better."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 @dataclass(frozen=True)
 class Report(Artifact):
     """What the test set says: metrics with intervals, the predictions behind them, the page."""

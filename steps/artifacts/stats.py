@@ -9,7 +9,6 @@ from steps.core.system.storage import (
 )
 
 if TYPE_CHECKING:
-
     from steps.core.modalities.image.pixels import Preprocessing
 
 

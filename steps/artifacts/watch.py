@@ -9,7 +9,6 @@ from steps.core.system.storage import (
 )
 
 if TYPE_CHECKING:
-
     pass
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import HUB, Folder, prefetched
 from steps.core.modalities.image.pixels import open_image
+from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import Labelling
 
 COLUMNS = (

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
+from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import read_sets
 
 SPLITS = ("train", "val", "test")

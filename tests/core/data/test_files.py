@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Folder, prefetched
+from steps.core.system.errors import DataError
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
-from steps.core.system.errors import DataError
 from steps.core.data.files import Folder
 from steps.core.data.ingest import COLUMNS, describe_file, describe_files, local_copy, write_dataset
 from steps.core.data.layouts import read_layout
-
+from steps.core.system.errors import DataError
 from tests.core.toys import draw_pictures, encode, picture
 
 NAMES = ["cat", "dog/wolf"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.core.system.errors import DataError
 from steps.core.data.layouts import SPLITS, assign_splits, read_layout
+from steps.core.system.errors import DataError
 
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
 

@@ -11,18 +11,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steps.core.system.storage import table_bytes
 from steps.artifacts.dataset import Dataset, Manifest
+from steps.artifacts.decision import Decision
 from steps.artifacts.features import Features
-from steps.artifacts.stats import Stats
-from steps.core.system.errors import ArtifactError
-from steps.core.data.ingest import describe_files
-from steps.core.system.storage import Artifact
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier, Student
-from steps.artifacts.decision import Decision
 from steps.artifacts.report import Report
-
+from steps.artifacts.stats import Stats
+from steps.core.data.ingest import describe_files
+from steps.core.system.errors import ArtifactError
+from steps.core.system.storage import Artifact, table_bytes
 from tests.core.toys import LABELS, LOOK, Pictures, build, draw_pictures, encode, picture
 
 META: dict[str, Any] = {
