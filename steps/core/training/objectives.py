@@ -107,7 +107,7 @@ def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, 
     if recipe.cutmix and x.ndim != 4:
         read = "tokens" if x.ndim == 3 else "vectors"
         raise BackboneError(
-            f"cutmix: found {recipe.cutmix:g}, and the training reads {read} at its first stage, which have no "
+            f"cutmix: found {recipe.cutmix:g}, and the training reads {read} at its first stage, without "
             "rows and columns to cut: set it to 0 there and use mixup, or train from the pixels "
             "(fine_tune.unfreeze: all)"
         )
