@@ -12,20 +12,23 @@ from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
 from steps.artifacts.watch import Watch
-from steps.core.audit.drift import KNOWN, REFERENCE, Reference, remember
+from steps.core.audit.drift import REFERENCE, Reference, remember
+from steps.core.audit.known_samples import KNOWN, known_rows, with_prints
 from steps.core.backbones.network import Network
 from steps.core.modalities.image.moments import pretrained_preprocessing
 from steps.core.system.config import BackboneConfig
 from steps.core.system.errors import DataError
+from steps.core.system.storage import table_bytes
 from steps.runtime import mlflow_client, tracking
-from steps.runtime.registry import Registry, Ruling
+from steps.runtime.registry import Registry
+from steps.runtime.ruling import Ruling
 from steps.watch_data import WatchData, watch_data
 from tests.clone import BACKBONE, CLASSES, write_images
 from tests.steps.test_validate_data import gate
 
 SETTINGS = {
     "worthwhile": 30, "least": 8, "samples": 40, "level": 0.05, "permutations": 99, "name": None,
-    "data": "images", "seed": 0,
+    "data": "images", "same_data": 0.5, "renamed": {}, "seed": 0,
 }  # fmt: skip
 
 
@@ -61,6 +64,8 @@ def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
         answers = ["blue"] * len(dataset.part("test"))  # a head of zeros answers the first class
         about = (backbone(images), 40, images.parent / "scratch")
         files = remember(dataset.root, dataset.table, answers, *about)
+        own = with_prints(dataset.root, dataset.table, 1000, images.parent / "scratch")
+        files[KNOWN] = table_bytes(known_rows(own, None))
     report = Report({"models": {}}, pd.DataFrame({"path": ["a"]}), "<p></p>")
     model = Classifier(network.state(), meta, [], {})
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):

@@ -18,9 +18,8 @@ from steps.core.data.files import Folder
 from steps.core.features.embedding import embed
 from steps.core.modalities.image.moments import pretrained_preprocessing
 from steps.core.system.config import BackboneConfig
-from steps.core.system.storage import table_bytes
 
-KNOWN, REFERENCE = "known.parquet", "reference.safetensors"
+REFERENCE = "reference.safetensors"
 TESTS = 2  # that share the false-alarm rate (Bonferroni)
 
 Floats = NDArray[np.float32]
@@ -74,7 +73,7 @@ def remember(
     samples: int,
     scratch: Path,
 ) -> dict[str, bytes]:
-    """Return the files that are kept with a model: every sample it knew, and the reference.
+    """Return the file that is kept with a model for drift to be tested against.
 
     Args:
         root: Where the files are.
@@ -88,11 +87,7 @@ def remember(
     counts = pd.Series(list(answers)).value_counts().sort_index()
     predicted = {str(label): int(n) for label, n in counts.items()}
     z = vectors(root, table, train, backbone, scratch)
-    known = table[["sha256", "split", "label"]]
-    return {
-        KNOWN: table_bytes(known),
-        REFERENCE: Reference(z, predicted, backbone.model_dump()).bytes(),
-    }
+    return {REFERENCE: Reference(z, predicted, backbone.model_dump()).bytes()}
 
 
 def hold_tests(
