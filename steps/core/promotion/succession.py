@@ -75,9 +75,9 @@ def refusal(known: Sequence[str], labels: Sequence[str], cfg: Mapping[str, Any])
         return "promote.renamed gives two of the champion's classes one name: name each apart"
     if lost and cfg["on_lost_classes"] == "refuse":
         return (
-            f"the champion knows {listed(lost)}, which the data set no longer has: if one has a new name, say "
-            "so in promote.renamed; if it is to be given up, set promote.on_lost_classes to compare_common; "
-            f"else {ELSE}"
+            f"the champion knows {listed(lost)}, which the data set no longer has: if one has a new name, "
+            "say so in promote.renamed; if it is to be given up, set promote.on_lost_classes to "
+            f"compare_common; else {ELSE}"
         )
     if new and cfg["on_new_classes"] == "refuse":
         return (
