@@ -71,8 +71,8 @@ bench: install  ## what the README claims, measured; tables, and rows in artifac
 	$(BIN)/python -m tests.bench.court
 	$(BIN)/python -m tests.bench.rulings
 
-rollback: install  ## the previous champion again; MODEL=name WHY="reason"
-	$(BIN)/python -m infra.rollback "$(MODEL)" --why "$(WHY)"
+rollback: install  ## the previous champion again; MODEL=name WHY="reason", FORCE=1 if it was rolled back itself
+	$(BIN)/python -m infra.rollback "$(MODEL)" --why "$(WHY)" $(if $(FORCE),--force)
 
 serve: install  ## the champion on this machine, with a page to drop pictures on; MODEL=name
 	$(BIN)/python -m infra.serve "$(MODEL)"

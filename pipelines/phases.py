@@ -12,14 +12,18 @@ from zenml.steps.base_step import BaseStep
 
 from pipelines import reasons
 from pipelines.materializer import ArtifactMaterializer
-from steps import PHASES, RETRAINING, UNCACHED
+from steps import ASKING, PHASES, RETRAINING, UNCACHED
 from steps.core.data.files import HUB
 from steps.core.data.layouts import list_samples
-from steps.core.system.errors import DataError
+from steps.core.system.errors import DataError, TrackerError
 from steps.core.system.storage import Artifact, file_sha256
+from steps.promote import Promote
+from steps.runtime import mlflow_client
 from steps.runtime.journal import journal
 from steps.runtime.params import load_params, params_path
-from steps.runtime.phase import Phase, load_phase
+from steps.runtime.phase import Phase, all_configs, load_phase
+from steps.runtime.registry import Registry
+from steps.runtime.registry_state import state_to_compare
 from steps.runtime.run import execute
 from steps.runtime.scratch import scratch
 
@@ -56,13 +60,25 @@ def file_fingerprint(key: str) -> str:
     return file_sha256(Path(name)) if Path(name).is_file() else name
 
 
+def registry_fingerprint() -> str:
+    """Return the registry's state, in which a promotion's own moves make no difference."""
+    cfg = all_configs()["promote"]
+    assert isinstance(cfg, Promote)
+    try:
+        with mlflow_client.answering():
+            return state_to_compare(Registry(cfg.model(), mlflow_client.connect()), scratch())
+    except TrackerError as error:
+        return str(error)  # the phase itself says so better
+
+
 def fingerprint(phase: Phase) -> Callable[[], str] | None:
     """Make the function by which ZenML sees what a phase reads beside its inputs; None for nothing."""
-    if phase.inputs and not phase.watched:
+    if phase.inputs and not phase.watched and phase.name not in ASKING:
         return None
 
     def look() -> str:
         facts = [*map(file_fingerprint, phase.watched), *([] if phase.inputs else data_fingerprint())]
+        facts += [registry_fingerprint()] if phase.name in ASKING else []
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     name = f"fingerprint_of_{phase.name}"  # ZenML finds it again by this name

@@ -37,3 +37,6 @@ RETRAINING = (
 
 UNCACHED = ("watch_data",)
 """Phases that ask what changes outside of the data and the params: the registry."""
+
+ASKING = ("promote",)
+"""Phases that are reused while the registry is as they left it: no rollback since, no other promotion."""

@@ -33,7 +33,7 @@ def evaluate(
 ) -> Annotated[Report, "report"]:
     """Measure all three models on the test samples, from the files, as production would see them."""
     from steps.core.data.rows import open_source
-    from steps.core.evaluation.evaluation import judge
+    from steps.core.evaluation.evaluation import judge, test_digest
     from steps.core.report.test_results_page import render_evaluation
     from steps.core.training.calibration import seeded
 
@@ -42,8 +42,10 @@ def evaluate(
     source = open_source(dataset.root, scratch(), dataset.table)
     rows, labels = dataset.part("test"), dataset.labels
     sizes = (cfg.bootstrap, cfg.seed, cfg.robustness_samples)
+    # before they look: a look that a kill has ended was one
+    seen = (warm_head, finetuned, student.alone(), *student.controls.values())
+    tracking.look(rows["sha256"], test_digest(rows), [model.digest for model in seen])
     verdict = judge(models, rows, labels, source, *sizes, student.controls, dataset.labelling)
-    tracking.look(verdict.metrics["test"]["digest"], finetuned.digest)
     curves = {name: model.history for name, model in models.items()}
     html = render_evaluation(verdict, curves, finetuned, source, cfg.mistakes)
     return Report(verdict.metrics, verdict.predictions, html)

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from pydantic import model_validator
+
 from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
@@ -17,6 +19,16 @@ class FineTuneSection(Recipe):
     """The section of params.yaml, which the search reads too."""
 
     unfreeze: Unfreeze
+
+    @model_validator(mode="after")
+    def nothing_to_cut(self) -> "FineTuneSection":
+        """Refuse CutMix where only the head trains, on pooled vectors: it would do nothing."""
+        if self.cutmix and self.unfreeze == 0:
+            raise ValueError(
+                "cutmix 0 where unfreeze is 0: the head is trained on pooled vectors, which have no rows and "
+                "columns to cut; mixup mixes them as a whole"
+            )
+        return self
 
 
 class FineTune(FineTuneSection):

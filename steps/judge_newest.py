@@ -1,6 +1,7 @@
 """Champion and challenger on the test samples that the champion knew of, and on those that came since."""
 
-from typing import Annotated, Any, Literal
+import logging
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -8,11 +9,18 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.models import Classifier, Student
 from steps.artifacts.watch import Newest, Watch
 from steps.core.system.config import Config
-from steps.runtime import mlflow_client
+from steps.core.system.errors import LostModel
+from steps.runtime import mlflow_client, tracking
+from steps.runtime.acquaintance import unknown_to_both
 from steps.runtime.params import From
 from steps.runtime.registry import Registry
 from steps.runtime.run import main
 from steps.runtime.scratch import scratch
+
+if TYPE_CHECKING:
+    from steps.core.tasks.predictions import Answers, Bools, Floats
+
+log = logging.getLogger("headstart")
 
 
 class JudgeNewest(Config):
@@ -20,42 +28,105 @@ class JudgeNewest(Config):
 
     bootstrap: Annotated[int, Field(ge=100)]
     candidate: Annotated[Literal["finetuned", "student"], From("promote.candidate")]
+    on_new_classes: Annotated[str, From("promote.on_new_classes")]
+    on_lost_classes: Annotated[str, From("promote.on_lost_classes")]
+    renamed: Annotated[dict[str, str], From("promote.renamed")]
+    print_samples: Annotated[int, From("promote.print_samples")]
+    near_copy: Annotated[float, From("validate_data.near_copy")]
+    clearance: Annotated[float, From("validate_data.clearance")]
     seed: Annotated[int, From("seed")]
 
 
 def judge_newest(
     dataset: Dataset, finetuned: Classifier, student: Student, watch: Watch, cfg: JudgeNewest
 ) -> Annotated[Newest, "newest"]:
-    """Measure both models on the frozen test samples and on the newest; none of them was trained on."""
+    """Measure both models apart on the frozen test samples and on the newest.
+
+    The champion is measured, and compared, on those that neither has learnt from and on the classes that
+    both know, where there are any.
+    """
+    import numpy as np
+
     from steps.core.data.rows import open_source
     from steps.core.evaluation.inference import Looker, predict_together
-    from steps.core.tasks.intervals import compare, evaluate
     from steps.core.tasks.thresholds import outcome_of
 
-    models = {"challenger": {"finetuned": finetuned, "student": student}[cfg.candidate]}
-    if "version" in watch.champion:
-        registry = Registry(watch.champion["name"], mlflow_client.connect())
-        champion = registry.load(watch.champion["version"], scratch())
-        if champion.meta["labels"] == dataset.labels:
-            models["champion"] = champion
+    challenger = finetuned if cfg.candidate == "finetuned" else student.alone()
+    models = {"challenger": challenger, **champion_of(watch)}
     test, source = dataset.part("test"), open_source(dataset.root, scratch(), dataset.table)
     truth = dataset.labelling.encode(test["label"], dataset.labels)
     lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
     logits, _ = predict_together(lookers, source, list(test["path"]), lambda sample, views: None)
+    mine = outcome_of(logits["challenger"], truth, challenger.meta)
+    unknown, because = np.zeros(len(test), dtype=bool), ""
+    if "champion" in models:
+        look_again(dataset, models["champion"])
+        registry = Registry(watch.champion["name"], mlflow_client.connect())
+        place = (registry, watch.champion["version"], dataset)
+        unknown, because = unknown_to_both(*place, cfg.model_dump(), scratch())
     new = test["sha256"].isin(watch.newest).to_numpy()
     parts: dict[str, Any] = {}
     for part, mask in (("frozen", ~new), ("newest", new)):
-        if not mask.any():
-            continue
-        seen = {
-            name: outcome_of(logits[name][mask], truth[mask], model.meta) for name, model in models.items()
-        }
-        found = {name: evaluate(one, cfg.bootstrap, cfg.seed)["accuracy"] for name, one in seen.items()}
-        if "champion" in seen:
-            gain = compare(seen["challenger"], seen["champion"], cfg.bootstrap, cfg.seed)
-            found["gain"] = gain["accuracy"]
-        parts[part] = {"samples": int(mask.sum()), "accuracy": found}
+        if mask.any():
+            parts[part] = {"samples": int(mask.sum()), "accuracy": alone(mine, mask, challenger, cfg)}
+        if mask.any() and "champion" in models:
+            rows = mask & unknown
+            met = against(models["champion"], logits["champion"], mine, rows, dataset.labels, cfg)
+            parts[part]["accuracy"] |= met.pop("accuracy", {})
+            parts[part] |= {**met, "because": because}
     return Newest(parts)
+
+
+def champion_of(watch: Watch) -> dict[str, Classifier]:
+    """Load the champion that the data set was compared for; nothing where there is none, or no files."""
+    if "version" not in watch.champion:
+        return {}
+    registry = Registry(watch.champion["name"], mlflow_client.connect())
+    try:
+        return {"champion": registry.load(watch.champion["version"], scratch())}
+    except LostModel as error:
+        log.warning("%s", error)
+        return {}
+
+
+def look_again(dataset: Dataset, champion: Classifier) -> None:
+    """Record that the champion is shown the test set."""
+    from steps.core.evaluation.evaluation import test_digest
+
+    test = dataset.part("test")
+    tracking.look(test["sha256"], test_digest(test), [champion.digest])
+
+
+def alone(answers: "Answers", rows: "Bools", model: Classifier, cfg: JudgeNewest) -> dict[str, Any]:
+    """Return the challenger's accuracy on some rows."""
+    from steps.core.tasks.intervals import evaluate
+    from steps.core.tasks.thresholds import outcome_of
+
+    found = outcome_of(answers.logits[rows], answers.labels[rows], model.meta)
+    return {"challenger": evaluate(found, cfg.bootstrap, cfg.seed)["accuracy"]}
+
+
+def against(
+    champion: Classifier,
+    logits: "Floats",
+    challenger: "Answers",
+    rows: "Bools",
+    labels: list[str],
+    cfg: JudgeNewest,
+) -> dict[str, Any]:
+    """Return the champion's accuracy and the gain on it, or in words why they are not compared."""
+    from steps.core.promotion.succession import common_ground
+    from steps.core.tasks.intervals import compare, evaluate
+
+    ground = common_ground(champion.meta, logits, challenger, labels, rows, cfg.model_dump())
+    if isinstance(ground, str):
+        return {"not_compared": ground}
+    if not (compared := len(ground.champion.labels)):
+        return {"not_compared": "no test image is left that neither of them has learnt from"}
+    own = evaluate(ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
+    gain = compare(ground.challenger, ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
+    found = {"champion": own, "gain": gain}
+    return {"accuracy": found, "compared": compared, "said": ground.said}
 
 
 if __name__ == "__main__":

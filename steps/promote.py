@@ -1,8 +1,9 @@
 """Register the model, and make it champion only if it passes every gate and beats the present one."""
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
@@ -12,10 +13,16 @@ from steps.core.backbones.settings import BackboneConfig
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.config import Config, Count, Fraction, Positive
 from steps.runtime import mlflow_client
+from steps.runtime.data_identity import data_root, model_name, refuse_other_data
 from steps.runtime.params import From
-from steps.runtime.registry import Registry, model_name
+from steps.runtime.registry import Registry
+from steps.runtime.registry_state import recorded_state
+from steps.runtime.rollback import finish_rollback
+from steps.runtime.ruling import ruling_key
 from steps.runtime.run import main
 from steps.runtime.scratch import scratch
+
+PLACES = {"name", "data"}  # fields that say where, and are no part of how a model is judged
 
 
 class Levels(Config):
@@ -56,6 +63,22 @@ class Promote(Config):
     """Recall that a class may have lost beyond doubt."""
     calibration_margin: Fraction
     """Calibration error by which the challenger may be worse beyond doubt."""
+    min_unknown: Count
+    """Test images, unknown to champion and challenger, below which they are not compared."""
+    print_samples: Count
+    """Samples of train and val, and of test, whose prints are kept and compared, at most."""
+    near_copy: Annotated[float, From("validate_data.near_copy")]
+    clearance: Annotated[float, From("validate_data.clearance")]
+    on_new_classes: Literal["compare_common", "refuse"]
+    """Where the challenger knows classes that the champion does not."""
+    on_lost_classes: Literal["compare_common", "refuse"]
+    """Where the champion knows classes that the challenger does not."""
+    renamed: dict[str, str]
+    """Classes that have another name now: the champion's name, the data set's."""
+    on_lost_champion: Literal["refuse", "succeed"]
+    """Where the champion's files are gone: stop, or let a model that passes the other gates succeed it."""
+    same_data: Annotated[float, Field(gt=0, le=1)]
+    """Share of the smaller one's files in common, from which two data sets, or two test sets, are one."""
     int8: bool
     """Whether a quantised variant is made, and must agree."""
     calibration_images: Count
@@ -80,9 +103,21 @@ class Promote(Config):
     data: Annotated[str, From("ingest_data.path")]
     seed: Annotated[int, From("seed")]
 
+    @field_validator("name")
+    @classmethod
+    def can_be_registered(cls, name: str | None) -> str | None:
+        """Refuse, before hours of training, what the registry would refuse after them."""
+        if name is not None and (not name.strip() or name in (".", "..") or set(name) & set("/:'")):
+            raise ValueError("a name without / : and '")
+        return name
+
     def model(self) -> str:
         """Return the registered model's name."""
         return model_name(self.name, self.data)
+
+    def judged_by(self) -> dict[str, Any]:
+        """Return all that a ruling depends on."""
+        return self.model_dump(exclude=PLACES)
 
 
 def promote(
@@ -93,14 +128,18 @@ def promote(
     from steps.runtime.promotion_review import hold_hearing
 
     seeded(cfg.seed)
-    registry = Registry(cfg.model(), mlflow_client.connect())
+    registry = Registry(cfg.model(), mlflow_client.connect(), data_root(cfg.data))
     models = {"finetuned": finetuned, "student": student.alone()}
     candidate = models[cfg.candidate]
-    with registry.alone(scratch()):
-        if known := registry.decided(candidate.digest, report.digest):
+    with registry.alone(scratch()), recorded_state(registry, scratch()):
+        finish_rollback(registry)
+        refuse_other_data(registry, dataset.table, cfg.same_data, scratch())
+        met = registry.opponent(candidate.digest)
+        key = ruling_key(candidate.digest, report.digest, cfg.judged_by(), met)
+        if known := registry.decided(key):
             return known
         ruling, card = hold_hearing(registry, dataset, models, report, cfg.model_dump(), scratch())
-        return registry.register(candidate, report, ruling, card)
+        return registry.register(candidate, report, replace(ruling, key=key), card)
 
 
 if __name__ == "__main__":

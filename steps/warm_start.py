@@ -1,5 +1,6 @@
 """Go on from the champion too; keep what validates better, that or the start from pretrained weights."""
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,8 +9,10 @@ from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
 from steps.artifacts.watch import Watch
 from steps.core.system.config import Config, Fraction
+from steps.core.system.errors import LostModel
 from steps.fine_tune import FineTuneSection
 from steps.runtime import mlflow_client, tracking
+from steps.runtime.acquaintance import ORIGIN, learnt_by, recognised
 from steps.runtime.params import From
 from steps.runtime.registry import Registry
 from steps.runtime.run import main
@@ -19,12 +22,20 @@ if TYPE_CHECKING:
     from steps.core.backbones.network import Network
 
 
+log = logging.getLogger("headstart")
+
+
 class WarmStart(Config):
     """See params.yaml."""
 
     rate: Fraction
     """Of the searched learning rates, for weights that have been trained already."""
     recipe: Annotated[FineTuneSection, From("fine_tune")]
+    max_leaked: Annotated[float, From("validate_data.max_leaked")]
+    """Share of the held-out samples that the champion may have learnt from, for it to be gone on from."""
+    print_samples: Annotated[int, From("promote.print_samples")]
+    near_copy: Annotated[float, From("validate_data.near_copy")]
+    clearance: Annotated[float, From("validate_data.clearance")]
     seed: Annotated[int, From("seed")]
 
 
@@ -42,7 +53,7 @@ def warm_start(
 
     seeded(cfg.seed)
     fresh = told(finetuned, from_champion=0.0)
-    if (network := champion_network(features, finetuned, watch)) is None:
+    if (network := champion_network(features, finetuned, watch, cfg)) is None:
         return fresh
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
@@ -58,7 +69,7 @@ def warm_start(
     tracking.log({f"val_loss_from_{start}": loss for start, loss in losses.items()})
     if losses["champion"] >= losses["pretrained"]:
         return fresh
-    meta = describe(features.meta, features.meta["stages"], chosen)
+    meta = {**describe(features.meta, features.meta["stages"], chosen), ORIGIN: watch.champion}
     warm = Classifier(network.state(), meta, trained.records(), metrics)
     return told(warm, souped=0.0, bfloat16=float(half), from_champion=1.0)
 
@@ -68,11 +79,14 @@ def told(model: Classifier, **facts: float) -> Classifier:
     return replace(model, metrics={**model.metrics, **facts})
 
 
-def champion_network(features: Features, finetuned: Classifier, watch: Watch) -> "Network | None":
-    """Return the champion's network, if the cache of features is true for it.
+def champion_network(
+    features: Features, finetuned: Classifier, watch: Watch, cfg: WarmStart
+) -> "Network | None":
+    """Return the champion's network, if it can be gone on from.
 
-    It is where backbone, labels and preprocessing are those of now, and everything below the freeze
-    boundary is what the pretrained backbone has there.
+    The cache of features is true for it where backbone, labels and preprocessing are those of now, and
+    everything below the freeze boundary is what the pretrained backbone has there. And it must not have
+    learnt from what is held out now.
     """
     from steps.core.backbones.network import frozen_digest
     from steps.core.tasks.targets import of_model
@@ -80,7 +94,11 @@ def champion_network(features: Features, finetuned: Classifier, watch: Watch) ->
     if "version" not in watch.champion:
         return None
     registry = Registry(watch.champion["name"], mlflow_client.connect())
-    champion = registry.load(watch.champion["version"], scratch())
+    try:
+        champion = registry.load(watch.champion["version"], scratch())
+    except LostModel as error:
+        log.warning("%s", error)
+        return None
     same = ("backbone", "stages", "labels", "preprocessing")
     if any(champion.meta[key] != finetuned.meta[key] for key in same):
         return None
@@ -90,8 +108,40 @@ def champion_network(features: Features, finetuned: Classifier, watch: Watch) ->
     theirs, ours = champion.network(), finetuned.network()
     if frozen_digest(theirs, boundary) != frozen_digest(ours, boundary):
         return None
+    if has_seen_held_out(registry, watch.champion["version"], features, cfg):
+        return None
     theirs.freeze(boundary)
     return theirs
+
+
+def has_seen_held_out(registry: Registry, version: str, features: Features, cfg: WarmStart) -> bool:
+    """Say whether the champion was trained on validation samples of now, or has learnt from test samples.
+
+    They may lie in the data set under other bytes: samples are found again by their prints too. As many
+    as the audit lets pass (`validate_data.max_leaked`) do not count.
+    """
+    from steps.core.audit.known_samples import with_prints
+    from steps.core.modalities.registry import modality_of
+
+    table = features.index_table
+    kind = modality_of(features.meta)
+    own = with_prints(kind, features.meta["root"], table, cfg.print_samples, scratch())
+    if (known := learnt_by(registry, version, own, scratch())) is None:
+        log.warning("version %s keeps no record of what it has learnt from: it is not gone on from", version)
+        return True
+    trained = known[known["split"] == "train"]
+    seen = 0
+    for split, rows in (("val", trained), ("test", known)):
+        found = recognised(kind, table[table["split"] == split], rows, own, cfg.model_dump())
+        seen += int(found.any.sum())
+    held_out = int((table["split"] != "train").sum())
+    if seen <= cfg.max_leaked * held_out:
+        return False
+    log.warning(
+        "version %s of %s has learnt from %d of the %d images of validation and test: it is not gone on from",
+        version, registry.name, seen, held_out,
+    )  # fmt: skip
+    return True
 
 
 if __name__ == "__main__":

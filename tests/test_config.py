@@ -59,6 +59,11 @@ def test_a_value_that_is_owned_elsewhere_is_refused_in_a_section(tmp_path: Path)
         ("unfreeze: 3", "unfreeze: none", "fine_tune.unfreeze"),
         ("seed: 0", "seed: 0.5", "seed: found 0.5, expected a valid integer"),
         ("epochs: 40", "epochs: '40'", "warm_up_head.epochs: found '40'"),
+        (
+            "cutmix: 0.0                  # stays 0",
+            "cutmix: 1.0                  # stays 0",
+            "warm_up_head.cutmix: found 1.0, expected 0: a head is trained on pooled vectors",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_may_be(
@@ -66,6 +71,20 @@ def test_a_value_out_of_range_is_named_with_what_may_be(
 ) -> None:
     assert old in PARAMS
     assert expected in problems(tmp_path, PARAMS.replace(old, new, 1))
+
+
+def test_cutmix_is_refused_where_only_the_head_is_fine_tuned(tmp_path: Path) -> None:
+    head, section = PARAMS.split("fine_tune:\n")
+    for unfreeze, refused in (("0", True), ("1", False), ("all", False)):
+        changed = section.replace("unfreeze: 3", f"unfreeze: {unfreeze}")
+        changed = changed.replace("cutmix: 0.0", "cutmix: 1.0", 1)
+        path = tmp_path / "params.yaml"
+        path.write_text(f"{head}fine_tune:\n{changed}")
+        if refused:
+            with pytest.raises(ParamsError, match="expected cutmix 0 where unfreeze is 0: the head"):
+                all_configs(path)
+        else:
+            assert all_configs(path)["fine_tune"].model_dump()["cutmix"] == 1.0
 
 
 def test_a_repeated_key_is_refused(tmp_path: Path) -> None:

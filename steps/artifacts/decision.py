@@ -33,6 +33,7 @@ class Decision(Artifact):
     measured: dict[str, Any] = field(default_factory=dict)
 
     promoted: ClassVar[str] = "promoted"
+    rolled_back: ClassVar[str] = "rolled back"
 
     def files(self) -> Mapping[str, Blob]:
         names = ("verdict", "gates", "registered", "deployment")

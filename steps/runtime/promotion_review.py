@@ -1,5 +1,6 @@
 """The session of the promotion court: export, measure, meet the champion, hold every gate."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,11 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
+from steps.core.system.errors import LostModel
 from steps.runtime import tracking
-from steps.runtime.registry import CHAMPION, Registry, Ruling
+from steps.runtime.acquaintance import kept_known, unknown_to_both
+from steps.runtime.registry import CHAMPION, Registry
+from steps.runtime.ruling import Ruling
 
 if TYPE_CHECKING:
     from steps.core.data.files import Source
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     Output = tuple[Floats, Floats]
 
 FASTER = 2.0  # times, from which a student is worth having
+NONE = {"value": 0.0, "low": 0.0, "high": 0.0}
+
+log = logging.getLogger("headstart")
 
 
 def hold_hearing(
@@ -31,26 +38,27 @@ def hold_hearing(
 ) -> tuple[Ruling, str]:
     """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
     from steps.core.data.rows import open_source
-    from steps.core.promotion.gates import MEASURED, deployment_gates, hold_gates, meet_champion
+    from steps.core.promotion.gates import MEASURED, deployment_gates, hold_gates
     from steps.core.report.model_card import render_card
 
-    candidate = cfg["candidate"]
-    judged, champion = registry.aliases().get(CHAMPION), registry.champion(scratch)
+    candidate, digest = cfg["candidate"], models[cfg["candidate"]].digest
+    present, met = registry.aliases().get(CHAMPION), registry.opponent(digest)
+    champion, gone = champion_of(registry, met, cfg, scratch)
     said = outcomes(models, dataset, report)
     source = open_source(dataset.root, scratch, dataset.table)
     exported, answers, old = examine(models, champion, dataset, source, said, cfg)
-    looks = tracking.looks(report.metrics["test"]["digest"])
+    looks = counted_looks(dataset, report, champion, cfg["same_data"])
     gates = hold_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
-    gates += deployment_gates(exported, candidate, looks, cfg)
-    if champion:
-        gates += meet_champion(champion, old, said[candidate], dataset.labels, cfg)
+    gates += deployment_gates(exported, candidate, looks, cfg) + gone + mark(registry.rolled_back(digest))
+    if champion and met:
+        gates += face(registry, met, champion, old, said[candidate], dataset, cfg, scratch)
     passed = all(gate["passed"] for gate in gates)
-    verdict = Decision.promoted if passed else "kept" if champion else "rejected"
+    verdict = Decision.promoted if passed else "kept" if present else "rejected"
+    warn_of_itself(registry, present, met, verdict)
     card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate)
-    clocks = [{**one.file.label, **one.clock} for one in exported]
     found = {gate["gate"]: gate["found"] for gate in gates if gate["gate"] in MEASURED}
     measured = {
-        "latencies": clocks,
+        "latencies": [{**one.file.label, **one.clock} for one in exported],
         "looks": looks,
         "gates": found,
         "distillation": pays(exported, report, cfg),
@@ -60,7 +68,71 @@ def hold_hearing(
     shown = [source.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
     files = kept_files(exported, candidate, shown, answers)
     files |= remembered(dataset, list(report.predictions[candidate]), cfg, scratch)
-    return Ruling(verdict, still, judged, table, measured, files), card
+    files |= kept_known(dataset, models["finetuned"], cfg, scratch)
+    return Ruling(verdict, still, met, table, measured, files, replaces=present), card
+
+
+def champion_of(
+    registry: Registry, version: str | None, cfg: Mapping[str, Any], scratch: Path
+) -> tuple[Classifier | None, list[dict[str, Any]]]:
+    """Load the version that is to be met, and return the gate that says where that cannot be.
+
+    Raises:
+        LostModel: Its files are gone, and `on_lost_champion` does not say that it may be succeeded unmet.
+    """
+    if version is None:
+        return None, []
+    try:
+        return registry.load(version, scratch), []
+    except LostModel as error:
+        if cfg["on_lost_champion"] == "refuse":
+            raise
+        log.warning("%s", error)
+        row = {"gate": "champion can be met", "found": NONE, "sense": "at least", "limit": 0.0}
+        note = f"the files of version {version} are gone, and promote.on_lost_champion is succeed"
+        return None, [{**row, "passed": True, "note": note}]
+
+
+def mark(reason: str | None) -> list[dict[str, Any]]:
+    """Return the gate that a model does not pass which somebody has rolled back; none for others."""
+    if reason is None:
+        return []
+    row = {"gate": "not rolled back", "found": NONE, "sense": "at least", "limit": 1.0, "passed": False}
+    return [{**row, "note": reason}]
+
+
+def face(
+    registry: Registry,
+    version: str,
+    champion: Classifier,
+    logits: "Floats",
+    challenger: "Answers",
+    dataset: Dataset,
+    cfg: Mapping[str, Any],
+    scratch: Path,
+) -> list[dict[str, Any]]:
+    """Hold the gates between the champion and the challenger, on the samples that neither has learnt from."""
+    from steps.core.promotion.gates import meet_champion
+
+    unknown, because = unknown_to_both(registry, version, dataset, cfg, scratch)
+    return meet_champion(champion, logits, challenger, dataset.labels, cfg, unknown, because)
+
+
+def counted_looks(dataset: Dataset, report: Report, champion: Classifier | None, same: float) -> int:
+    """Count the models that the test set was ever shown to, the champion, if there is one, included."""
+    test, digest = list(dataset.part("test")["sha256"]), report.metrics["test"]["digest"]
+    tracking.look(test, digest, [champion.digest] if champion else [])
+    return tracking.looks(test, digest, same)
+
+
+def warn_of_itself(registry: Registry, present: str | None, met: str | None, verdict: str) -> None:
+    """Say so where the champion itself, judged again, does not pass the gates of now."""
+    if present != met and verdict != Decision.promoted:
+        log.warning(
+            "version %s of %s is this very model and is champion, and does not pass the gates of now: it "
+            "stays champion until another one passes them, or somebody rolls it back",
+            present, registry.name,
+        )  # fmt: skip
 
 
 def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Answers"]:

@@ -6,21 +6,21 @@ leaves exactly one champion, and running again finishes the job.
 """
 
 import json
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.system.errors import RegistryError
+from steps.core.system.errors import ArtifactError, LostModel, RegistryError
 from steps.core.system.locks import alone
 from steps.core.system.storage import to_json, write_file
 from steps.runtime import mlflow_client, tracking
+from steps.runtime.ruling import NOBODY, Ruling
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,26 +28,7 @@ if TYPE_CHECKING:
 
 CLASSIFIER = "artifacts/classifier"  # where an MLflow model keeps ours
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-NOBODY = "nobody"
-
-
-def model_name(name: str | None, data: str) -> str:
-    """Return the registered model's name: as given, or after the last part of the data set's path."""
-    return name or re.sub(r"[^\w. -]", "-", data.rstrip("/").rpartition("/")[2], flags=re.ASCII)
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """What the gates came to, and against which champion."""
-
-    verdict: str
-    gates: list[dict[str, Any]]
-    champion: str | None
-    """The version that was met; None where there was none."""
-    deployment: list[dict[str, Any]] = field(default_factory=list)
-    measured: dict[str, Any] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """What is kept beside the model: its exported files."""
+DATA_ROOT = "data_root"  # tag of the registered model: where its data set lies
 
 
 @dataclass(frozen=True)
@@ -56,6 +37,8 @@ class Registry:
 
     name: str
     client: "MlflowClient"
+    data: str | None = None
+    """Where the data set lies; None: not known, and not recorded."""
 
     @contextmanager
     def alone(self, scratch: Path) -> Iterator[None]:
@@ -68,12 +51,42 @@ class Registry:
         found = self.client.search_registered_models(f"name = '{self.name}'")
         return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
 
-    def decided(self, model: str, report: str) -> Decision | None:
-        """Return the decision on this very model and report, if any; a half-made move is finished."""
-        for version in self.client.search_model_versions(f"name = '{self.name}'"):
-            tags = version.tags
-            if (tags.get("model_digest"), tags.get("report_digest")) == (model, report):
+    def tags(self, version: str) -> dict[str, str]:
+        """Return the tags of a version."""
+        return dict(self.client.get_model_version(self.name, version).tags)
+
+    def versions(self) -> "list[ModelVersion]":
+        """Return all versions, the newest first."""
+        found = self.client.search_model_versions(f"name = '{self.name}'")
+        return sorted(found, key=lambda version: -int(version.version))
+
+    def opponent(self, model: str) -> str | None:
+        """Return the version that a model, by its digest, has to beat; None: there is none.
+
+        It is the champion; where that is the very model, the one that it had met itself.
+        """
+        version = self.aliases().get(CHAMPION)
+        if version is None or self.tags(version).get("model_digest") != model:
+            return version
+        met = self.tags(version)["met"]
+        return None if met == NOBODY else met
+
+    def decided(self, key: str) -> Decision | None:
+        """Return the earlier decision of this key (`ruling_key`), if any; a half-made move is finished.
+
+        One whose files are gone is made anew.
+        """
+        for version in self.versions():
+            if version.tags.get("ruling") == key and self.whole(str(version.version)):
                 return self.settle(version)
+        return None
+
+    def rolled_back(self, model: str) -> str | None:
+        """Say who has rolled a model, by its digest, back and why; None: nobody has."""
+        for version in self.versions():
+            if version.tags.get("model_digest") == model and "rolled_back" in version.tags:
+                told = json.loads(version.tags["rolled_back"])
+                return f"{told['who']}: {told['why']}"
         return None
 
     def champion(self, scratch: Path) -> Classifier | None:
@@ -82,11 +95,35 @@ class Registry:
         return None if version is None else self.load(version, scratch)
 
     def load(self, version: str, scratch: Path) -> Classifier:
-        """Load the model of a version."""
-        source = self.client.get_model_version_download_uri(self.name, version)
+        """Load the model of a version.
+
+        Raises:
+            LostModel: Its files are gone, or are not what they were.
+        """
+        source = f"{self.client.get_model_version_download_uri(self.name, version)}/{CLASSIFIER}"
+        if not self.whole(version):
+            raise self.lost(version, f"nothing lies at {source}")
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            return Classifier.load(Path(mlflow_client.download(f"{source}/{CLASSIFIER}", folder)))
+            try:
+                return Classifier.load(Path(mlflow_client.download(source, folder)))
+            except ArtifactError as error:
+                raise self.lost(version, f"{source} is not what it was: {error}") from None
+
+    def lost(self, version: str, found: str) -> LostModel:
+        """Return the error that says what to do about a version without its files."""
+        return LostModel(
+            f"version {version} of the registered model {self.name!r} cannot be loaded, {found}: restore the "
+            f'files; or make the previous champion champion again (python -m infra.rollback "{self.name}" '
+            "--why ...); or let the next model succeed it without meeting it (promote.on_lost_champion: "
+            "succeed); or register another model (promote.name). Until then it stays champion"
+        )
+
+    def whole(self, version: str) -> bool:
+        """Say whether the files of a version are there."""
+        known = self.client.get_model_version(self.name, version)
+        listed = self.client.list_artifacts(known.run_id, f"model/{CLASSIFIER}")
+        return f"model/{CLASSIFIER}/artifact.json" in {entry.path for entry in listed}
 
     def kept(self, version: str, file: str, scratch: Path) -> Path | None:
         """Fetch a file that is kept beside a version's model; None where there is none.
@@ -108,13 +145,18 @@ class Registry:
 
     def register(self, model: Classifier, report: Report, ruling: Ruling, card: str) -> Decision:
         """Make a version of the model with the ruling on it, and move the aliases as it says."""
-        if not self.client.search_registered_models(f"name = '{self.name}'"):
-            self.client.create_registered_model(self.name)
+        own = {DATA_ROOT: self.data} if self.data is not None else {}
+        if not (known := self.client.search_registered_models(f"name = '{self.name}'")):
+            self.client.create_registered_model(self.name, own)
+        elif own.items() - known[0].tags.items():
+            self.client.set_registered_model_tag(self.name, DATA_ROOT, self.data)
         tags = {
             "model_digest": model.digest,
             "report_digest": report.digest,
             "verdict": ruling.verdict,
             "met": ruling.champion or NOBODY,
+            "replaces": ruling.replaces or ruling.champion or NOBODY,
+            "ruling": ruling.key,
         }
         return self.settle(self.add_version(model, report, ruling, card, tags))
 
@@ -142,52 +184,33 @@ class Registry:
         """Move the aliases as a version's tags say, unless that is done; return its decision.
 
         A champion that another machine has made in the meantime was not met: it stays, and this version
-        says so.
+        says so. So it does where its model has been rolled back since.
         """
         number, tags = str(version.version), version.tags
         if "settled" not in tags:
             verdict, present = tags["verdict"], self.aliases().get(CHAMPION)
-            if verdict == Decision.promoted and present not in (number, version.tags["met"], None):
+            if verdict == Decision.promoted and self.rolled_back(tags["model_digest"]):
+                verdict = Decision.rolled_back
+            elif verdict == Decision.promoted and present not in (number, tags["replaces"], None):
                 verdict = "outrun"
+            if verdict != tags["verdict"]:
                 self.client.set_model_version_tag(self.name, number, "verdict", verdict)
             self.client.set_registered_model_alias(self.name, CHALLENGER, number)
             if verdict == Decision.promoted and present != number:
-                if present is not None:
+                if present is not None and self.tags(present).get("model_digest") != tags["model_digest"]:
                     self.client.set_registered_model_alias(self.name, PREVIOUS, present)
                 self.client.set_registered_model_alias(self.name, CHAMPION, number)
             self.client.set_model_version_tag(self.name, number, "settled", "yes")
         return self.decision(number)
 
     def decision(self, version: str) -> Decision:
-        """Read back what was decided on a version."""
-        verdict = self.client.get_model_version(self.name, version).tags["verdict"]
+        """Read back what was decided on a version, and whether it has been rolled back since."""
+        tags = self.tags(version)
+        verdict, registered = tags["verdict"], {"name": self.name, "version": version}
+        why = self.rolled_back(tags["model_digest"])
+        if why and verdict in (Decision.promoted, Decision.rolled_back):
+            verdict, registered = Decision.rolled_back, {**registered, "rolled_back": why}
         source = self.client.get_model_version_download_uri(self.name, version)
         with tempfile.TemporaryDirectory() as folder:
             ruled = json.loads(Path(mlflow_client.download(f"{source}/gates.json", folder)).read_bytes())
-        registered = {"name": self.name, "version": version}
         return Decision(verdict, ruled["gates"], registered, ruled["deployment"], ruled["measured"])
-
-    def rollback(self, who: str, why: str) -> tuple[str, str]:
-        """Swap champion and previous; return the version that is champion now, and the one that was.
-
-        Raises:
-            RegistryError: There is no previous champion.
-        """
-        aliases = self.aliases()
-        if CHAMPION not in aliases or PREVIOUS not in aliases:
-            raise RegistryError(f"{self.name} has {aliases or 'no versions'}: nothing to roll back to")
-        now, before = aliases[PREVIOUS], aliases[CHAMPION]
-        if now == before:  # a kill came between the two moves below
-            before = self.rolled_back_to(now)
-        reason = json.dumps({"who": who, "why": why, "to": now})
-        self.client.set_model_version_tag(self.name, before, "rolled_back", reason)
-        self.client.set_registered_model_alias(self.name, CHAMPION, now)
-        self.client.set_registered_model_alias(self.name, PREVIOUS, before)
-        return now, before
-
-    def rolled_back_to(self, version: str) -> str:
-        """Return the version that was champion before `version` was made so by a rollback."""
-        for other in self.client.search_model_versions(f"name = '{self.name}'"):
-            if json.loads(other.tags.get("rolled_back", "{}")).get("to") == version:
-                return str(other.version)
-        raise RegistryError(f"{self.name}: version {version} is champion and previous at once")

@@ -5,7 +5,7 @@ phase, `phase.<name>`: reused until the phase starts, then running, ran or faile
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -107,19 +107,33 @@ def log_files(folder: Path, path: str | None = None) -> str | None:
     return None
 
 
-def look(test: str, model: str) -> None:
-    """Record that a model was shown a test set, both by their digests."""
-    if record := _current.get():
-        record.batch(record.run, tags={"test_digest": test, "shown_to": model})
+def look(test: Iterable[str], digest: str, models: Iterable[str]) -> None:
+    """Record that models, by their digests, are shown a test set: its files' SHA-256, and its digest."""
+    from steps.core.data.overlap import sketch
+
+    told = " ".join(sorted(set(models)))
+    if told and (record := _current.get()):
+        tags = {"test_digest": digest, "test_sketch": sketch(test), "shown_to": told}
+        record.batch(record.run, tags=tags)
 
 
-def looks(test: str) -> int:
-    """Count the models that a test set was ever shown to; the same one twice counts once."""
-    client = connect()
-    where, found, token = f"tags.test_digest = '{test}'", set(), None
+def looks(test: Iterable[str], digest: str, same: float) -> int:
+    """Count the models that a test set was ever shown to; the same one twice counts once.
+
+    It is the same test set where it has the share `same` of the smaller one's files in common.
+    """
+    from steps.core.data.overlap import shared, sketch
+
+    client, own = connect(), sketch(test)
+    found: set[str] = set()
+    token = None
     while True:
-        page = client.search_runs([experiment(client)], where, page_token=token)
-        found |= {run.data.tags["shown_to"] for run in page}
+        page = client.search_runs([experiment(client)], "tags.shown_to LIKE '%'", page_token=token)
+        for tags in (run.data.tags for run in page):
+            # runs of before there were sketches have the digest alone
+            other = tags.get("test_sketch")
+            if shared(own, other) >= same if other else tags["test_digest"] == digest:
+                found |= set(tags["shown_to"].split())
         if not (token := page.token):
             return len(found)
 

@@ -53,7 +53,7 @@ TRAININGS: Mapping[str, tuple[str, int, dict[str, Any]]] = {
     "head": ("test_efficientnet", 6, {"epochs": 3}),
     "mixed": ("test_efficientnet", 3, MIXING),
     "mixed_last": ("test_convnext", 2, MIXING),
-    "distilled": ("test_efficientnet", 3, {}),
+    "distilled": ("test_efficientnet", 3, MIXING),
     PRECISE: ("test_efficientnet", 3, {"mixup": 0.4}),
 }
 
@@ -100,7 +100,7 @@ def learn(
     found = batches(source, source.index, recipe.batch_size)
     network.freeze(boundary)
     groups = parameter_groups(network, boundary, 3e-3, 0.5, recipe.weight_decay)
-    task: Task = Distil(build(name), 4.0, 0.9) if word == "distilled" else Classify(recipe)
+    task: Task = Distil(build(name), 4.0, 0.9, recipe) if word == "distilled" else Classify(recipe)
     trained = train(network, boundary, task, found, recipe, groups, tell or (lambda epoch: None), file)
     logits, _ = predict(trained.network, found, "val")
     assert torch.equal(logits, trained.best.val_logits)

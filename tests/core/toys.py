@@ -69,6 +69,7 @@ RECIPE = Recipe(
     patience=5,
     precision="float32",
 )
+PLAIN = RECIPE.model_copy(update={"label_smoothing": 0.0})
 MICRO_BATCH = 4
 VIEWS = 2
 

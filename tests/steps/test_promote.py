@@ -26,7 +26,13 @@ def config(path: str, name: str | None = None) -> Promote:
         ("s3://bucket/leaves.csv", "leaves.csv"),
         ("hub:someone/plants", "plants"),
         ("hub:plants", "hub-plants"),
-        ("blätter", "bl-tter"),
+        ("blätter", "blätter"),
+        ("bla\u0308tter", "blätter"),  # the same letters, spelt in another way
+        ("/data/データ", "データ"),
+        ("/data/画像/", "画像"),
+        ("/data/🍎", "🍎"),
+        ("it's (1)", "it-s -1-"),
+        ("/", "data"),
     ],
 )
 def test_without_a_name_every_data_set_has_a_model_of_its_own(path: str, model: str) -> None:
@@ -34,11 +40,34 @@ def test_without_a_name_every_data_set_has_a_model_of_its_own(path: str, model: 
     assert config(path, "mine").model() == "mine"
 
 
+def test_a_folder_is_named_whatever_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaves").mkdir()
+    monkeypatch.chdir(tmp_path / "leaves")
+    assert config(".").model() == config("../leaves").model() == config(str(tmp_path / "leaves")).model()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a:b", "it's"])
+def test_a_name_that_the_registry_would_refuse_is_refused_before_the_training(name: str) -> None:
+    with pytest.raises(ValueError, match="a name without / : and '"):
+        config("data/demo", name)
+
+
+@pytest.mark.parametrize("name", ["データ", "🍎", "blätter", "corn leaves", "it-s -1-"])
+def test_the_registry_takes_and_finds_names_of_every_script(tmp_path: Path, name: str) -> None:
+    registry = Registry(name, MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"))
+    registry.client.create_registered_model(name)
+    registry.client.create_registered_model(f"{name}2")
+    assert len(registry.client.search_registered_models(f"name = '{name}'")) == 1
+    assert registry.versions() == []
+
+
 def test_a_registry_without_versions_has_neither_champion_nor_decision(tmp_path: Path) -> None:
     registry = Registry("nobody", MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"))
     assert registry.aliases() == {}
     assert registry.champion(tmp_path) is None
-    assert registry.decided("a", "b") is None
+    assert registry.decided("a") is None
+    assert registry.opponent("a") is None
+    assert registry.rolled_back("a") is None
 
 
 def test_nothing_is_logged_outside_of_a_run(tmp_path: Path) -> None:

@@ -12,20 +12,23 @@ from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
 from steps.artifacts.watch import Watch
-from steps.core.audit.drift import KNOWN, REFERENCE, Reference, remember
+from steps.core.audit.drift import REFERENCE, Reference, remember
+from steps.core.audit.known_samples import KNOWN, known_rows, with_prints
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.modalities.image.pretrained import pretrained_preprocessing
-from steps.core.system.errors import DataError
+from steps.core.system.errors import DataError, RegistryError
+from steps.core.system.storage import table_bytes
 from steps.runtime import mlflow_client, tracking
-from steps.runtime.registry import Registry, Ruling
+from steps.runtime.registry import Registry
+from steps.runtime.ruling import Ruling
 from steps.watch_data import WatchData, watch_data
-from tests.clone import BACKBONE, CLASSES, write_images
-from tests.core.toys import image_encoder, image_network, modalities
+from tests.clone import BACKBONE, CLASSES, write_images, write_weights
+from tests.core.toys import IMAGE, image_encoder, image_network, modalities
 from tests.steps.test_validate_data import gate
 
 SETTINGS = {
     "worthwhile": 30, "least": 8, "samples": 40, "level": 0.05, "permutations": 99, "name": None,
-    "data": "images", "seed": 0,
+    "data": "images", "same_data": 0.5, "renamed": {}, "seed": 0,
 }  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def watch(images: Path, dataset: Dataset, **changes: object) -> Watch:
         return watch_data(dataset, WatchData.model_validate(values))
 
 
-def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
+def crown(images: Path, dataset: Dataset, remembering: bool = True, data: str | None = None) -> None:
     """Make a champion of an untrained network, whose answers to the test images are what they are."""
     look = pretrained_preprocessing(BACKBONE, 32)
     network = image_network(BACKBONE, 3, 32, backbone(images).weights)
@@ -62,11 +65,13 @@ def crown(images: Path, dataset: Dataset, remembering: bool = True) -> None:
         encoder = image_encoder(BACKBONE, Path(backbone(images).weights), look)
         about = (encoder, 40, images.parent / "scratch")
         files = remember(dataset.root, dataset.table, answers, *about)
+        own = with_prints(IMAGE, dataset.root, dataset.table, 1000, images.parent / "scratch")
+        files[KNOWN] = table_bytes(known_rows(own, None))
     report = Report({"models": {}}, pd.DataFrame({"path": ["a"]}), "<p></p>")
     model = Classifier(network.state(), meta, [], {})
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):
         ruling = Ruling(Decision.promoted, [], None, files=files)
-        Registry("images", mlflow_client.connect()).register(model, report, ruling, "# card")
+        Registry("images", mlflow_client.connect(), data).register(model, report, ruling, "# card")
 
 
 def add(images: Path, count: int, low: int, high: int) -> None:
@@ -167,3 +172,69 @@ def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_
     assert len(reference.z) == min(40, len(dataset.part("train")))
     assert reference.predicted == {"blue": len(dataset.part("test"))}
     assert registry.kept("1", "nothing.json", scratch) is None
+
+
+def paint(folder: Path, count: int, seed: int = 7) -> None:
+    """Write noisy yellow pictures."""
+    generator = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        pixels = generator.integers(0, 160, (40, 48, 3))
+        pixels[..., :2] += 90
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:03d}.png")
+
+
+def test_a_new_class_is_a_reason_and_its_pictures_are_answered_without_their_truth(images: Path) -> None:
+    crown(images, gate(images))
+    paint(images / "yellow", 20)
+    found = watch(images, gate(images))
+    assert found.reasons[0] == "other classes: yellow"
+    assert found.counts["new"] == 20
+    assert [row["test"] for row in found.tests] == ["z", "predicted labels"]
+
+
+def test_a_class_that_is_gone_is_a_reason_and_one_with_another_name_is_none(images: Path) -> None:
+    crown(images, gate(images))
+    (images / "red").rename(images / "scarlet")
+    dataset = gate(images)
+    found = watch(images, dataset)
+    assert found.reasons == ["other classes: red, scarlet"]
+    assert found.counts == {"new": 0, "relabelled": 20}
+    same = watch(images, dataset, renamed={"red": "scarlet"}, worthwhile=1)
+    assert (same.reasons, same.counts) == ([], {"new": 0, "relabelled": 0})
+
+
+def test_a_champion_of_one_label_answers_pictures_of_label_sets(images: Path) -> None:
+    dataset = gate(images)
+    crown(images, dataset)
+    add(images, 6, 0, 160)
+    table = gate(images).table
+    cells = table["label"].where(table["label"] != "red", "blue|red")
+    sets = Dataset(table.assign(label=cells), dataset.root, {}, [], {}, label_sets=True)
+    found = watch(images, sets)
+    assert [row["test"] for row in found.tests] == ["z", "predicted labels"]
+    assert found.counts["relabelled"] == 20
+
+
+def test_a_champion_whose_files_are_gone_is_a_reason_and_stops_nothing(images: Path) -> None:
+    dataset = gate(images)
+    crown(images, dataset)
+    assert watch(images, dataset).reasons == []
+    source = Path(mlflow_client.connect().get_model_version_download_uri("images", "1"))
+    source.rename(source.with_name("elsewhere"))
+    assert watch(images, dataset).reasons == ["the champion's files are gone"]
+
+
+def test_another_data_set_under_the_same_name_is_refused_before_anything_is_trained(
+    images: Path, tmp_path: Path
+) -> None:
+    crown(images, gate(images), data=str(images))
+    other = tmp_path / "plant" / "images"
+    other.mkdir(parents=True)
+    for number, name in enumerate(CLASSES):
+        paint(other / name, 20, seed=number)
+    write_weights(tmp_path / "plant" / "w.safetensors")
+    dataset = gate(other)
+    with pytest.raises(RegistryError, match=r"0 of 60 files are in common.*set promote.name"):
+        watch(images, dataset, data=str(other))
+    assert watch(images, dataset, data=str(other), name="plant").reasons == ["there is no champion"]

@@ -230,6 +230,16 @@ def near_copies(
     return np.zeros((0, 2), np.int64), np.zeros(0)
 
 
+def prints(source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:
+    return np.zeros((len(paths), 1), np.uint8)
+
+
+def print_copies(
+    theirs: NDArray[np.uint8], mine: NDArray[np.uint8], threshold: float, clearance: float
+) -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
 def shortcuts(table: pd.DataFrame, scan: Scan, rows: NDArray[np.int64]) -> list[Shortcut]:
     return [Shortcut(table["bytes"].to_numpy(dtype=np.float64)[rows, None])]
 

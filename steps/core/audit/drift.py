@@ -16,9 +16,8 @@ from scipy.stats import PermutationMethod, chi2_contingency
 from steps.core.audit.shortcuts import canary
 from steps.core.data.rows import open_source
 from steps.core.features.embedding import Encoder, embed
-from steps.core.system.storage import table_bytes
 
-KNOWN, REFERENCE = "known.parquet", "reference.safetensors"
+REFERENCE = "reference.safetensors"
 TESTS = 2  # that share the false-alarm rate (Bonferroni)
 
 Floats = NDArray[np.float32]
@@ -71,7 +70,7 @@ def remember(
     samples: int,
     scratch: Path,
 ) -> dict[str, bytes]:
-    """Return the files that are kept with a model: every sample it knew, and the reference.
+    """Return the file that is kept with a model for drift to be tested against.
 
     Args:
         root: Where the files are.
@@ -85,11 +84,7 @@ def remember(
     counts = pd.Series(list(answers)).value_counts().sort_index()
     predicted = {str(label): int(n) for label, n in counts.items()}
     z = vectors(root, table, train, encoder, scratch)
-    known = table[["sha256", "split", "label"]]
-    return {
-        KNOWN: table_bytes(known),
-        REFERENCE: Reference(z, predicted, encoder.describe()).bytes(),
-    }
+    return {REFERENCE: Reference(z, predicted, encoder.describe()).bytes()}
 
 
 def hold_tests(

@@ -198,7 +198,7 @@ def learn(
     start = batches.source.start
     network.freeze(start)
     groups = parameter_groups(network, start, cfg.head_lr, cfg.ratio, cfg.weight_decay)
-    task = Distil(teacher, cfg.temperature, alpha)
+    task = Distil(teacher, cfg.temperature, alpha, cfg)
     trained = train(network, start, task, batches, cfg, groups, on_epoch, file)
     return Taught(trained, *calibrate(trained, batches))
 

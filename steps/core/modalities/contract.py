@@ -29,6 +29,7 @@ Copies = tuple[NDArray[np.int64], NDArray[np.float64]]
 class Modality(Protocol):
     """The module `modality` of a modality's package."""
 
+    __name__: str
     name: str
     endings: tuple[str, ...]
     """Of files that are samples, in lower case; none where samples are rows of a table."""
@@ -66,6 +67,14 @@ class Modality(Protocol):
         self, scan: Any, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, clearance: float
     ) -> Copies:
         """Return near copies among some of the audited rows; z (audited, features) are embeddings."""
+
+    def prints(self, source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """Return a small print of every sample, by which it is found again (samples, bytes)."""
+
+    def print_copies(
+        self, theirs: NDArray[np.uint8], mine: NDArray[np.uint8], threshold: float, clearance: float
+    ) -> NDArray[np.int64]:
+        """Return the places among `mine` of prints that are near copies of one of `theirs`."""
 
     def shortcuts(self, table: pd.DataFrame, scan: Any, rows: NDArray[np.int64]) -> list[Shortcut]:
         """Return what beside the content the class might be told from, of some of the rows."""

@@ -8,11 +8,10 @@ import numpy as np
 
 from steps.core.evaluation.evaluation import Model
 from steps.core.export.parity import FP32, INT8, Exported
+from steps.core.promotion.succession import common_ground
 from steps.core.tasks.intervals import compare, interval, mcnemar
 from steps.core.tasks.metrics import Floats
-from steps.core.tasks.predictions import Answers
-from steps.core.tasks.targets import of, of_model
-from steps.core.tasks.thresholds import outcome_of
+from steps.core.tasks.predictions import Answers, Bools
 
 LEVEL = 0.90  # a two-sided 90 % interval's ends are one-sided 95 % bounds
 SHOWN = 5  # classes that the gate lists
@@ -102,18 +101,36 @@ def exactly(value: float) -> dict[str, float]:
 
 
 def meet_champion(
-    champion: Model, logits: Floats, challenger: Answers, labels: list[str], cfg: Mapping[str, Any]
+    champion: Model,
+    logits: Floats,
+    challenger: Answers,
+    labels: list[str],
+    cfg: Mapping[str, Any],
+    unknown: Bools | None = None,
+    because: str = "",
 ) -> list[dict[str, Any]]:
     """Hold the gates between the champion, by its logits of the test samples, and the challenger.
 
-    One with other labels than the champion's, or one label against sets of them, cannot be compared, and
-    fails.
+    They are compared on the images that neither has learnt from (`unknown`, a mask; None: all of them) and
+    on the classes that both know, as `promote` says; see `steps.core.promotion.succession`. Where nothing
+    can be compared, or fewer images than `min_unknown` are left, the one gate that fails says why;
+    `because` says in words how many images each has learnt from.
     """
-    if champion.meta["labels"] != labels or of_model(champion.meta) is not of(challenger.labels):
-        note = f"champion knows {champion.meta['labels']}: set promote.name to register another model"
+    rows = np.ones(len(challenger.labels), dtype=bool) if unknown is None else unknown
+    ground = common_ground(champion.meta, logits, challenger, labels, rows, cfg)
+    if isinstance(ground, str):
         row = {"gate": "beats champion", "found": exactly(0.0), "sense": "same labels", "limit": 0.0}
-        return [{**row, "passed": False, "note": note}]
-    return duel(outcome_of(logits, challenger.labels, champion.meta), challenger, labels, cfg)
+        return [{**row, "passed": False, "note": ground}]
+    held = []
+    if unknown is not None:
+        left = exactly(float(len(ground.challenger.labels)))
+        row = gate("test images unknown to both", left, "at least", cfg["min_unknown"])
+        held = [{**row, "note": because if row["passed"] else f"too few to be compared on: {because}"}]
+        if not row["passed"]:
+            return held
+    first, *others = duel(ground.champion, ground.challenger, ground.names, cfg)
+    note = "; ".join(filter(None, (first.get("note"), ground.said)))
+    return [*held, {**first, "note": note}, *others]
 
 
 def duel(old: Answers, new: Answers, labels: list[str], cfg: Mapping[str, Any]) -> list[dict[str, Any]]:

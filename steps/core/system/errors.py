@@ -15,6 +15,7 @@ HeadstartError
 ├── ProcessError     of several processes on one phase, one is lost or works on something else
 ├── TrackerError     the MLflow server, or what it stands on, does not answer
 ├── RegistryError    the model registry is not in a state that promotion can work with
+│   └── LostModel    the files of a registered version are gone
 └── ClusterError     a scheduler refused or lost a job
 
 A message says what was found, what was expected and what to do, and names the file or key.
@@ -79,6 +80,10 @@ class TrackerError(HeadstartError):
 
 class RegistryError(HeadstartError):
     """Raised when the model registry is in a state that promotion cannot work with."""
+
+
+class LostModel(RegistryError):
+    """Raised where the files of a registered version are gone, or are not what they were."""
 
 
 class ClusterError(HeadstartError):

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from steps.core.tasks.label_sets import SetOutcome, losses
+from steps.core.tasks.labelling import join
 from steps.core.tasks.metrics import Outcome, best_temperature, fit_temperature
 from steps.core.tasks.predictions import Answers, Floats, Ints
 
@@ -24,6 +25,15 @@ def outcome_of(logits: Floats, labels: Ints, meta: Mapping[str, Any]) -> Answers
     if labels.ndim == 1:
         return Outcome(logits, labels, meta["temperature"])
     return SetOutcome(logits, labels, meta["temperature"], np.array(meta["thresholds"]))
+
+
+def answers_of(logits: Floats, meta: Mapping[str, Any]) -> list[str]:
+    """Return a model's answers as texts, by its logits (n, classes); the truth need not be known."""
+    names = np.array(meta["labels"], dtype=object)
+    if "thresholds" not in meta:
+        return [str(name) for name in names[logits.argmax(axis=1)]]
+    there = expit(logits / meta["temperature"]) >= np.array(meta["thresholds"])
+    return [join(names[row]) for row in there]
 
 
 def fit_answers(logits: Floats, labels: Ints) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import joined, own
 from steps.core.features.batches import Batch
+from steps.core.system.errors import BackboneError
 from steps.core.tasks import targets
 from steps.core.training.recipe import Recipe
 
@@ -28,42 +29,55 @@ class Classify:
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """See `Task`."""
-        # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
-        turned = network.channels_last and start > 0 and batch.x.ndim == 4
-        x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
-        x, share, others = mix_part(x, batch, self.recipe, generator)
-        x = x.permute(0, 2, 3, 1) if turned else x
-        logits = network(x, start)
-        means = targets.of(batch.y)
-        loss = means.loss(logits, batch.y, self.recipe.label_smoothing)
-        if share == 1:
-            return loss
-        other = means.loss(logits, others, self.recipe.label_smoothing)
-        return share * loss + (1 - share) * other
+        x, share, others = mixed_input(network, batch, start, self.recipe, generator)
+        return mixed_loss(network(x, start), batch.y, share, others, self.recipe.label_smoothing)
 
 
 @dataclass(frozen=True)
 class Distil:
     """Hinton et al. 2015: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy.
 
-    The teacher sees the very same views (Beyer et al. 2021, "A good teacher is patient").
+    The teacher sees the very same views, mixed as the student's are (Beyer et al. 2021, "A good teacher is
+    patient": what is matched is a function, so its answer to the mixture is asked for). Label smoothing is
+    of the labels alone.
     """
 
     teacher: Network
     temperature: float
     alpha: float
+    recipe: Recipe
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """See `Task`."""
-        logits = network(batch.x, start)
-        means = targets.of(batch.y)
-        hard = means.loss(logits, batch.y)
+        x, share, others = mixed_input(network, batch, start, self.recipe, generator)
+        logits = network(x, start)
+        hard = mixed_loss(logits, batch.y, share, others, self.recipe.label_smoothing)
         if self.alpha == 0:
             return hard
         with torch.no_grad():
-            taught = self.teacher(batch.x, start)
-        soft = means.divergence(logits / self.temperature, taught / self.temperature)
+            taught = self.teacher(x, start)
+        soft = targets.of(batch.y).divergence(logits / self.temperature, taught / self.temperature)
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
+
+
+def mixed_loss(logits: Tensor, y: Tensor, share: float, others: Tensor, smoothing: float) -> Tensor:
+    """Return the loss in nats of the labels, and of the partners' where `share` leaves them a part."""
+    means = targets.of(y)
+    loss = means.loss(logits, y, smoothing)
+    if share == 1:
+        return loss
+    return share * loss + (1 - share) * means.loss(logits, others, smoothing)
+
+
+def mixed_input(
+    network: Network, batch: Batch, start: int, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, float, Tensor]:
+    """Mix a batch that enters at boundary `start`; see `mix_part`."""
+    # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
+    turned = network.channels_last and start > 0 and batch.x.ndim == 4
+    x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
+    x, share, others = mix_part(x, batch, recipe, generator)
+    return (x.permute(0, 2, 3, 1) if turned else x), share, others
 
 
 def mix_part(
@@ -82,16 +96,24 @@ def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, 
 
     MixUp: Zhang et al. 2017; at a hidden boundary Verma et al. 2018, "Manifold Mixup".
     CutMix: Yun et al. 2019; it needs a map (n, c, h, w). With both on, a coin decides.
+
+    Raises:
+        BackboneError: CutMix is on, and what enters has no rows and columns: vectors, or tokens.
     """
     order = torch.arange(len(x))
     if not recipe.mixup and not recipe.cutmix:
         return x, 1.0, order
+    if recipe.cutmix and x.ndim != 4:
+        read = "tokens" if x.ndim == 3 else "vectors"
+        raise BackboneError(
+            f"cutmix: found {recipe.cutmix:g}, and the training reads {read} at its first stage, without "
+            "rows and columns to cut: set it to 0 there and use mixup, or train from the pixels "
+            "(fine_tune.unfreeze: all)"
+        )
     order = torch.randperm(len(x), generator=generator)
-    cut = bool(recipe.cutmix) and x.ndim == 4
+    cut = bool(recipe.cutmix)
     if cut and recipe.mixup:
         cut = torch.rand((), generator=generator).item() < 0.5
-    if not cut and not recipe.mixup:
-        return x, 1.0, order
     share = draw_beta(recipe.cutmix if cut else recipe.mixup, generator)
     if not cut:
         return share * x + (1 - share) * x[order], share, order

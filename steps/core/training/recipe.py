@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from steps.core.backbones.settings import Precision
 from steps.core.system.config import Config, Count, Fraction, Positive
@@ -35,3 +35,14 @@ class HeadRecipe(Recipe):
     """How a linear head is trained on features that stay as they are."""
 
     head_lr: Positive
+
+    @field_validator("cutmix")
+    @classmethod
+    def nothing_to_cut(cls, cutmix: float) -> float:
+        """Refuse CutMix, which would do nothing here."""
+        if cutmix:
+            raise ValueError(
+                "0: a head is trained on pooled vectors, which have no rows and columns to cut; "
+                "mixup mixes them as a whole"
+            )
+        return cutmix

@@ -108,12 +108,6 @@ def test_the_margin_is_what_the_lower_bound_must_be_above() -> None:
         assert (row["passed"], row["limit"]) == (passed, margin)
 
 
-def test_a_champion_with_other_labels_cannot_be_compared_and_is_not_replaced() -> None:
-    (row,) = meet(Seer(labels=("a", "b", "c")), HALF_BLIND)
-    assert not row["passed"]
-    assert "champion knows ['a', 'b', 'c']: set promote.name" in row["note"]
-
-
 @pytest.mark.parametrize("name", CHALLENGERS)
 def test_the_court_rules_rightly_on_whoever_comes_before_it(name: str) -> None:
     row = ruling(name)

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from steps.core.features.batches import Batch
 from steps.core.training.objectives import Classify, Distil, targets
-from tests.core.toys import RECIPE, build
+from tests.core.toys import PLAIN, RECIPE, build
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 3, generator=GENERATOR)
@@ -80,11 +80,11 @@ def test_a_student_of_sets_at_temperature_one_without_teacher_learns_the_labels(
     network, teacher = build("test_resnet"), build("test_resnet")
     x = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator()
-    hard = Distil(teacher, 1.0, 0.0)(network, Batch(x, SETS), 0, generator)
+    hard = Distil(teacher, 1.0, 0.0, PLAIN)(network, Batch(x, SETS), 0, generator)
     torch.testing.assert_close(hard, targets.ANY_OF.loss(network(x), SETS))
     with torch.no_grad():
         teacher.head.weight.mul_(2.0)
-    soft = Distil(teacher, 3.0, 1.0)(network, Batch(x, SETS), 0, generator)
+    soft = Distil(teacher, 3.0, 1.0, PLAIN)(network, Batch(x, SETS), 0, generator)
     torch.testing.assert_close(soft, 9 * targets.ANY_OF.divergence(network(x) / 3, teacher(x) / 3))
 
 

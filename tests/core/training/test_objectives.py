@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from steps.core.backbones.network import Network
 from steps.core.features.batches import Batch
+from steps.core.system.errors import BackboneError
 from steps.core.training.objectives import Classify, Distil, draw_beta, mix
-from tests.core.toys import RECIPE, build
+from tests.core.toys import PLAIN, RECIPE, build
 
 CLASSES = 4
 SEEDS = st.integers(0, 2**31)
@@ -48,14 +49,14 @@ def dice(seed: int = 0) -> torch.Generator:
 @given(SEEDS)
 def test_distilling_from_one_hot_answers_at_temperature_one_is_cross_entropy(seed: int) -> None:
     student, found = linear(seed), batch(seed=seed)
-    loss = Distil(oracle(60.0), 1.0, 1.0)(student, found, 0, dice())
+    loss = Distil(oracle(60.0), 1.0, 1.0, PLAIN)(student, found, 0, dice())
     torch.testing.assert_close(loss, F.cross_entropy(student(found.x), found.y), atol=1e-6, rtol=1e-5)
 
 
 @given(SEEDS, st.floats(0.5, 10))
 def test_without_the_teacher_s_word_distilling_is_cross_entropy(seed: int, temperature: float) -> None:
     student, found = linear(seed), batch(seed=seed)
-    loss = Distil(linear(seed + 1), temperature, 0.0)(student, found, 0, dice())
+    loss = Distil(linear(seed + 1), temperature, 0.0, PLAIN)(student, found, 0, dice())
     assert torch.equal(loss, F.cross_entropy(student(found.x), found.y))
 
 
@@ -68,13 +69,13 @@ def test_the_loss_is_hinton_s_formula(seed: int, temperature: float, alpha: floa
         kl = (p * (p / q).log()).sum(1).mean()
         hard = F.cross_entropy(student(found.x).double(), found.y)
         wanted = alpha * temperature**2 * kl + (1 - alpha) * hard
-    loss = Distil(teacher, temperature, alpha)(student, found, 0, dice())
+    loss = Distil(teacher, temperature, alpha, PLAIN)(student, found, 0, dice())
     torch.testing.assert_close(loss.double(), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_the_gradient_does_not_reach_the_teacher_but_does_reach_the_student() -> None:
     student, teacher = linear(0), linear(1)
-    Distil(teacher, 2.0, 0.7)(student, batch(), 0, dice()).backward()
+    Distil(teacher, 2.0, 0.7, PLAIN)(student, batch(), 0, dice()).backward()
     assert all(parameter.requires_grad for parameter in teacher.parameters())
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in student.parameters())
@@ -82,7 +83,7 @@ def test_the_gradient_does_not_reach_the_teacher_but_does_reach_the_student() ->
 
 def test_a_student_that_agrees_with_its_teacher_has_nothing_left_to_learn_from_it() -> None:
     student = linear(3)
-    loss = Distil(linear(3), 4.0, 1.0)(student, batch(), 0, dice())
+    loss = Distil(linear(3), 4.0, 1.0, PLAIN)(student, batch(), 0, dice())
     loss.backward()
     assert abs(loss.item()) < 1e-6
     assert student.head.weight.grad is not None
@@ -93,7 +94,7 @@ def test_the_size_of_the_gradient_does_not_fall_with_the_temperature() -> None:
     norms = []
     for temperature in (5.0, 50.0):
         student = linear(0, 0.1)
-        Distil(linear(1, 0.1), temperature, 1.0)(student, batch(), 0, dice()).backward()
+        Distil(linear(1, 0.1), temperature, 1.0, PLAIN)(student, batch(), 0, dice()).backward()
         assert student.head.weight.grad is not None
         norms.append(student.head.weight.grad.norm().item())
     assert norms[1] == pytest.approx(norms[0], rel=0.2)
@@ -105,7 +106,7 @@ def test_teacher_and_student_enter_at_the_same_boundary() -> None:
     y = torch.tensor([0, 1, 2])
     with torch.no_grad():
         h = network.run(x, 0, 3)
-        task = Distil(build("test_resnet", keep=4), 2.0, 0.5)
+        task = Distil(build("test_resnet", keep=4), 2.0, 0.5, PLAIN)
         assert torch.equal(task(network, Batch(h, y), 3, dice()), task(network, Batch(x, y), 0, dice()))
 
 
@@ -178,10 +179,72 @@ def test_with_both_on_a_coin_decides() -> None:
     assert "blend" not in kinds(x, cutmix=1.0)
 
 
-def test_vectors_and_tokens_cannot_be_cut_and_are_blended_or_left_alone() -> None:
-    for x in (torch.eye(9), torch.eye(9)[:, None].expand(9, 5, 9)):
-        assert kinds(x, cutmix=1.0) == {"none"}
-        assert kinds(x, mixup=1.0, cutmix=1.0) == {"blend"}
+@pytest.mark.parametrize("fields", [{"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
+@pytest.mark.parametrize(
+    ("x", "kind"), [(torch.eye(9), "vectors"), (torch.eye(9)[:, None].expand(9, 5, 9), "tokens")]
+)
+def test_vectors_and_tokens_cannot_be_cut_and_that_is_said_instead_of_doing_nothing(
+    x: Tensor, kind: str, fields: dict[str, float]
+) -> None:
+    with pytest.raises(BackboneError, match=f"cutmix: found 1, and the training reads {kind}"):
+        mix(x, RECIPE.model_copy(update=fields), dice())
+    assert kinds(x, mixup=1.0) == {"blend"}
+
+
+@given(SEEDS, st.floats(0, 0.9), st.floats(0, 1))
+def test_a_student_s_labels_are_smoothed_and_its_teacher_s_word_is_not(
+    seed: int, smoothing: float, alpha: float
+) -> None:
+    student, teacher, found = linear(seed), linear(seed + 1), batch(seed=seed)
+    recipe = RECIPE.model_copy(update={"label_smoothing": smoothing})
+    loss, plain = (Distil(teacher, 2.0, alpha, one)(student, found, 0, dice()) for one in (recipe, PLAIN))
+    logits = student(found.x)
+    smooth = F.cross_entropy(logits, found.y, label_smoothing=smoothing)
+    wanted = (1 - alpha) * (smooth - F.cross_entropy(logits, found.y))
+    torch.testing.assert_close(loss - plain, wanted, atol=1e-5, rtol=1e-4)
+
+
+@given(SEEDS, st.floats(0.1, 4), st.floats(0, 1))
+def test_a_mixture_s_labels_are_mixed_and_the_teacher_is_asked_about_the_mixture_itself(
+    seed: int, mixup: float, alpha: float
+) -> None:
+    student, teacher, found = linear(seed), linear(seed + 1), batch(seed=seed)
+    recipe = PLAIN.model_copy(update={"mixup": mixup})
+    loss = Distil(teacher, 3.0, alpha, recipe)(student, found, 0, dice(seed))
+    x, share, partner = mix(found.x, recipe, dice(seed))
+    codes = F.one_hot(found.y, CLASSES).float()
+    hard = F.cross_entropy(student(x), share * codes + (1 - share) * codes[partner])
+    taught = (teacher(x) / 3).softmax(1)
+    soft = 9 * F.kl_div((student(x) / 3).log_softmax(1), taught, reduction="batchmean")
+    torch.testing.assert_close(loss, alpha * soft + (1 - alpha) * hard, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_mambaout"])
+def test_a_student_s_map_is_cut_through_all_channels_and_the_teacher_sees_the_same_cut(name: str) -> None:
+    network = build("test_mambaout") if name == "test_mambaout" else build("test_resnet")
+    seen: list[Tensor] = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return x
+
+    def spy() -> Network:
+        return Network([nn.Identity(), Watched()], 5, CLASSES, network.channels_last)
+
+    shape = (3, 6, 6, 5) if network.channels_last else (3, 5, 6, 6)
+    x = torch.arange(3.0).view(3, 1, 1, 1).expand(shape).contiguous()
+    task = Distil(spy(), 2.0, 0.5, PLAIN.model_copy(update={"cutmix": 1.0}))
+    for seed in range(10):
+        seen.clear()
+        task(spy(), Batch(x, torch.tensor([0, 1, 2])), 1, dice(seed))
+        own, teacher_s = seen
+        assert torch.equal(own, teacher_s)
+        channels = own if network.channels_last else own.permute(0, 2, 3, 1)
+        assert (channels == channels[..., :1]).all()
+        if not torch.equal(own, x):
+            break
+    assert not torch.equal(own, x), "in ten draws something is cut"
 
 
 def test_a_cut_goes_through_all_channels_also_where_they_come_last() -> None:

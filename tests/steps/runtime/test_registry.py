@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,39 @@ from mlflow import MlflowClient
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.system.errors import RegistryError
+from steps.core.system.errors import LostModel, RegistryError
 from steps.runtime import mlflow_client, tracking
-from steps.runtime.registry import Registry, Ruling
+from steps.runtime.registry import Registry
+from steps.runtime.rollback import finish_rollback, roll_back
+from steps.runtime.ruling import Ruling, ruling_key
 from tests.core.toys import LABELS, LOOK, build
 
 MOVES = (
     "create_registered_model", "create_model_version", "set_registered_model_alias", "set_model_version_tag",
+    "set_registered_model_tag", "delete_model_version_tag",
 )  # fmt: skip
 
 FRESH = multiprocessing.get_context("forkserver")  # a fork of a process with threads may wait for ever
-FRESH.set_forkserver_preload(["tests.steps.test_registry"])
+FRESH.set_forkserver_preload(["tests.steps.runtime.test_registry"])
+
+
+class Dead(BaseException):
+    """Ends what is being done as a kill would, for a test that goes on in the same process."""
+
+
+def die_here() -> None:
+    raise Dead
+
+
+def kill_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Deadly:
-    """A client that kills its process before, or after, its n-th change of the registry."""
+    """A client that kills its process, or ends in another way, before its n-th change of the registry."""
 
-    def __init__(self, client: MlflowClient, at: int) -> None:
-        self.client, self.left = client, at
+    def __init__(self, client: MlflowClient, at: int, end: Callable[[], None] = kill_process) -> None:
+        self.client, self.left, self.end = client, at, end
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self.client, name)
@@ -40,7 +57,7 @@ class Deadly:
 
         def counted(*words: Any, **named: Any) -> Any:
             if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.end()
             self.left -= 1
             return call(*words, **named)
 
@@ -61,14 +78,26 @@ GATES = [{"gate": "accuracy", "passed": True}]
 
 
 def promote(
-    client: Any, temperature: float, verdict: str = Decision.promoted, met: str | None = None
+    client: Any,
+    temperature: float,
+    verdict: str = Decision.promoted,
+    met: str | None = None,
+    config: str = "limits",
+    gates: list[dict[str, Any]] = GATES,
 ) -> Decision:
-    """Register a model inside a run, as the phase does; first look whether that is done."""
+    """Register a model inside a run, as the phase does; first look whether that is done.
+
+    `met` is another version than the champion only where the champion has changed meanwhile.
+    """
     registry = Registry("m", client)
     new = model(temperature)
-    if known := registry.decided(new.digest, REPORT.digest):
+    finish_rollback(registry)
+    opponent, present = registry.opponent(new.digest), registry.aliases().get("champion")
+    key = ruling_key(new.digest, REPORT.digest, {"config": config}, opponent)
+    if known := registry.decided(key):
         return known
-    return registry.register(new, REPORT, Ruling(verdict, GATES, met), "# card")
+    ruling = Ruling(verdict, gates, met or opponent, replaces=met or present, key=key)
+    return registry.register(new, REPORT, ruling, "# card")
 
 
 @pytest.fixture
@@ -166,25 +195,191 @@ def test_a_rollback_swaps_the_champion_back_and_says_who_and_why(store: Path) ->
     registry = Registry("m", mlflow_client.connect())
     inside_a_run("first", 1.0)
     with pytest.raises(RegistryError, match="nothing to roll back to"):
-        registry.rollback("ann", "because")
-    inside_a_run("second", 2.0, met="1")
-    assert registry.rollback("ann", "it sees ghosts") == ("1", "2")
+        roll_back(registry, "ann", "because", force=False)
+    inside_a_run("second", 2.0)
+    assert roll_back(registry, "ann", "it sees ghosts", force=False) == ("1", "2")
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
-    tags = mlflow_client.connect().get_model_version("m", "2").tags
-    assert '"who": "ann", "why": "it sees ghosts"' in tags["rolled_back"]
-    assert inside_a_run("again", 2.0).verdict == Decision.promoted, "a known decision moves nothing"
-    assert state()[0]["champion"] == "1"
-    assert registry.rollback("ann", "it does not") == ("2", "1")
+    assert registry.rolled_back(model(2.0).digest) == "ann: it sees ghosts"
+    assert registry.rolled_back(model(1.0).digest) is None
 
 
-def test_a_rollback_that_was_killed_half_way_is_finished_by_the_next(store: Path) -> None:
-    client = mlflow_client.connect()
+def test_a_second_rollback_does_not_bring_the_bad_version_back_unless_it_is_forced(store: Path) -> None:
+    registry = Registry("m", mlflow_client.connect())
     inside_a_run("first", 1.0)
-    inside_a_run("second", 2.0, met="1")
-    client.set_model_version_tag("m", "2", "rolled_back", '{"to": "1"}')
-    client.set_registered_model_alias("m", "champion", "1")
-    assert Registry("m", client).rollback("ann", "again") == ("1", "2")
+    inside_a_run("second", 2.0)
+    roll_back(registry, "ann", "it sees ghosts", force=False)
+    with pytest.raises(RegistryError, match=r"version 2, .* rolled back \(ann: it sees ghosts\).*--force"):
+        roll_back(registry, "ann", "again", force=False)
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
+    assert roll_back(registry, "ann", "they were real", force=True) == ("2", "1")
+    assert state()[0] == {"champion": "2", "challenger": "2", "previous": "1"}
+    assert registry.rolled_back(model(2.0).digest) is None, "it is a champion like any other again"
+    assert inside_a_run("again", 2.0).verdict == Decision.promoted
+    assert registry.rolled_back(model(1.0).digest) == "ann: they were real"
+
+
+def test_a_run_whose_model_was_rolled_back_says_so_and_moves_nothing(store: Path) -> None:
+    registry = Registry("m", mlflow_client.connect())
+    inside_a_run("first", 1.0)
+    assert inside_a_run("second", 2.0).verdict == Decision.promoted
+    roll_back(registry, "ann", "it sees ghosts", force=False)
+    again = inside_a_run("again", 2.0)
+    assert again.verdict == "rolled back"
+    assert again.registered == {"name": "m", "version": "2", "rolled_back": "ann: it sees ghosts"}
+    assert state() == ({"champion": "1", "challenger": "2", "previous": "2"}, 2)
+    other = inside_a_run("other limits", 2.0, config="other limits")
+    assert other.verdict == "rolled back", "whatever it is judged by"
+    assert state()[0]["champion"] == "1"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a champion and its predecessor, for tests that take a copy of its database."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        use(folder, patch)
+        inside_a_run("first", 1.0)
+        inside_a_run("second", 2.0)
+    return folder
+
+
+@pytest.fixture
+def again_and_again(two: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Registry]:
+    """Returns a fresh copy of that store's registry with every call."""
+
+    def copy() -> Registry:
+        folder = store / str(len(list(store.iterdir())))
+        folder.mkdir()
+        use(folder, monkeypatch)
+        shutil.copy(two / "mlflow.db", folder)
+        return Registry("m", mlflow_client.connect())
+
+    return copy
+
+
+def test_a_promotion_killed_after_the_alias_moved_and_then_rolled_back_is_not_made_again(
+    store: Path,
+) -> None:
+    inside_a_run("first", 1.0)
+    with pytest.raises(Dead):  # after a version and three aliases
+        inside_a_run("second", 2.0, lambda client: Deadly(client, 4, die_here))
+    registry = Registry("m", mlflow_client.connect())
+    assert registry.aliases()["champion"] == "2"
+    assert "settled" not in registry.tags("2")
+    assert roll_back(registry, "ann", "it sees ghosts", force=False) == ("1", "2")
+    assert inside_a_run("again", 2.0).verdict == "rolled back"
+    assert inside_a_run("again", 2.0).verdict == "rolled back"
+    assert state() == ({"champion": "1", "challenger": "2", "previous": "2"}, 2)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_rollback_killed_between_any_two_moves_is_finished_by_the_next_or_by_a_promotion(
+    again_and_again: Callable[[], Registry], forced: bool
+) -> None:
+    good, bad = ("2", "1") if forced else ("1", "2")
+    finish: list[Callable[[Registry], object]] = [
+        finish_rollback,
+        lambda registry: roll_back(registry, "ann", "it sees ghosts", force=forced),
+    ]
+    for at in range(9):
+        for number, finished_by in enumerate(finish):
+            registry = again_and_again()
+            if forced:
+                roll_back(registry, "ann", "it sees ghosts", force=False)
+            deadly: Any = Deadly(registry.client, at, die_here)
+            ended = True
+            try:
+                roll_back(Registry("m", deadly), "ann", "because", force=forced)
+            except Dead:
+                ended = False
+            assert registry.aliases()["champion"] in ("1", "2")
+            marked = registry.rolled_back(model(float(bad)).digest) is not None
+            if not ended:
+                finished_by(registry)
+            wanted = (good, bad) if ended or marked or number else (bad, good)
+            assert (registry.aliases()["champion"], registry.aliases()["previous"]) == wanted, at
+        if ended:
+            break
+    assert at == (4 if forced else 3), "every gap was tried"
+
+
+def test_changed_gates_are_judged_anew_and_the_same_ones_are_not(store: Path) -> None:
+    inside_a_run("first", 1.0)
+    assert inside_a_run("second", 2.0, verdict="kept", config="strict").verdict == "kept"
+    assert inside_a_run("again", 2.0, config="strict").verdict == "kept"
+    assert state() == ({"champion": "1", "challenger": "2"}, 2), "nothing changed: the earlier decision"
+    assert inside_a_run("other limits", 2.0, config="loose").verdict == Decision.promoted
+    assert state() == ({"champion": "3", "challenger": "3", "previous": "1"}, 3)
+    assert inside_a_run("again", 2.0, config="loose").registered["version"] == "3"
+    assert state()[1] == 3
+
+
+def test_a_promoted_model_is_judged_anew_too_and_never_becomes_its_own_predecessor(store: Path) -> None:
+    registry = Registry("m", mlflow_client.connect())
+    inside_a_run("first", 1.0)
+    inside_a_run("second", 2.0, config="loose")
+    assert registry.opponent(model(2.0).digest) == "1", "not itself"
+    assert inside_a_run("again", 2.0, verdict="kept", config="strict").verdict == "kept"
+    assert state()[0] == {"champion": "2", "challenger": "3", "previous": "1"}
+    assert inside_a_run("again", 2.0, config="strict").verdict == "kept"
+    assert inside_a_run("other", 2.0, config="other").verdict == Decision.promoted
+    assert state()[0] == {"champion": "4", "challenger": "4", "previous": "1"}
+    roll_back(registry, "ann", "it sees ghosts", force=False)
+    for config in ("loose", "other"):
+        assert inside_a_run("again", 2.0, config=config).verdict == "rolled back", config
+
+
+def test_another_champion_is_met_anew(store: Path) -> None:
+    inside_a_run("first", 1.0)
+    assert inside_a_run("second", 2.0, verdict="kept").verdict == "kept"
+    inside_a_run("third", 3.0)
+    assert inside_a_run("second", 2.0).verdict == Decision.promoted
+    assert state()[0] == {"champion": "4", "challenger": "4", "previous": "3"}
+
+
+def lose(version: str) -> Path:
+    """Take a version's files away; return where they lay, with what lies beside it."""
+    source = Path(mlflow_client.connect().get_model_version_download_uri("m", version))
+    source.rename(source.with_name("elsewhere"))
+    return source
+
+
+def test_a_champion_without_files_is_one_block_with_the_remedies_and_stays(store: Path) -> None:
+    registry = Registry("m", mlflow_client.connect())
+    inside_a_run("first", 1.0)
+    inside_a_run("second", 2.0)
+    place = lose("2")
+    with pytest.raises(LostModel) as caught:
+        registry.load("2", store)
+    for words in ("version 2", str(place), "restore", "infra.rollback", "on_lost_champion", "promote.name"):
+        assert words in str(caught.value)
+    assert state()[0]["champion"] == "2"
+    place.with_name("elsewhere").rename(place)
+    assert registry.load("2", store).digest == model(2.0).digest, "restored"
+    lose("2")
+    assert roll_back(registry, "ann", "its files are gone", force=False) == ("1", "2")
+    assert registry.load("1", store).digest == model(1.0).digest
+    with pytest.raises(RegistryError, match="the files of version 2, the previous champion, are gone"):
+        roll_back(registry, "ann", "back", force=True)
+    assert registry.rolled_back(model(2.0).digest) == "ann: its files are gone", "a refusal changes nothing"
+
+
+def test_a_champion_whose_files_have_changed_is_lost_too(store: Path) -> None:
+    inside_a_run("first", 1.0)
+    client = mlflow_client.connect()
+    weights = Path(client.get_model_version_download_uri("m", "1")) / "artifacts/classifier/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(LostModel, match=r"is not what it was: .*does not match its recorded SHA-256"):
+        Registry("m", client).load("1", store)
+
+
+def test_the_run_that_made_a_lost_champion_registers_it_again(store: Path) -> None:
+    inside_a_run("first", 1.0)
+    inside_a_run("second", 2.0)
+    lose("2")
+    assert inside_a_run("again", 2.0).verdict == Decision.promoted
+    assert state() == ({"champion": "3", "challenger": "3", "previous": "1"}, 3)
+    assert Registry("m", mlflow_client.connect()).load("3", store).digest == model(2.0).digest
 
 
 def test_the_gates_and_the_card_lie_beside_the_model(store: Path) -> None:

@@ -27,12 +27,13 @@ from steps.core.modalities.image.onnx_input import ImageInput
 from steps.core.modalities.image.pictures import overlay, thumbnail
 from steps.core.modalities.image.pixels import Preprocessing, open_image
 from steps.core.modalities.image.pretrained import licence, pretrained_preprocessing
+from steps.core.modalities.image.prints import copies_across, prints
 from steps.core.modalities.image.scan import Survey, survey
 from steps.core.modalities.image.settings import Settings
 from steps.core.modalities.image.views import Views
 from steps.core.system.errors import DataError
 
-__all__ = ["find_weights", "fits_hub", "licence", "normalisations", "shortcuts", "write_hub_split"]
+__all__ = ["find_weights", "fits_hub", "licence", "normalisations", "prints", "shortcuts", "write_hub_split"]
 
 name = "image"
 endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
@@ -42,6 +43,7 @@ scan = survey
 check = check_images
 measure = stream_moments
 attribute = saliency
+print_copies = copies_across
 views_of = Views.of
 plain_views = Views.plain
 preprocessing = Preprocessing.from_dict
