@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse
 from infra.guard import guard, token_for
 from steps.core.system.errors import HeadstartError, RegistryError
 from steps.runtime import mlflow_client
+from steps.runtime.registry import CHAMPION, Registry
 
 HOST = "127.0.0.1"
 LOADER = "mlflow.pyfunc.loaders.code_model"
@@ -26,13 +27,18 @@ def make_app(name: str) -> FastAPI:
     """Return MLflow's scoring server for the champion of a registered model, with a page at its root.
 
     Raises:
-        RegistryError: The model is not of the kind that `promote` writes.
+        RegistryError: There is no champion, its files are gone, or they are not what `promote` writes.
     """
     import mlflow
     from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model, scoring_server
 
-    mlflow.set_tracking_uri(mlflow_client.connect().tracking_uri)
+    registry = Registry(name, mlflow_client.connect())
+    if (version := registry.aliases().get(CHAMPION)) is None:
+        raise RegistryError(f"{name} has no champion: run the pipeline, or look up the name with mlflow ui")
+    if not registry.whole(version):
+        raise registry.lost(version, "its files are gone")
+    mlflow.set_tracking_uri(registry.client.tracking_uri)
     folder = Path(download_artifacts(f"models:/{name}@champion"))
     refuse_foreign(folder)
     app: FastAPI = scoring_server.init(load_model(str(folder)))

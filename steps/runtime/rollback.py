@@ -26,7 +26,7 @@ def roll_back(registry: Registry, who: str, why: str, force: bool) -> tuple[str,
         )
     if now == before:  # a kill came between the two moves of the aliases below
         before = rolled_back_to(registry, now)
-    elif reason := registry.rolled_back(registry.tags(now)["model_digest"]):
+    elif reason := registry.rolled_back(registry.tags(now).get("model_digest", "")):
         if not force:
             raise RegistryError(
                 f"{name}: version {now}, the previous champion, was itself rolled back ({reason}): version "
@@ -57,7 +57,7 @@ def finish_rollback(registry: Registry) -> None:
 
 def forgive(registry: Registry, version: str) -> None:
     """Take the mark of a rollback off every version of a version's model."""
-    model = registry.tags(version)["model_digest"]
+    model = registry.tags(version).get("model_digest")
     for other in registry.versions():
         if other.tags.get("model_digest") == model and "rolled_back" in other.tags:
             registry.client.delete_model_version_tag(registry.name, str(other.version), "rolled_back")

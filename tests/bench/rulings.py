@@ -1,7 +1,8 @@
 """`python -m tests.bench.rulings`: who comes before the promotion court, and what it rules, over 20 seeds.
 
-Twelve challengers of known worth. Seven meet a champion that is right four times of five; the others are
-files that a model was exported to, rightly or not.
+Challengers of known worth. Some meet a champion that is right four times of five, or one that does not know
+a class, or that knows test images (`successions`); others are files that a model was exported to, rightly or
+not.
 """
 
 import json
@@ -25,6 +26,7 @@ from steps.core.export.parity import FP32, INT8, File, hold_against, run
 from steps.core.promotion.gates import deployment_gates, duel
 from steps.core.tasks.metrics import Outcome
 from steps.runtime.phase import all_configs
+from tests.bench.successions import SUCCESSIONS
 from tests.core.toys import LOOK, build, encode, graph_of, picture, raw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,18 +175,21 @@ def examine(name: str, seed: int) -> Gates:
 
 def ruling(name: str, seeds: int = SEEDS) -> Row:
     """Let one challenger come before the court with every seed."""
-    expected = MODELS[name][1] if name in MODELS else FILES[name][2]
+    expected = {**MODELS, **SUCCESSIONS}[name][1] if name not in FILES else FILES[name][2]
     ruled: dict[str, int] = {}
     right = 0
     for seed in range(seeds):
-        rows = meet(name, seed) if name in MODELS else examine(name, seed)
+        if name in SUCCESSIONS:
+            rows = SUCCESSIONS[name][0](seed)
+        else:
+            rows = meet(name, seed) if name in MODELS else examine(name, seed)
         failed = {row["gate"] for row in rows if not row["passed"]}
         right += failed >= set(expected) and bool(failed) == bool(expected)
         ruled.update({gate: ruled.get(gate, 0) + 1 for gate in failed})
     return Row(name, dict(sorted(ruled.items())), expected, seeds, right)
 
 
-CHALLENGERS = (*MODELS, *FILES)
+CHALLENGERS = (*MODELS, *FILES, *SUCCESSIONS)
 
 
 def main() -> None:

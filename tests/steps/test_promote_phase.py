@@ -22,7 +22,8 @@ from steps.core.backbones.network import Network
 from steps.core.data.files import Folder
 from steps.core.export import parity
 from steps.core.export.onnx_export import export_onnx
-from steps.core.modalities.image.pixels import Preprocessing, normalise, plain_view, read_image
+from steps.core.modalities.image.pixels import normalise, plain_view, read_image
+from steps.core.modalities.parts import InputGraph
 from steps.core.system.errors import LostModel, RegistryError
 from steps.core.tasks.targets import Targets
 from steps.evaluate import Evaluate, evaluate
@@ -32,7 +33,7 @@ from steps.runtime.phase import all_configs
 from steps.runtime.registry import Registry
 from steps.runtime.rollback import roll_back
 from tests.clone import ROOT, write_images, write_weights
-from tests.core.toys import LOOK, build
+from tests.core.toys import LOOK, build, modalities
 from tests.steps.test_validate_data import gate
 
 LOOSE: Mapping[str, Any] = {
@@ -55,11 +56,11 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 EXPORTED: dict[bytes, bytes] = {}
 
 
-def export_once(network: Network, look: Preprocessing, temperature: float, means: Targets) -> bytes:
+def export_once(network: Network, graph: InputGraph, temperature: float, means: Targets) -> bytes:
     """Export a network, the same one only once in all tests."""
     key = save({name: tensor.contiguous() for name, tensor in network.state().items()})
     if key not in EXPORTED:
-        EXPORTED[key] = export_onnx(network, look, temperature, means)
+        EXPORTED[key] = export_onnx(network, graph, temperature, means)
     return EXPORTED[key]
 
 
@@ -83,7 +84,7 @@ def fitted(dataset: Dataset, known: int | None = None, seed: int = 0) -> Classif
         network.head.bias[: len(bias)] = torch.tensor(bias) + 1e-4 * seed  # another model, the same answers
     meta = {
         "backbone": "test_resnet", "stages": len(network.stages), "labels": dataset.labels,
-        "preprocessing": LOOK.to_dict(), "temperature": 1.0,
+        "modality": "image", "preprocessing": LOOK.to_dict(), "temperature": 1.0,
     }  # fmt: skip
     return Classifier(network.state(), meta, [], {"val_loss": 0.0})
 
@@ -115,9 +116,15 @@ def config(path: Path | str, **changes: Any) -> Promote:
     backbone = {
         "name": "test_efficientnet",
         "weights": str(Path("w.safetensors").absolute()),
-        "image_size": 32,
     }
-    settings = {**shipped, **LOOSE, "data": str(path), "backbone": backbone, **changes}
+    settings = {
+        **shipped,
+        **LOOSE,
+        "data": str(path),
+        "backbone": backbone,
+        "modality": modalities(),
+        **changes,
+    }
     return Promote.model_validate({**settings, "parity": {**shipped["parity"], **lax}})
 
 
@@ -200,7 +207,7 @@ def test_a_data_set_that_was_saved_again_is_not_unknown(images: Path, tmp_path: 
         with Image.open(path) as image:
             image.save(path.with_suffix(".jpg"), quality=95)
         path.unlink()
-    again = gate(images, formats=["JPEG"])
+    again = gate(images, modality=modalities(formats=["JPEG"]))
     assert not set(first.table["sha256"]) & set(again.table["sha256"])
     decision = decide(run(again, fitted(again)))
     row = found(decision)["test images unknown to both"]

@@ -15,6 +15,7 @@ from steps.runtime.phase import all_configs
 from steps.runtime.registry import Registry
 from steps.warm_start import WarmStart, champion_network, has_seen_held_out
 from tests.clone import ROOT
+from tests.core.toys import modalities
 from tests.steps.test_validate_data import gate
 from tests.steps.test_watch_data import crown, images
 
@@ -27,7 +28,7 @@ def config(**changes: Any) -> WarmStart:
 
 
 def features(dataset: Dataset) -> Features:
-    meta = {"root": dataset.root, "boundary": 0}
+    meta = {"root": dataset.root, "boundary": 0, "modality": "image"}
     return Features(dataset.table[["sha256", "path", "split", "label"]], {}, meta)
 
 
@@ -69,7 +70,7 @@ def test_pictures_that_were_saved_again_do_not_slip_through(images: Path) -> Non
             copy = images / path.replace(".png", "-again.jpg")
             image.save(copy, quality=95)
         (images / path).unlink()
-    again = gate(images, formats=["PNG", "JPEG"])
+    again = gate(images, modality=modalities(formats=["PNG", "JPEG"]))
     held = again.table["split"].where(~again.table["path"].str.endswith("-again.jpg"), "test")
     moved = Dataset(again.table.assign(split=held), again.root, {}, [], {})
     assert has_seen_held_out(registry(), "1", features(moved), config())

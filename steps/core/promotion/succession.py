@@ -35,6 +35,8 @@ class Ground:
     """Of the classes that the answers are about."""
     said: str
     """What was left out, in words; empty where nothing was."""
+    rows: Bools
+    """Which of the test images these are (n,)."""
 
 
 def common_ground(
@@ -59,7 +61,8 @@ def common_ground(
         return f"one answers with one label, the other with sets: {ELSE}"
     if list(meta["labels"]) == list(labels):
         champion = outcome_of(logits[rows], challenger.labels[rows], meta)
-        return Ground(champion, reading(challenger, challenger.logits[rows], rows), list(labels), "")
+        own = reading(challenger, challenger.logits[rows], rows)
+        return Ground(champion, own, list(labels), "", rows)
     known = [str(cfg["renamed"].get(name, name)) for name in meta["labels"]]
     if why := refusal(known, labels, cfg):
         return why
@@ -106,7 +109,7 @@ def shared_rows(
     champion = outcome_of(spread(logits[kept], known, names), truth, meta)
     own = reading(challenger, spread(challenger.logits[kept], labels, names), kept)
     told = f"{of_common.sum()} of {len(rows)} test images are of them"
-    return Ground(champion, own, names, said_of(common, known, labels, told))
+    return Ground(champion, own, names, said_of(common, known, labels, told), kept)
 
 
 def shared_labels(
@@ -128,7 +131,7 @@ def shared_labels(
     own = SetOutcome(
         challenger.logits[rows][:, ours], truth, challenger.temperature, challenger.thresholds[ours]
     )
-    return Ground(champion, own, common, said_of(common, known, labels, "on all test images"))
+    return Ground(champion, own, common, said_of(common, known, labels, "on all test images"), rows)
 
 
 def reading(answers: Answers, logits: Floats, rows: Bools) -> Answers:

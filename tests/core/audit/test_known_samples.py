@@ -58,7 +58,7 @@ def test_the_same_bytes_are_known_and_other_pictures_are_not(tmp_path: Path, kno
     assert set(asked["sha256"][found.by_bytes]) == set(asked["sha256"]) & set(known["sha256"])
     assert not found.by_print.any()
     assert found.said("the champion") == (
-        "the champion has learnt from 10 (10 by their bytes, 0 by their picture)"
+        "the champion has learnt from 10 (10 by their bytes, 0 by their print)"
     )
 
 
