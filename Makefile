@@ -26,13 +26,13 @@ run: export HEADSTART_PARAMS := $(PARAMS)
 run: install demo  ## the pipeline; DATA=folder takes your own images, PARAMS=file other parameters
 	$(BIN)/zenml pipeline run finetune_pipeline $(if $(CONFIG),--config $(CONFIG))
 
-stack: install  ## where the pipeline runs from now on; NAME=a file in infra/stacks
+stack: install  ## choose where the pipeline runs; NAME=a file in infra/stacks
 	$(BIN)/python -m infra.stack "$(NAME)"
 
 repro: install demo  ## the same phases, run by DVC
 	$(BIN)/dvc repro
 
-retrain: install  ## looks for news and drift, and trains where there is a reason
+retrain: install  ## checks for new data and drift, and trains where there is a reason
 	$(BIN)/zenml pipeline run retraining_pipeline
 
 services: .venv/.services  ## PostgreSQL, S3, MLflow and ZenML on this machine, until services-down
@@ -49,7 +49,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m infra.audit
+	$(BIN)/python -m infra.dependency_audit
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -65,17 +65,17 @@ test-all: .venv/.services lint  ## the slow proofs too; what the nightly workflo
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not services'
 	$(BIN)/pytest -m services
 
-bench: install  ## what the README claims, measured; tables, and rows in artifacts/bench
+bench: install  ## measures what the README claims; prints tables, writes artifacts/bench
 	$(BIN)/python -m tests.bench.speed photographs
 	$(BIN)/python -m tests.bench.speed digits
-	$(BIN)/python -m tests.bench.court
-	$(BIN)/python -m tests.bench.rulings
+	$(BIN)/python -m tests.bench.audit_detectors
+	$(BIN)/python -m tests.bench.promotion_decisions
 
-rollback: install  ## the previous champion again; MODEL=name WHY="reason", FORCE=1 if it was rolled back itself
+rollback: install  ## make the previous champion the champion again; MODEL=name WHY="reason", FORCE=1 if it was rolled back itself
 	$(BIN)/python -m infra.rollback "$(MODEL)" --why "$(WHY)" $(if $(FORCE),--force)
 
-serve: install  ## the champion on this machine, with a page to drop pictures on; MODEL=name
+serve: install  ## serve the champion on this machine, with a page to try it; MODEL=name
 	$(BIN)/python -m infra.serve "$(MODEL)"
 
-clean:  ## what can be made again; the registry and the reports stay
+clean:  ## removes what can be made again; the registry and the reports stay
 	rm -rf .headstart artifacts .pytest_cache .mypy_cache .ruff_cache

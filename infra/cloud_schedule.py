@@ -28,14 +28,14 @@ def cron(given: str | None) -> str:
     if given:
         return given
     path = params_path()
-    said = load_params(path).get("retraining", {})
-    if "cron" not in said:
+    schedule = load_params(path).get("retraining", {})
+    if "cron" not in schedule:
         raise ParamsError(f"{path} has no retraining.cron: set it, or say --cron '0 3 * * *'")
-    if (zone := said.get("timezone", "UTC")) != "UTC":
+    if (zone := schedule.get("timezone", "UTC")) != "UTC":
         raise ParamsError(
             f"retraining.timezone is {zone}, a stack's scheduler counts in UTC: say --cron in UTC"
         )
-    return str(said["cron"])
+    return str(schedule["cron"])
 
 
 def attach(name: str, pipeline: Pipeline, when: str) -> None:

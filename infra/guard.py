@@ -48,13 +48,13 @@ def guard(app: FastAPI, token: str) -> None:
 
     @app.middleware("http")
     async def ask(request: Request, call: RequestResponseEndpoint) -> Response:
-        said = sent(request.headers.get("authorization", ""))
-        if not secrets.compare_digest(said.encode(), token.encode()):
+        token_given = token_of(request.headers.get("authorization", ""))
+        if not secrets.compare_digest(token_given.encode(), token.encode()):
             return PlainTextResponse("a token is needed\n", 401, {"WWW-Authenticate": "Basic"})
         return await call(request)
 
 
-def sent(header: str) -> str:
+def token_of(header: str) -> str:
     """Return the token of a request: the bearer's, or the password of a browser's question."""
     kind, _, words = header.partition(" ")
     if kind.lower() == "bearer":

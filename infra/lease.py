@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steps.core.system.process_owner import living, owner
+from steps.core.system.process_owner import is_alive, process_name
 from steps.core.system.storage import to_json, write_file
 
 log = logging.getLogger("headstart")
 
 
-class Taken(Exception):
+class LeaseTaken(Exception):
     """Raised when another owner holds the lease."""
 
 
@@ -29,33 +29,33 @@ def lease(path: Path, seconds: float) -> Iterator[Callable[[], None]]:
     Raises:
         Taken: Somebody else holds it; says who, since when, until when.
     """
-    me = owner()
+    me = process_name()
 
-    def prolong() -> None:
-        with guarded(path):
+    def renew() -> None:
+        with lease_file_lock(path):
             holder = read(path)
             if holder is not None and holder["owner"] != me:
-                raise Taken(f"the lease {path} was taken over by {named(holder)}")
+                raise LeaseTaken(f"the lease {path} was taken over by {describe_holder(holder)}")
             write_file(path, to_json({"owner": me, "until": time.time() + seconds}))
 
-    with guarded(path):
+    with lease_file_lock(path):
         holder = read(path)
         if holder is not None:
-            if alive(holder):
-                raise Taken(f"{path} is held by {named(holder)}")
-            log.warning("%s: taking over from %s, which is gone", path, named(holder))
+            if is_held(holder):
+                raise LeaseTaken(f"{path} is held by {describe_holder(holder)}")
+            log.warning("%s: taking over from %s, which is gone", path, describe_holder(holder))
         write_file(path, to_json({"owner": me, "until": time.time() + seconds}))
     try:
-        yield prolong
+        yield renew
     finally:
-        with guarded(path):
+        with lease_file_lock(path):
             holder = read(path)
             if holder is not None and holder["owner"] == me:
                 path.unlink()
 
 
 @contextmanager
-def guarded(path: Path) -> Iterator[None]:
+def lease_file_lock(path: Path) -> Iterator[None]:
     """Let one process at a time look at the lease and change it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".guard").open("w") as file:
@@ -64,7 +64,7 @@ def guarded(path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return `owner` and `until`, or None."""
+    """Return `process_name` and `until`, or None."""
     try:
         holder: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -72,13 +72,13 @@ def read(path: Path) -> dict[str, Any] | None:
     return holder
 
 
-def alive(holder: dict[str, Any]) -> bool:
+def is_held(holder: dict[str, Any]) -> bool:
     """Say whether the owner still runs; of another machine only its expiry is known."""
-    known = living(holder["owner"])
+    known = is_alive(holder["owner"])
     return bool(time.time() < holder["until"]) if known is None else known
 
 
-def named(holder: dict[str, Any]) -> str:
+def describe_holder(holder: dict[str, Any]) -> str:
     """Write an owner in words."""
     place, _, pid, _ = holder["owner"].split(" ")
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["until"]))

@@ -27,11 +27,11 @@ def licence(name: str) -> str:
         facts = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return "not installed"
-    said = facts.get("License-Expression") or first_line(facts.get("License") or "")
+    stated = facts.get("License-Expression") or first_line(facts.get("License") or "")
     classes = [
         c.rpartition(" :: ")[2] for c in facts.get_all("Classifier") or [] if c.startswith("License ::")
     ]
-    return said or "; ".join(classes) or "not stated"
+    return stated or "; ".join(classes) or "not stated"
 
 
 def first_line(text: str) -> str:
@@ -44,7 +44,7 @@ def recorded() -> dict[tuple[str, str, str], str]:
     """Return what the file says now: licence by kind, name and version."""
     with FILE.open(encoding="utf-8", newline="") as file:
         _, *lines = csv.reader(file)
-    return {(kind, name, version): said for kind, name, version, said in lines}
+    return {(kind, name, version): stated for kind, name, version, stated in lines}
 
 
 def rows() -> list[tuple[str, str, str, str]]:

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
-from infra.lease import Taken, lease
+from infra.lease import LeaseTaken, lease
 from steps.core.system.errors import HeadstartError
 from steps.core.system.storage import to_json, write_file
 from steps.runtime.params import Retraining
@@ -27,7 +27,7 @@ from steps.runtime.phase import all_configs
 from steps.runtime.scratch import scratch
 
 COMMAND = ("zenml", "pipeline", "run", "retraining_pipeline")
-HOLD, RENEW = 900.0, 60.0  # seconds: of the lease, and between two prolongations
+LEASE_SECONDS, RENEW_SECONDS = 900.0, 60.0  # seconds: of the lease, and between two prolongations
 BUSY = 75  # EX_TEMPFAIL
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHANGE = timedelta(hours=2)  # more than clocks are ever changed by
@@ -59,26 +59,26 @@ def missed(when: Retraining, since: datetime, now: datetime) -> int:
 def is_due(when: Retraining, file: Path, now: datetime) -> bool:
     """Look up when a run last began, and say whether one is due; several missed ones are one."""
     if not file.is_file():
-        log.info("retraining: never run here; running")
+        log.info("retraining: never run on this machine; running now")
         return True
     since = datetime.fromisoformat(json.loads(file.read_bytes())["begun"])
     count = missed(when, since, now)
     if count == 0:
         log.info("retraining: not due before %s", next(upcoming(when, now)).isoformat())
     elif count > 1:
-        log.warning("retraining: %d were due since %s; running once", count, since.isoformat())
+        log.warning("retraining: %d runs were due since %s; running once", count, since.isoformat())
     return count > 0
 
 
-def run(prolong: Callable[[], None]) -> int:
+def run(renew: Callable[[], None]) -> int:
     """Run the pipeline as it is typed, holding the lease meanwhile; return its exit code."""
     child = subprocess.Popen(COMMAND, preexec_fn=die_with_parent)
     try:
         while True:
             try:
-                return child.wait(RENEW)
+                return child.wait(RENEW_SECONDS)
             except subprocess.TimeoutExpired:
-                prolong()
+                renew()
     finally:
         child.kill()  # where the lease is lost; one that has ended does not mind
 
@@ -99,10 +99,10 @@ def alert(message: str) -> None:
 def attempt(when: Retraining, folder: Path, now: datetime, at_once: bool) -> int:
     """Run if it is due or `at_once`, alone, and record it; return the exit code."""
     file = folder / "last.json"
-    with lease(folder / "lease.json", HOLD) as prolong:
+    with lease(folder / "lease.json", LEASE_SECONDS) as renew:
         if not at_once and not is_due(when, file, now):
             return 0
-        code = run(prolong)
+        code = run(renew)
         # Recorded at the end: a run that was killed with this process is still due when it starts again.
         write_file(file, to_json({"begun": now.isoformat(), "exit_code": code}))
     if code != 0:
@@ -122,7 +122,7 @@ def main() -> None:
         when = all_configs()["retraining"]
         assert isinstance(when, Retraining)
         sys.exit(attempt(when, scratch() / "retraining", datetime.now(UTC), words.now))
-    except Taken as error:
+    except LeaseTaken as error:
         log.warning("retraining: not started: %s", error)
         sys.exit(BUSY)
     except HeadstartError as error:

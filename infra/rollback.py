@@ -19,7 +19,7 @@ def main() -> None:
     words = parser.parse_args()
     registry = Registry(words.model, mlflow_client.connect())
     try:
-        with registry.alone(scratch()):
+        with registry.exclusive(scratch()):
             now, before = roll_back(registry, getpass.getuser(), words.why, words.force)
     except HeadstartError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None

@@ -18,14 +18,16 @@ from steps.runtime.params import Retraining
 from steps.runtime.phase import all_configs
 
 NAME = "headstart-retraining"
-KEPT = ("HEADSTART_PARAMS", "HEADSTART_DATA", "HEADSTART_SCRATCH", "ZENML_CONFIG_PATH")
+INHERITED_VARIABLES = ("HEADSTART_PARAMS", "HEADSTART_DATA", "HEADSTART_SCRATCH", "ZENML_CONFIG_PATH")
 """Settings without secrets that the scheduled run takes over from the shell that installs it."""
 
 
 def systemd(when: Retraining) -> dict[str, str]:
     """Return the service and its timer, by file name; `Persistent` makes up for a machine that was off."""
     python = Path(sys.executable)
-    kept = "".join(f'Environment="{name}={os.environ[name]}"\n' for name in KEPT if name in os.environ)
+    kept = "".join(
+        f'Environment="{name}={os.environ[name]}"\n' for name in INHERITED_VARIABLES if name in os.environ
+    )
     service = f"""[Unit]
 Description=Retraining of {ROOT.name}, if it is due
 After=network-online.target
@@ -53,7 +55,9 @@ WantedBy=timers.target
 
 def settings() -> str:
     """Return the settings to keep, as a shell takes them."""
-    return " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in KEPT if name in os.environ)
+    return " ".join(
+        f"{name}={shlex.quote(os.environ[name])}" for name in INHERITED_VARIABLES if name in os.environ
+    )
 
 
 def call() -> str:

@@ -65,8 +65,8 @@ def refuse_foreign(folder: Path) -> None:
     odd += sorted(path.name for path in folder.rglob("*") if path.suffix in PICKLED)
     if odd:
         raise RegistryError(
-            f"{folder} holds what promote does not write ({', '.join(odd)}), and could run code: look who "
-            "has changed the registry, and roll back to a version that is your own"
+            f"{folder} has files that promote does not write ({', '.join(odd)}), and could run code: "
+            "check who changed the registry, and roll back to a version of your own"
         )
 
 

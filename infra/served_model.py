@@ -28,11 +28,14 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
     ):
         """Return label or labels, and calibrated probabilities; a bad sample is the caller's mistake: 400."""
         from steps.core.evaluation.inference import predict_views
-        from steps.core.tasks.thresholds import say
+        from steps.core.tasks.thresholds import format_prediction
 
         meta, column = self.classifier.meta, self.modality.name
         views = [self.view_of(number, value) for number, value in enumerate(model_input[column])]
-        return [say(row, meta) for row in predict_views(self.network, self.classifier.look, views)]
+        return [
+            format_prediction(row, meta)
+            for row in predict_views(self.network, self.classifier.preprocessing, views)
+        ]
 
     def view_of(self, number: int, value: object) -> "Tensor":
         """Return the view of one sample that the model answers.
@@ -42,9 +45,9 @@ class ServedClassifier(PythonModel):  # type: ignore[misc]
         """
         from steps.core.system.errors import DataError
 
-        look = self.classifier.look
+        preprocessing = self.classifier.preprocessing
         try:
-            return look.view(look.decode(self.modality.from_request(value)))
+            return preprocessing.view(preprocessing.decode(self.modality.from_request(value)))
         except DataError as error:
             problem = f"{self.modality.name} {number}: {error}"
             raise MlflowException.invalid_parameter_value(problem) from None

@@ -9,10 +9,10 @@ from zenml.integrations.registry import IntegrationRegistry
 from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
 
-from pipelines import phases, reasons
-from pipelines.dead_runs import OWNER, bury_the_dead
+from pipelines import phases, step_errors
+from pipelines.stale_runs import OWNER, fail_stale_runs
 from pipelines.summary import summarise
-from steps.core.system.process_owner import owner
+from steps.core.system.process_owner import process_name
 from steps.runtime.phase import Phase, all_configs, all_phases
 
 logging.getLogger("headstart").setLevel(logging.INFO)
@@ -37,7 +37,7 @@ class FinetunePipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack; then write the report if the run has ended here."""
-        with on_behalf_of(self):
+        with run_context(self):
             run = super().__call__(*args, **kwargs)
             if run is not None:
                 summarise(run)
@@ -45,17 +45,17 @@ class FinetunePipeline(Pipeline):
 
 
 @contextmanager
-def on_behalf_of(pipeline: Pipeline) -> Iterator[None]:
+def run_context(pipeline: Pipeline) -> Iterator[None]:
     """Let a pipeline run: killed runs are ended, this one says whose it is, mistakes read as one block."""
-    with reasons.Readable(pipeline.name):
-        bury_the_dead(pipeline.name)
-        pipeline.configure(extra={**pipeline.configuration.extra, OWNER: owner()})
-        with lean_compilation(), reasons.without_tracebacks():
+    with step_errors.ErrorBlock(pipeline.name):
+        fail_stale_runs(pipeline.name)
+        pipeline.configure(extra={**pipeline.configuration.extra, OWNER: process_name()})
+        with without_integrations(), step_errors.without_tracebacks():
             yield
 
 
 @contextmanager
-def lean_compilation() -> Iterator[None]:
+def without_integrations() -> Iterator[None]:
     """Compile without importing every library that ZenML has an integration for.
 
     It does so to register their materializers, 3 s for torch and scikit-learn; every output here

@@ -13,7 +13,16 @@ from steps.core.system.errors import ClusterError
 log = logging.getLogger("headstart")
 
 COMPLETED, GONE = "COMPLETED", "GONE"
-ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "STOPPED"}
+UNFINISHED_STATES = {
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "COMPLETING",
+    "SUSPENDED",
+    "REQUEUED",
+    "RESIZING",
+    "STOPPED",
+}
 """States that are not the end; every other one is (COMPLETED, FAILED, NODE_FAIL, TIMEOUT, ...)."""
 PATIENCE = 300  # seconds without an answer from the controller until the run is given up
 
@@ -29,7 +38,7 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether it will never run again."""
-        return self.state not in ALIVE
+        return self.state not in UNFINISHED_STATES
 
     def __str__(self) -> str:
         place = f" on {self.node}" if self.node else ""
@@ -78,7 +87,7 @@ def submit(
     return int(call(*line, text=script, environment=environment).split(";")[0])
 
 
-def look(numbers: Sequence[int]) -> dict[int, Job]:
+def query_jobs(numbers: Sequence[int]) -> dict[int, Job]:
     """Return what Slurm knows of the jobs; one that it has forgotten is GONE.
 
     Raises:
@@ -117,7 +126,7 @@ def follow(numbers: Sequence[int], seconds: float) -> Iterator[dict[int, Job]]:
         time.sleep(seconds)
         try:
             # What has ended stays as it was seen: Slurm forgets it after a while.
-            fresh = look(numbers)
+            fresh = query_jobs(numbers)
             last = {number: job if job.ended else fresh[number] for number, job in last.items()}
             answered = time.monotonic()
         except ClusterError as error:

@@ -10,7 +10,7 @@ from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.metadata.metadata_types import MetadataType
 
-from pipelines.reasons import in_this_step
+from pipelines.step_errors import record_step_errors
 from steps.core.system.storage import INDEX, Artifact
 
 CONTENT = "content"
@@ -27,10 +27,10 @@ class ArtifactMaterializer(BaseMaterializer):
         """Write to the artifact store."""
         target = f"{self.uri}/{CONTENT}"
         if Path(self.uri).is_dir():
-            with in_this_step():
+            with record_step_errors():
                 data.save(Path(target))
             return
-        with in_this_step(), tempfile.TemporaryDirectory() as folder:
+        with record_step_errors(), tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / CONTENT
             data.save(local)
             for path in sorted(local.rglob("*")):
@@ -45,7 +45,7 @@ class ArtifactMaterializer(BaseMaterializer):
         """Read from the artifact store; a remote one is copied to a folder that ends with the step."""
         source = f"{self.uri}/{CONTENT}"
         if Path(source).is_dir():
-            with in_this_step():
+            with record_step_errors():
                 return data_type.load(Path(source))
         # Not deleted at the end of this call: what is memory-mapped is read while the step runs.
         with self.get_temporary_directory(delete_at_exit=False, delete_after_step_execution=True) as folder:

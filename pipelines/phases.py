@@ -10,7 +10,7 @@ from zenml import get_step_context, step
 from zenml.config.cache_policy import CachePolicy
 from zenml.steps.base_step import BaseStep
 
-from pipelines import reasons
+from pipelines import step_errors
 from pipelines.materializer import ArtifactMaterializer
 from steps import ASKING, PHASES, RETRAINING, UNCACHED
 from steps.core.data.files import HUB
@@ -34,7 +34,7 @@ def entrypoint(phase: Phase) -> Callable[..., Artifact]:
     @functools.wraps(phase.function)
     def run(**arguments: Any) -> Artifact:
         cfg, name = arguments.pop("cfg"), get_step_context().pipeline_run.name
-        with reasons.Kept(name, phase.name), journal(name, phase.name):
+        with step_errors.RecordError(name, phase.name), journal(name, phase.name):
             return execute(phase, arguments, cfg, name)
 
     run.__module__ = __name__
@@ -65,7 +65,7 @@ def registry_fingerprint() -> str:
     cfg = all_configs()["promote"]
     assert isinstance(cfg, Promote)
     try:
-        with mlflow_client.answering():
+        with mlflow_client.tracker_errors():
             return state_to_compare(Registry(cfg.model(), mlflow_client.connect()), scratch())
     except TrackerError as error:
         return str(error)  # the phase itself says so better
@@ -76,15 +76,15 @@ def fingerprint(phase: Phase) -> Callable[[], str] | None:
     if phase.inputs and not phase.watched and phase.name not in ASKING:
         return None
 
-    def look() -> str:
+    def fingerprint_now() -> str:
         facts = [*map(file_fingerprint, phase.watched), *([] if phase.inputs else data_fingerprint())]
         facts += [registry_fingerprint()] if phase.name in ASKING else []
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     name = f"fingerprint_of_{phase.name}"  # ZenML finds it again by this name
-    look.__name__ = look.__qualname__ = name
-    globals()[name] = look
-    return look
+    fingerprint_now.__name__ = fingerprint_now.__qualname__ = name
+    globals()[name] = fingerprint_now
+    return fingerprint_now
 
 
 def as_step(phase: Phase) -> BaseStep:

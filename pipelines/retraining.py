@@ -5,7 +5,7 @@ from typing import Any
 from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
 
-from pipelines.finetune import chain, on_behalf_of
+from pipelines.finetune import chain, run_context
 from pipelines.materializer import HEADLINE
 from pipelines.summary import summarise
 from steps import RETRAINING, WATCHING
@@ -26,12 +26,12 @@ class RetrainingPipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack, and wait for the decision."""
-        with on_behalf_of(self):
+        with run_context(self):
             if self._run_args.get("schedule"):
                 return super().__call__(*args, train=True, **kwargs)
-            looked = super().__call__(*args, **kwargs)
-            if looked is None or not decided_to_train(looked):
-                return looked
+            watched = super().__call__(*args, **kwargs)
+            if watched is None or not decided_to_train(watched):
+                return watched
             run = super().__call__(*args, train=True, **kwargs)
             if run is not None:
                 summarise(run, RETRAINING)

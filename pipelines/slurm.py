@@ -25,8 +25,8 @@ from zenml.orchestrators.publish_utils import publish_pipeline_run_status_update
 from zenml.utils import source_utils
 
 from pipelines import jobs
-from pipelines.failures import blame
-from pipelines.finetune import lean_compilation
+from pipelines.finetune import without_integrations
+from pipelines.job_errors import job_error
 from steps.core.system.errors import ClusterError
 from steps.runtime.scratch import scratch
 
@@ -60,7 +60,7 @@ class SlurmSettings(BaseSettings):
         return [*words, *self.options]
 
 
-class Stays:
+class RunsInPlace:
     """A step's entrypoint that runs where the job has been sent, with the submitter's Python."""
 
     @classmethod
@@ -75,11 +75,11 @@ class Stays:
 
     def run(self) -> None:
         """Run the step."""
-        with lean_compilation():
+        with without_integrations():
             super().run()  # type: ignore[misc]
 
 
-class SlurmStep(Stays, StepEntrypointConfiguration):
+class SlurmStep(RunsInPlace, StepEntrypointConfiguration):
     """A step of a run that is orchestrated by Slurm."""
 
 
@@ -167,7 +167,7 @@ class SlurmOrchestrator(BaseOrchestrator):
         for number, job in last.items():
             if job.state != jobs.COMPLETED:
                 name = names[number]
-                raise blame(run.id, name, f"job {number} {job}", log_file(run.name, name))
+                raise job_error(run.id, name, f"job {number} {job}", log_file(run.name, name))
 
     def end(self, run: PipelineRunResponse, numbers: Sequence[int]) -> None:
         """Cancel the jobs, wait until they are gone, and say so in ZenML."""

@@ -10,15 +10,15 @@ from zenml.models import StepRunResponse
 from zenml.step_operators import BaseStepOperator, BaseStepOperatorConfig, BaseStepOperatorFlavor
 from zenml.step_operators.step_operator_entrypoint_configuration import StepOperatorEntrypointConfiguration
 
-from pipelines import jobs, reasons
-from pipelines.failures import blame
-from pipelines.slurm import SlurmSettings, Stays, log_file, plain_log
+from pipelines import jobs, step_errors
+from pipelines.job_errors import job_error
+from pipelines.slurm import RunsInPlace, SlurmSettings, log_file, plain_log
 
 if TYPE_CHECKING:
     from zenml.config.step_run_info import StepRunInfo
 
 
-class SlurmOperatorStep(Stays, StepOperatorEntrypointConfiguration):
+class SlurmOperatorStep(RunsInPlace, StepOperatorEntrypointConfiguration):
     """A step that another orchestrator has given to Slurm."""
 
 
@@ -48,7 +48,7 @@ class SlurmStepOperator(BaseStepOperator):
         words = settings.words(info.config.resource_settings)
         log = log_file(info.run_name, info.pipeline_step_name)
         own = {**plain_log(), **environment}
-        with reasons.Kept(info.run_name, info.pipeline_step_name):
+        with step_errors.RecordError(info.run_name, info.pipeline_step_name):
             self.job = jobs.submit(info.pipeline_step_name, entrypoint_command, log, words, own)
 
     def wait(self, step_run: StepRunResponse) -> ExecutionStatus:
@@ -69,8 +69,8 @@ class SlurmStepOperator(BaseStepOperator):
             return ExecutionStatus.COMPLETED
         run = Client().get_pipeline_run(step_run.pipeline_run_id)
         log = log_file(run.name, step_run.name)
-        with reasons.Kept(run.name, step_run.name):
-            raise blame(run.id, step_run.name, f"job {self.job} {job}", log)
+        with step_errors.RecordError(run.name, step_run.name):
+            raise job_error(run.id, step_run.name, f"job {self.job} {job}", log)
 
 
 class SlurmStepOperatorFlavor(BaseStepOperatorFlavor):

@@ -42,11 +42,11 @@ def row_of(step: StepRunResponse) -> PhaseRow:
     if not reused and step.start_time and step.end_time:
         seconds = (step.end_time - step.start_time).total_seconds()
     digest = str(facts["digest"])
-    folder = at_hand(f"{output.uri}/{CONTENT}", digest, phase.output in SHOWN)
+    folder = local_folder(f"{output.uri}/{CONTENT}", digest, phase.output in SHOWN)
     return PhaseRow(step.name, phase.output, seconds, reused, digest, facts[HEADLINE], folder)
 
 
-def at_hand(place: str, digest: str, wanted: bool) -> Path:
+def local_folder(place: str, digest: str, wanted: bool) -> Path:
     """Return an artifact's folder; one that is wanted is fetched from a remote store, once."""
     local = scratch() / "fetched" / digest
     if Path(place).is_dir() or not wanted:

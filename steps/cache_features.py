@@ -32,7 +32,7 @@ def cache_features(
 
     kind = modality(dataset.modality)
     encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality)
-    encoder = encoder.seeing(kind.preprocessing(stats.preprocessing))
+    encoder = encoder.with_preprocessing(kind.preprocessing(stats.preprocessing))
     about = (dataset.table, dataset.labels, dataset.root)
     index, shards, meta = build_cache(*about, encoder, cfg, scratch(), dataset.labelling)
     return Features(index, shards, meta)

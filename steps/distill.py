@@ -22,34 +22,34 @@ class Distill(StudentRecipe):
 
 def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotated[Student, "student"]:
     """Choose the best candidate that fits the budget, and let it learn from the teacher."""
-    from steps.core.backbones.precision import halves
+    from steps.core.backbones.precision import uses_bfloat16
     from steps.core.backbones.processes import device
-    from steps.core.distillation.students import Taught, grow_students
-    from steps.core.training.calibration import describe, seeded
+    from steps.core.distillation.students import TrainedModel, train_students
+    from steps.core.training.calibration import model_metadata, seed_everything
 
-    seeded(cfg.seed)
-    half, digests = halves(cfg.precision, device()), (features.digest, finetuned.digest)
+    seed_everything(cfg.seed)
+    half, digests = uses_bfloat16(cfg.precision, device()), (features.digest, finetuned.digest)
     file = training_file("distill", *digests, cfg.model_dump_json(), str(half))
     teacher, log = finetuned.network(), tracking.log_epoch
-    grown = grow_students(features, teacher, cfg, cfg.head, cfg.seed, scratch(), file, log)
-    meta = {**features.meta, **grown.choice.meta}
-    stages = len(grown.choice.network.stages)
+    result = train_students(features, teacher, cfg, cfg.head, cfg.seed, scratch(), file, log)
+    meta = {**features.meta, **result.choice.meta}
+    stages = len(result.choice.network.stages)
 
-    def classifier(taught: Taught) -> Classifier:
-        state, about = taught.trained.network.state(), describe(meta, stages, taught.chosen)
-        return Classifier(state, about, taught.trained.records(), taught.metrics)
+    def classifier(model: TrainedModel) -> Classifier:
+        state, about = model.trained.network.state(), model_metadata(meta, stages, model.chosen)
+        return Classifier(state, about, model.trained.records(), model.metrics)
 
-    controls = {name: classifier(taught) for name, taught in grown.controls.items()}
+    controls = {name: classifier(model) for name, model in result.controls.items()}
     of_controls = {
         f"{name}_{key}": control.metrics[key]
         for name, control in controls.items()
         for key in ("val_accuracy", "val_loss")
     }
-    alone = classifier(grown.student)
-    metrics = {**alone.metrics, **of_controls, "parameters_of_teacher": grown.parameters_of_teacher}
+    alone = classifier(result.student)
+    metrics = {**alone.metrics, **of_controls, "parameters_of_teacher": result.parameters_of_teacher}
     metrics["bfloat16"] = float(half)
-    chosen = {"chosen": grown.choice.name, "candidates": grown.candidates}
-    return Student(alone.state, alone.meta, alone.history, metrics, controls, chosen, grown.figures)
+    chosen = {"chosen": result.choice.name, "candidates": result.candidates}
+    return Student(alone.state, alone.meta, alone.history, metrics, controls, chosen, result.figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Look at the test set, once, with every model side by side."""
+"""Evaluate every model on the test set, once."""
 
 from typing import Annotated
 
@@ -33,22 +33,22 @@ def evaluate(
 ) -> Annotated[Report, "report"]:
     """Measure all three models on the test samples, from the files, as production would see them."""
     from steps.core.data.rows import open_source
-    from steps.core.evaluation.evaluation import judge, test_digest
+    from steps.core.evaluation.evaluation import evaluate_models, test_digest
     from steps.core.report.test_results_page import render_evaluation
-    from steps.core.training.calibration import seeded
+    from steps.core.training.calibration import seed_everything
 
-    seeded(cfg.seed)
+    seed_everything(cfg.seed)
     models = {"warm_head": warm_head, "finetuned": finetuned, "student": student}
     source = open_source(dataset.root, scratch(), dataset.table)
     rows, labels = dataset.part("test"), dataset.labels
     sizes = (cfg.bootstrap, cfg.seed, cfg.robustness_samples)
     # before they look: a look that a kill has ended was one
-    seen = (warm_head, finetuned, student.alone(), *student.controls.values())
-    tracking.look(rows["sha256"], test_digest(rows), [model.digest for model in seen])
-    verdict = judge(models, rows, labels, source, *sizes, student.controls, dataset.labelling)
+    seen = (warm_head, finetuned, student.without_controls(), *student.controls.values())
+    tracking.record_test_use(rows["sha256"], test_digest(rows), [model.digest for model in seen])
+    result = evaluate_models(models, rows, labels, source, *sizes, student.controls, dataset.labelling)
     curves = {name: model.history for name, model in models.items()}
-    html = render_evaluation(verdict, curves, finetuned, source, cfg.mistakes)
-    return Report(verdict.metrics, verdict.predictions, html)
+    html = render_evaluation(result, curves, finetuned, source, cfg.mistakes)
+    return Report(result.metrics, result.predictions, html)
 
 
 if __name__ == "__main__":

@@ -41,16 +41,16 @@ def fine_tune(
     features: Features, warm_head: Classifier, learning_rates: LearningRates, cfg: FineTune
 ) -> Annotated[Classifier, "finetuned"]:
     """Fine-tune from the warmed-up head: strategy A, B or C of the article for 0, k or all stages."""
-    from steps.core.backbones.precision import halves
+    from steps.core.backbones.precision import uses_bfloat16
     from steps.core.backbones.processes import device
     from steps.core.features.batches import open_batches
-    from steps.core.strategy.soup import serve_soup
-    from steps.core.training.calibration import calibrate, describe, seeded
+    from steps.core.strategy.soup import use_soup_if_better
+    from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.loop import train
     from steps.core.training.objectives import Classify
     from steps.core.training.parameter_groups import parameter_groups
 
-    seeded(cfg.seed)
+    seed_everything(cfg.seed)
     meta = features.meta
     boundary = meta["boundary"]
     network = warm_head.network()
@@ -58,13 +58,18 @@ def fine_tune(
     batches = open_batches(features, boundary, cfg.batch_size, cfg.seed, scratch())
     rates = (learning_rates.head_lr, learning_rates.ratio, learning_rates.weight_decay)
     groups = parameter_groups(network, boundary, *rates)
-    inputs, half = (features.digest, warm_head.digest, learning_rates.digest), halves(cfg.precision, device())
+    inputs, half = (
+        (features.digest, warm_head.digest, learning_rates.digest),
+        uses_bfloat16(cfg.precision, device()),
+    )
     file = training_file("fine_tune", *inputs, cfg.model_dump_json(), str(half))
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
-    trained, souped = serve_soup(trained, learning_rates.soup, batches)
+    trained, souped = use_soup_if_better(trained, learning_rates.soup, batches)
     chosen, metrics = calibrate(trained, batches)
     metrics |= {"souped": float(souped), "bfloat16": float(half)}
-    return Classifier(network.state(), describe(meta, meta["stages"], chosen), trained.records(), metrics)
+    return Classifier(
+        network.state(), model_metadata(meta, meta["stages"], chosen), trained.records(), metrics
+    )
 
 
 if __name__ == "__main__":

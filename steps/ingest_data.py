@@ -55,7 +55,7 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     from steps.core.data.files import Folder
     from steps.core.data.hub import local_copy
     from steps.core.data.ingest import correct_labels, describe_samples
-    from steps.core.data.layouts import overlooked, read_layout
+    from steps.core.data.layouts import find_ignored_files, read_layout
     from steps.core.data.rows import open_source
     from steps.core.data.splits import assign_splits
     from steps.core.modalities.registry import Known, modality
@@ -66,7 +66,7 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     root, table = read_layout(path, scratch(), known)
     kind = modality(known.recognise(root, table["path"]))
     # beside a manifest anything may lie
-    left = overlooked(Folder(path, scratch()), kind.endings) if root == path else {}
+    left = find_ignored_files(Folder(path, scratch()), kind.endings) if root == path else {}
     label_sets = "labels" in table
     table = table.rename(columns={"labels": "label"})
     corrected = correct_labels(table, Path(cfg.corrections), labelling(label_sets))

@@ -18,7 +18,7 @@ from steps.runtime.run import main
 from steps.runtime.scratch import scratch
 
 if TYPE_CHECKING:
-    from steps.core.tasks.predictions import Answers, Bools, Floats
+    from steps.core.tasks.predictions import Bools, Floats, Predictions
 
 log = logging.getLogger("headstart")
 
@@ -33,7 +33,7 @@ class JudgeNewest(Config):
     renamed: Annotated[dict[str, str], From("promote.renamed")]
     print_samples: Annotated[int, From("promote.print_samples")]
     near_copy: Annotated[float, From("validate_data.near_copy")]
-    clearance: Annotated[float, From("validate_data.clearance")]
+    near_copy_margin: Annotated[float, From("validate_data.near_copy_margin")]
     seed: Annotated[int, From("seed")]
 
 
@@ -48,16 +48,16 @@ def judge_newest(
     import numpy as np
 
     from steps.core.data.rows import open_source
-    from steps.core.evaluation.inference import Looker, predict_together
-    from steps.core.tasks.thresholds import outcome_of
+    from steps.core.evaluation.inference import Predictor, predict_together
+    from steps.core.tasks.thresholds import predictions_of
 
-    challenger = finetuned if cfg.candidate == "finetuned" else student.alone()
+    challenger = finetuned if cfg.candidate == "finetuned" else student.without_controls()
     models = {"challenger": challenger, **champion_of(watch)}
     test, source = dataset.part("test"), open_source(dataset.root, scratch(), dataset.table)
     truth = dataset.labelling.encode(test["label"], dataset.labels)
-    lookers = {name: Looker(model.network(), model.look) for name, model in models.items()}
-    logits, _ = predict_together(lookers, source, list(test["path"]), lambda sample, views: None)
-    mine = outcome_of(logits["challenger"], truth, challenger.meta)
+    predictors = {name: Predictor(model.network(), model.preprocessing) for name, model in models.items()}
+    logits, _ = predict_together(predictors, source, list(test["path"]), lambda sample, views: None)
+    mine = predictions_of(logits["challenger"], truth, challenger.meta)
     unknown, because = np.zeros(len(test), dtype=bool), ""
     if "champion" in models:
         look_again(dataset, models["champion"])
@@ -94,37 +94,37 @@ def look_again(dataset: Dataset, champion: Classifier) -> None:
     from steps.core.evaluation.evaluation import test_digest
 
     test = dataset.part("test")
-    tracking.look(test["sha256"], test_digest(test), [champion.digest])
+    tracking.record_test_use(test["sha256"], test_digest(test), [champion.digest])
 
 
-def alone(answers: "Answers", rows: "Bools", model: Classifier, cfg: JudgeNewest) -> dict[str, Any]:
+def alone(answers: "Predictions", rows: "Bools", model: Classifier, cfg: JudgeNewest) -> dict[str, Any]:
     """Return the challenger's accuracy on some rows."""
-    from steps.core.tasks.intervals import evaluate
-    from steps.core.tasks.thresholds import outcome_of
+    from steps.core.tasks.intervals import metric_intervals
+    from steps.core.tasks.thresholds import predictions_of
 
-    found = outcome_of(answers.logits[rows], answers.labels[rows], model.meta)
-    return {"challenger": evaluate(found, cfg.bootstrap, cfg.seed)["accuracy"]}
+    found = predictions_of(answers.logits[rows], answers.labels[rows], model.meta)
+    return {"challenger": metric_intervals(found, cfg.bootstrap, cfg.seed)["accuracy"]}
 
 
 def against(
     champion: Classifier,
     logits: "Floats",
-    challenger: "Answers",
+    challenger: "Predictions",
     rows: "Bools",
     labels: list[str],
     cfg: JudgeNewest,
 ) -> dict[str, Any]:
     """Return the champion's accuracy and the gain on it, or in words why they are not compared."""
     from steps.core.promotion.succession import common_ground
-    from steps.core.tasks.intervals import compare, evaluate
+    from steps.core.tasks.intervals import metric_intervals, paired_differences
 
     ground = common_ground(champion.meta, logits, challenger, labels, rows, cfg.model_dump())
     if isinstance(ground, str):
         return {"not_compared": ground}
     if not (compared := len(ground.champion.labels)):
         return {"not_compared": "no test image is left that neither of them has learnt from"}
-    own = evaluate(ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
-    gain = compare(ground.challenger, ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
+    own = metric_intervals(ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
+    gain = paired_differences(ground.challenger, ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
     found = {"champion": own, "gain": gain}
     return {"accuracy": found, "compared": compared, "said": ground.said}
 

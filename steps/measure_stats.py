@@ -28,7 +28,7 @@ def measure_stats(dataset: Dataset, backbone: Backbone, cfg: MeasureStats) -> An
     """Stream the train split once, and choose: as the params say, or by what a probe does best with."""
     from steps.core.data.rows import open_source
     from steps.core.features.embedding import encoder_of
-    from steps.core.features.normalisation import hold_trial
+    from steps.core.features.normalisation import compare_normalisations
     from steps.core.modalities.registry import modality
 
     kind = modality(dataset.modality)
@@ -43,7 +43,7 @@ def measure_stats(dataset: Dataset, backbone: Backbone, cfg: MeasureStats) -> An
     trial = {}
     if cfg.choice == "trial":
         about = (cfg.trial_samples, cfg.bootstrap, cfg.seed, scratch())
-        trial = hold_trial(ways, dataset.table, source, encoder, *about, dataset.labelling)
+        trial = compare_normalisations(ways, dataset.table, source, encoder, *about, dataset.labelling)
     choice = trial["choice"] if trial else cfg.choice
     return Stats(measured, published, choice, moments.count, ways[choice].to_dict(), trial)
 

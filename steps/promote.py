@@ -17,15 +17,15 @@ from steps.runtime.data_identity import data_root, model_name, refuse_other_data
 from steps.runtime.params import From
 from steps.runtime.registry import Registry
 from steps.runtime.registry_state import recorded_state
+from steps.runtime.review import ruling_key
 from steps.runtime.rollback import finish_rollback
-from steps.runtime.ruling import ruling_key
 from steps.runtime.run import main
 from steps.runtime.scratch import scratch
 
 PLACES = {"name", "data"}  # fields that say where, and are no part of how a model is judged
 
 
-class Levels(Config):
+class ParityLimits(Config):
     """How far a file may be from the model that was judged; see `steps.core.promotion.gates.parity`."""
 
     logits: Positive
@@ -38,9 +38,9 @@ class Levels(Config):
 class Parity(Config):
     """Limits for each variant that is exported."""
 
-    fp32: Levels
+    fp32: ParityLimits
     """For the largest difference of any test sample."""
-    int8: Levels
+    int8: ParityLimits
     """For the mean over the test samples."""
 
 
@@ -68,7 +68,7 @@ class Promote(Config):
     print_samples: Count
     """Samples of train and val, and of test, whose prints are kept and compared, at most."""
     near_copy: Annotated[float, From("validate_data.near_copy")]
-    clearance: Annotated[float, From("validate_data.clearance")]
+    near_copy_margin: Annotated[float, From("validate_data.near_copy_margin")]
     on_new_classes: Literal["compare_common", "refuse"]
     """Where the challenger knows classes that the champion does not."""
     on_lost_classes: Literal["compare_common", "refuse"]
@@ -88,13 +88,13 @@ class Promote(Config):
     parity: Parity
     student_margin: Fraction
     """Accuracy that the student may lose for distillation to have paid."""
-    timings: Count
-    """Answers whose latency is taken."""
+    latency_runs: Count
+    """Single predictions that are timed."""
     max_latency_ms: Positive | None
     """Of the candidate's float32 file, median of single answers; null: no limit."""
     max_megabytes: Positive | None
-    max_looks: Count | None
-    """Models that the test set may have been shown to."""
+    max_test_uses: Count | None
+    """Models that may be judged on one test set."""
     bootstrap: Annotated[int, Field(ge=100)]
     reference_samples: Annotated[int, From("watch_data.samples")]
     """Training samples that are kept with the model, for drift to be tested against."""
@@ -124,22 +124,22 @@ def promote(
     dataset: Dataset, finetuned: Classifier, student: Student, report: Report, cfg: Promote
 ) -> Annotated[Decision, "decision"]:
     """Judge the candidate by its report, its exported files, and against the champion on the same samples."""
-    from steps.core.training.calibration import seeded
-    from steps.runtime.promotion_review import hold_hearing
+    from steps.core.training.calibration import seed_everything
+    from steps.runtime.promotion_review import review_candidate
 
-    seeded(cfg.seed)
+    seed_everything(cfg.seed)
     registry = Registry(cfg.model(), mlflow_client.connect(), data_root(cfg.data))
-    models = {"finetuned": finetuned, "student": student.alone()}
+    models = {"finetuned": finetuned, "student": student.without_controls()}
     candidate = models[cfg.candidate]
-    with registry.alone(scratch()), recorded_state(registry, scratch()):
+    with registry.exclusive(scratch()), recorded_state(registry, scratch()):
         finish_rollback(registry)
         refuse_other_data(registry, dataset.table, cfg.same_data, scratch())
         met = registry.opponent(candidate.digest)
         key = ruling_key(candidate.digest, report.digest, cfg.judged_by(), met)
-        if known := registry.decided(key):
+        if known := registry.find_decision(key):
             return known
-        ruling, card = hold_hearing(registry, dataset, models, report, cfg.model_dump(), scratch())
-        return registry.register(candidate, report, replace(ruling, key=key), card)
+        review, card = review_candidate(registry, dataset, models, report, cfg.model_dump(), scratch())
+        return registry.register(candidate, report, replace(review, key=key), card)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Annotated
 from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.search_space import SearchSpace
 from steps.core.system.config import Count
 from steps.fine_tune import FineTuneSection
 from steps.runtime import tracking
@@ -14,7 +14,7 @@ from steps.runtime.run import main
 from steps.runtime.scratch import scratch, study_storage
 
 
-class SearchLrRatio(Space):
+class SearchLrRatio(SearchSpace):
     """See params.yaml."""
 
     epochs: Count
@@ -26,26 +26,26 @@ def search_lr_ratio(
     features: Features, warm_head: Classifier, cfg: SearchLrRatio
 ) -> Annotated[LearningRates, "learning_rates"]:
     """Search both rates with Optuna, beside it the best single rate; repeat the best over seeds."""
-    from steps.core.backbones.precision import halves
+    from steps.core.backbones.precision import uses_bfloat16
     from steps.core.backbones.processes import device
     from steps.core.features.batches import open_batches
     from steps.core.report.search_page import render_search
     from steps.core.strategy.search import Studies, study_name
-    from steps.core.strategy.search_summary import conclude
+    from steps.core.strategy.search_summary import summarise_search
     from steps.core.strategy.trials import Trials
     from steps.core.system.code import code_digest
-    from steps.core.training.calibration import seeded
+    from steps.core.training.calibration import seed_everything
 
-    seeded(cfg.seed)
+    seed_everything(cfg.seed)
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
-    inputs, half = (features.digest, warm_head.digest), halves(cfg.recipe.precision, device())
+    inputs, half = (features.digest, warm_head.digest), uses_bfloat16(cfg.recipe.precision, device())
     code = code_digest("steps.search_lr_ratio")
     key = study_name(*inputs, cfg.model_dump_json(), str(half), code)
     folder = scratch() / "search" / key
     trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
     found = Studies(study_storage(folder), key, cfg, cfg.seed, tracking.log_trial).run(trials)
-    best, summary, soup = conclude(trials, found, features, cfg, cfg.seed)
+    best, summary, soup = summarise_search(trials, found, features, cfg, cfg.seed)
     rows = [{"study": name, **row} for name, trials_ in found.items() for row in trials_]
     html = render_search(rows, summary, cfg, cfg.seed)
     return LearningRates(best.head_lr, best.ratio, best.weight_decay, rows, summary, html, soup)

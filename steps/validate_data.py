@@ -1,4 +1,4 @@
-"""The gate: every sample is decoded, the data set is audited, and a bad one stops the pipeline."""
+"""Data validation: every sample is decoded, the data set is audited, and a bad one stops the pipeline."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,9 +30,9 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     Raises:
         DataRejected: A critical check failed; lists them all, with files and remedies.
     """
-    from steps.core.audit.audit import Examined, audit, leftovers
-    from steps.core.audit.suites import check, corrected, declare, quarantine
-    from steps.core.data.findings import settled
+    from steps.core.audit.audit import ReadableSamples, audit, check_ignored_files
+    from steps.core.audit.suites import corrections_finding, load_suites, quarantine_finding, run_suites
+    from steps.core.data.findings import mark_repaired
     from steps.core.data.rows import open_source
     from steps.core.features.embedding import embed, pretrained_encoder
     from steps.core.modalities.registry import modality
@@ -40,32 +40,36 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
 
     read, name = manifest.labelling, manifest.modality
     kind, settings = modality(name), cfg.modality.of(name)
-    suites = declare(Path(cfg.suite), cfg, settings, name, cfg.splits.model_dump())
+    suites = load_suites(Path(cfg.suite), cfg, settings, name, cfg.splits.model_dump())
     source = open_source(manifest.root, scratch(), manifest.table)
     scan = kind.scan(source, manifest.table, cfg.audit_samples)
     table = manifest.table.assign(error=scan.facts["error"].to_numpy(dtype=object))
-    findings = [quarantine(table), corrected(table), *leftovers(manifest.overlooked)]
-    findings += check(table, suites, name, read)
-    stop(findings, "")
+    findings = [
+        quarantine_finding(table),
+        corrections_finding(table),
+        *check_ignored_files(manifest.overlooked),
+    ]
+    findings += run_suites(table, suites, name, read)
+    stop_if_rejected(findings, "")
     whole = table["error"].isna().to_numpy()
-    clean, scan = table[whole].reset_index(drop=True), scan.only(whole.nonzero()[0])
+    clean, scan = table[whole].reset_index(drop=True), scan.select(whole.nonzero()[0])
     encoder = pretrained_encoder(name, cfg.backbone, cfg.modality, scratch())
     z = embed(source, clean.head(scan.audited), encoder, scratch())
-    found = audit(clean, Examined(kind, settings, scan, z), cfg, cfg.seed, read)
+    found = audit(clean, ReadableSamples(kind, settings, scan, z), cfg, cfg.seed, read)
     kept = found.repaired if cfg.repair else clean
-    judged = settled(found.findings) if cfg.repair else found.findings
-    after = check(kept, suites, name, read) if len(kept) < len(clean) else []
+    judged = mark_repaired(found.findings) if cfg.repair else found.findings
+    after = run_suites(kept, suites, name, read) if len(kept) < len(clean) else []
     findings += [*judged, *(row for row in after if row["verdict"] == "fail")]
     html = render_audit(findings, found, kind, source, clean, len(kept))
-    write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the gate then stops
-    stop(findings, f"shown in {scratch()}/audit/audit.html")
+    write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the data set is then rejected
+    stop_if_rejected(findings, f"shown in {scratch()}/audit/audit.html")
     suspects = found.suspects.to_csv(index=False)
     found_at = (manifest.root, manifest.overlooked)
     seen = (kept, *found_at, findings, suites, html, suspects)
     return Dataset(*seen, label_sets=manifest.label_sets, modality=name)
 
 
-def stop(findings: list[dict[str, Any]], hint: str) -> None:
+def stop_if_rejected(findings: list[dict[str, Any]], hint: str) -> None:
     """Raise DataRejected if a finding is critical."""
     failed = [finding for finding in findings if finding["verdict"] == "fail"]
     if not failed:
@@ -73,7 +77,7 @@ def stop(findings: list[dict[str, Any]], hint: str) -> None:
     lines = [f"{len(failed)} critical check(s) failed; nothing was trained."]
     for finding in failed:
         files = ", ".join(str(name) for name in finding["files"][:5])
-        lines.append(f"  not true: {finding['check']} ({finding['observed']}): {files}")
+        lines.append(f"  failed: {finding['check']} ({finding['observed']}): {files}")
         lines.append(f"    remedy: {finding['remedy']}")
     raise DataRejected("\n".join([*lines, *([hint] if hint else [])]))
 

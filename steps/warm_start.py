@@ -28,14 +28,14 @@ log = logging.getLogger("headstart")
 class WarmStart(Config):
     """See params.yaml."""
 
-    rate: Fraction
+    lr_factor: Fraction
     """Of the searched learning rates, for weights that have been trained already."""
     recipe: Annotated[FineTuneSection, From("fine_tune")]
     max_leaked: Annotated[float, From("validate_data.max_leaked")]
     """Share of the held-out samples that the champion may have learnt from, for it to be gone on from."""
     print_samples: Annotated[int, From("promote.print_samples")]
     near_copy: Annotated[float, From("validate_data.near_copy")]
-    clearance: Annotated[float, From("validate_data.clearance")]
+    near_copy_margin: Annotated[float, From("validate_data.near_copy_margin")]
     seed: Annotated[int, From("seed")]
 
 
@@ -43,24 +43,24 @@ def warm_start(
     features: Features, finetuned: Classifier, learning_rates: LearningRates, watch: Watch, cfg: WarmStart
 ) -> Annotated[Classifier, "finetuned"]:
     """Fine-tune the champion on the data of now, by the same recipe; the lower validation loss wins."""
-    from steps.core.backbones.precision import halves
+    from steps.core.backbones.precision import uses_bfloat16
     from steps.core.backbones.processes import device
     from steps.core.features.batches import open_batches
-    from steps.core.training.calibration import calibrate, describe, seeded
+    from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.loop import train
     from steps.core.training.objectives import Classify
     from steps.core.training.parameter_groups import parameter_groups
 
-    seeded(cfg.seed)
-    fresh = told(finetuned, from_champion=0.0)
+    seed_everything(cfg.seed)
+    fresh = with_metrics(finetuned, from_champion=0.0)
     if (network := champion_network(features, finetuned, watch, cfg)) is None:
         return fresh
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
-    head_lr = cfg.rate * learning_rates.head_lr
+    head_lr = cfg.lr_factor * learning_rates.head_lr
     groups = parameter_groups(network, boundary, head_lr, learning_rates.ratio, learning_rates.weight_decay)
     inputs = (features.digest, finetuned.digest, learning_rates.digest, watch.digest)
-    half = halves(cfg.recipe.precision, device())
+    half = uses_bfloat16(cfg.recipe.precision, device())
     file = training_file("warm_start", *inputs, cfg.model_dump_json(), str(half))
     task = Classify(cfg.recipe)
     trained = train(network, boundary, task, batches, cfg.recipe, groups, tracking.log_epoch, file)
@@ -69,12 +69,12 @@ def warm_start(
     tracking.log({f"val_loss_from_{start}": loss for start, loss in losses.items()})
     if losses["champion"] >= losses["pretrained"]:
         return fresh
-    meta = {**describe(features.meta, features.meta["stages"], chosen), ORIGIN: watch.champion}
+    meta = {**model_metadata(features.meta, features.meta["stages"], chosen), ORIGIN: watch.champion}
     warm = Classifier(network.state(), meta, trained.records(), metrics)
-    return told(warm, souped=0.0, bfloat16=float(half), from_champion=1.0)
+    return with_metrics(warm, souped=0.0, bfloat16=float(half), from_champion=1.0)
 
 
-def told(model: Classifier, **facts: float) -> Classifier:
+def with_metrics(model: Classifier, **facts: float) -> Classifier:
     """Return the model with more figures on it."""
     return replace(model, metrics={**model.metrics, **facts})
 
@@ -89,7 +89,7 @@ def champion_network(
     learnt from what is held out now.
     """
     from steps.core.backbones.network import frozen_digest
-    from steps.core.tasks.targets import of_model
+    from steps.core.tasks.targets import kind_for_model
 
     if "version" not in watch.champion:
         return None
@@ -102,7 +102,7 @@ def champion_network(
     same = ("backbone", "stages", "labels", "preprocessing")
     if any(champion.meta[key] != finetuned.meta[key] for key in same):
         return None
-    if of_model(champion.meta) is not of_model(finetuned.meta):  # one label, or sets of them
+    if kind_for_model(champion.meta) is not kind_for_model(finetuned.meta):  # one label, or sets of them
         return None
     boundary = features.meta["boundary"]
     theirs, ours = champion.network(), finetuned.network()

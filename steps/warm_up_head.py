@@ -25,15 +25,15 @@ def warm_up_head(
     from steps.core.features.batches import open_batches
     from steps.core.modalities.networks import build_network
     from steps.core.modalities.registry import modality_of, preprocessing_of
-    from steps.core.training.calibration import calibrate, describe, seeded
+    from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.loop import train
     from steps.core.training.objectives import Classify
     from steps.core.training.parameter_groups import parameter_groups
 
-    seeded(cfg.seed)
+    seed_everything(cfg.seed)
     meta = features.meta
-    kind, look = modality_of(meta), preprocessing_of(meta)
-    network = build_network(kind, meta["backbone"], look, len(meta["labels"]), backbone.weights)
+    kind, preprocessing = modality_of(meta), preprocessing_of(meta)
+    network = build_network(kind, meta["backbone"], preprocessing, len(meta["labels"]), backbone.weights)
     top = meta["stages"]
     network.freeze(top)
     batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())
@@ -41,7 +41,7 @@ def warm_up_head(
     file = training_file("warm_up_head", features.digest, cfg.model_dump_json())
     trained = train(network, top, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     chosen, metrics = calibrate(trained, batches)
-    return Classifier(network.state(), describe(meta, top, chosen), trained.records(), metrics)
+    return Classifier(network.state(), model_metadata(meta, top, chosen), trained.records(), metrics)
 
 
 if __name__ == "__main__":

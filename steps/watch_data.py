@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 class WatchData(Config):
     """See params.yaml."""
 
-    worthwhile: Count
+    min_new_samples: Count
     """New or relabelled samples that are reason enough."""
-    least: Annotated[int, Field(ge=8)]
+    min_drift_samples: Annotated[int, Field(ge=8)]
     """New samples below which drift is not tested: nothing could be found."""
     samples: Annotated[int, Field(ge=8)]
     """Samples on either side of the test; of the training ones, so many are kept with the model."""
-    level: Annotated[float, Field(gt=0, lt=1)]
+    false_alarm_rate: Annotated[float, Field(gt=0, lt=1)]
     """Probability of a false alarm, of both tests together."""
     permutations: Annotated[int, Field(ge=19)]
     name: Annotated[str | None, From("promote.name")]
@@ -45,8 +45,8 @@ class WatchData(Config):
     @model_validator(mode="after")
     def can_alarm(self) -> "WatchData":
         """Refuse so few permutations that no p-value could be small enough."""
-        if 1 / (self.permutations + 1) > self.level / 2:
-            raise ValueError(f"permutations of at least {int(2 / self.level)} for this level")
+        if 1 / (self.permutations + 1) > self.false_alarm_rate / 2:
+            raise ValueError(f"permutations of at least {int(2 / self.false_alarm_rate)} for this level")
         return self
 
 
@@ -67,11 +67,11 @@ def watch_data(dataset: Dataset, cfg: WatchData) -> Annotated[Watch, "watch"]:
     if version is None:
         return Watch(["there is no champion"], {"name": registry.name})
     champion = {"name": registry.name, "version": version}
-    file = registry.kept(version, KNOWN, scratch())
+    file = registry.fetch_kept_file(version, KNOWN, scratch())
     if not registry.whole(version):
         return Watch(["the champion's files are gone"], champion)
     if file is None:
-        return Watch(["the champion keeps no record of its training data"], champion)
+        return Watch(["the champion has no record of its training data"], champion)
     known = pd.read_parquet(file)
     refuse_moved(known, dataset, version)
     new = ~dataset.table["sha256"].isin(own_rows(known)["sha256"])
@@ -79,10 +79,10 @@ def watch_data(dataset: Dataset, cfg: WatchData) -> Annotated[Watch, "watch"]:
     reasons = []
     if strange := other_classes(known, dataset, cfg.renamed):
         reasons.append(f"other classes: {', '.join(strange)}")
-    if (fresh := int(new.sum()) + relabelled) >= cfg.worthwhile:
+    if (fresh := int(new.sum()) + relabelled) >= cfg.min_new_samples:
         reasons.append(f"{fresh} new or relabelled samples")
     tests: list[dict[str, Any]] = []
-    if new.sum() >= cfg.least:
+    if new.sum() >= cfg.min_drift_samples:
         tests = look_for_drift(registry, version, dataset, new, cfg)
     reasons += [f"drift of {row['test']}: p = {row['p']:.3g}" for row in tests if row["drift"]]
     counts = {"new": int(new.sum()), "relabelled": relabelled}
@@ -96,7 +96,7 @@ def own_rows(known: "pd.DataFrame") -> "pd.DataFrame":
 
 def other_classes(known: "pd.DataFrame", dataset: Dataset, renamed: dict[str, str]) -> list[str]:
     """Return the classes that only one of the champion's data set and this one has."""
-    before = dataset.labelling.members(own_rows(known)["label"]).map(lambda name: renamed.get(name, name))
+    before = dataset.labelling.explode(own_rows(known)["label"]).map(lambda name: renamed.get(name, name))
     return sorted(set(dataset.labels) ^ set(before))
 
 
@@ -116,13 +116,13 @@ def refuse_moved(known: "pd.DataFrame", dataset: Dataset, version: str) -> None:
 
 def count_relabelled(known: "pd.DataFrame", dataset: Dataset, renamed: dict[str, str]) -> int:
     """Count the samples whose content was known under another label; another name is none."""
-    from steps.core.tasks.labelling import join, parts
+    from steps.core.tasks.labelling import join_labels, split_labels
 
     own, table = own_rows(known), dataset.table
 
     def now(cell: str) -> str:
-        names = parts(cell) if dataset.label_sets else [cell]
-        return join(renamed.get(name, name) for name in names)
+        names = split_labels(cell) if dataset.label_sets else [cell]
+        return join_labels(renamed.get(name, name) for name in names)
 
     pairs = set(zip(own["sha256"], own["label"].map(now), strict=True))
     seen = table[table["sha256"].isin(own["sha256"])]
@@ -133,26 +133,26 @@ def look_for_drift(
     registry: Registry, version: str, dataset: Dataset, new: "pd.Series[bool]", cfg: WatchData
 ) -> list[dict[str, Any]]:
     """Hold the two-sample tests between the champion's reference and the new samples."""
-    from steps.core.audit.drift import REFERENCE, Reference, first, hold_tests, vectors
+    from steps.core.audit.drift import REFERENCE_FILE, Reference, embed_rows, first_rows, run_drift_tests
     from steps.core.data.rows import open_source
     from steps.core.evaluation.inference import predict_bytes
     from steps.core.features.embedding import pretrained_encoder
     from steps.core.tasks.thresholds import answers_of
 
-    file = registry.kept(version, REFERENCE, scratch())
+    file = registry.fetch_kept_file(version, REFERENCE_FILE, scratch())
     reference = Reference.read(Path(str(file)))
     encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
     if reference.backbone != encoder.describe():
-        row = {"test": "backbone, it is another than the champion's", "p": 0.0, "limit": 0.0}
+        row = {"test": "the backbone, which is not the champion's", "p": 0.0, "limit": 0.0}
         return [{**row, "samples": 0, "drift": True}]
     champion = registry.load(version, scratch())
-    mask = first(new.to_numpy(), cfg.samples)
-    z = vectors(dataset.root, dataset.table, mask, encoder, scratch())
+    mask = first_rows(new.to_numpy(), cfg.samples)
+    z = embed_rows(dataset.root, dataset.table, mask, encoder, scratch())
     source = open_source(dataset.root, scratch(), dataset.table)
     paths = list(dataset.table["path"][mask])
-    logits = predict_bytes(champion.network(), champion.look, map(source.read, paths))
+    logits = predict_bytes(champion.network(), champion.preprocessing, map(source.read, paths))
     answers = answers_of(logits, champion.meta)  # a new sample may be of a class that it does not know
-    return hold_tests(reference, z, answers, cfg.level, cfg.permutations, cfg.seed)
+    return run_drift_tests(reference, z, answers, cfg.false_alarm_rate, cfg.permutations, cfg.seed)
 
 
 if __name__ == "__main__":

@@ -157,13 +157,13 @@ def make_clone(folder: Path) -> Clone:
             "startup_trials": 1,
             "epochs": 1,
             "prune_after": 1,
-            "keep": 0.5,
+            "keep_fraction": 0.5,
             "finalists": 1,
             "repeats": 1,
             "bootstrap": 100,
         },
         fine_tune={**short, "unfreeze": 2},
-        distill={**short, "candidates": [{"keep_stages": 4}, {"keep_stages": 5}], "timings": 5},
+        distill={**short, "candidates": [{"keep_stages": 4}, {"keep_stages": 5}], "latency_runs": 5},
         evaluate={"bootstrap": 100, "mistakes": 3, "robustness_samples": 6},
         promote={
             "min_unknown": 9,
@@ -176,9 +176,9 @@ def make_clone(folder: Path) -> Clone:
                 "int8": {"logits": 100.0, "probabilities": 1.0, "top1": 0.0},
             },
             "calibration_images": 8,
-            "timings": 5,
+            "latency_runs": 5,
         },
-        watch_data={"worthwhile": 9, "least": 8, "samples": 40, "permutations": 99},
+        watch_data={"min_new_samples": 9, "min_drift_samples": 8, "samples": 40, "permutations": 99},
         judge_newest={"bootstrap": 100},
     )
     return clone

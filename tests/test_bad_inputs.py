@@ -482,7 +482,7 @@ REFUSED = [
         "of a file that is not there",
         DataError,
         "gone.png",
-        "take the lines out",
+        "remove the lines",
         correct(b"path,label\ngone.png,red\n"),
     ),
     Bad("corrections", "without columns", DataError, "fix.csv", "needs the columns", correct(b"a;b\n1;2\n")),

@@ -70,10 +70,10 @@ def test_the_edges_of_the_zenml_pipeline_are_those_of_the_signatures() -> None:
 
 
 def test_a_retraining_looks_first_and_trains_by_the_same_phases() -> None:
-    look, whole = retraining_pipeline.copy(), retraining_pipeline.copy()
-    look.prepare()
+    preprocessing, whole = retraining_pipeline.copy(), retraining_pipeline.copy()
+    preprocessing.prepare()
     whole.prepare(train=True)
-    assert tuple(look.invocations) == WATCHING
+    assert tuple(preprocessing.invocations) == WATCHING
     assert tuple(whole.invocations) == RETRAINING
     assert set(PHASES) < set(RETRAINING)
     found = {(up, name) for name, call in whole.invocations.items() for up in call.upstream_steps}
@@ -81,7 +81,7 @@ def test_a_retraining_looks_first_and_trains_by_the_same_phases() -> None:
     assert ("fine_tune", "distill") not in found, "the better of two starts goes on"
     assert {("watch_data", "warm_start"), ("watch_data", "judge_newest")} <= found
     for name in WATCHING[:2]:
-        same = (pipeline.invocations[name].step for pipeline in (look, whole))
+        same = (pipeline.invocations[name].step for pipeline in (preprocessing, whole))
         assert len({step.configuration.cache_policy.model_dump_json() for step in same}) == 1
 
 

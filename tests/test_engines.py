@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageOps
 
-from pipelines.dead_runs import REASON
+from pipelines.stale_runs import REASON
 from steps import PHASES
 from steps.runtime.phase import load_phase
-from tests.bench.chaos import digests, seconds_of, still_running, torment
+from tests.bench.kill_tests import digests, kill_repeatedly, seconds_of, still_running
 from tests.clone import Clone, make_clone
 
 Report = dict[str, Any]
@@ -82,7 +82,7 @@ def test_the_report_says_what_was_asked_of_it(by_zenml: tuple[Clone, Report]) ->
     assert len(rows) == 5, "the teacher, the student, two controls, the candidate that was not chosen"
     assert sum(row["accuracy"] is None for row in rows.values()) == 1
     assert all(row["latency_p50_ms"] > 0 and row["megabytes"] > 0 for row in rows.values())
-    assert report["decision"]["measured"]["distillation"]["said"]
+    assert report["decision"]["measured"]["distillation"]["reason"]
     assert report["decision"]["verdict"] == "promoted"
     assert report["findings"]
     (page,) = clone.folder.glob(f"reports/{report['run']}/report.html")
@@ -277,7 +277,7 @@ def test_a_run_that_is_killed_four_times_ends_like_one_that_is_not(
 ) -> None:
     clone = make_clone(tmp_path / "project")
     wanted = {"validate_data": 1, "cache_features": 1, "search_lr_ratio": 1, "fine_tune": 1}
-    kills = torment(clone, "zenml", seconds_of(by_zenml[0]), wanted)
+    kills = kill_repeatedly(clone, "zenml", seconds_of(by_zenml[0]), wanted)
     assert len(kills) >= 3
     assert all(kill.lost <= 1 for kill in kills)
     first = min(by_zenml[0].folder.glob("reports/*/report.json"), key=lambda path: path.stat().st_mtime)

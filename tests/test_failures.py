@@ -15,7 +15,7 @@ import pytest
 
 from steps.core.system.errors import DataError, DiskError, MemoryLimitError
 from steps.runtime import journal
-from steps.runtime.failures import Readable, block, translate
+from steps.runtime.failures import ErrorBlock, as_headstart_error, error_block
 from steps.runtime.journal import Facts
 from tests.clone import ROOT, Clone, make_clone
 from tests.core.system.test_disk import Mount, make_read_only, mount
@@ -46,14 +46,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_known_error_is_its_name_and_its_message_and_no_more(here: Path) -> None:
-    assert block("evaluate", "run", DataError("a.png is gone: put it back")) == (
+    assert error_block("evaluate", "run", DataError("a.png is gone: put it back")) == (
         "\nevaluate: DataError\na.png is gone: put it back\n"
     )
     assert not (here / "logs").exists(), "a message needs no log"
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "says"),
+    ("error", "kind", "message"),
     [
         (raised(full), DiskError, "the disk is full: make room"),
         (PermissionError(13, "Permission denied", "/x/y"), DiskError, "/x/y cannot be written"),
@@ -64,16 +64,16 @@ def test_a_known_error_is_its_name_and_its_message_and_no_more(here: Path) -> No
     ],
 )
 def test_what_the_machine_has_too_little_of_is_told_with_a_remedy(
-    error: BaseException, kind: type[Exception], says: str
+    error: BaseException, kind: type[Exception], message: str
 ) -> None:
-    known = translate(error)
+    known = as_headstart_error(error)
     assert type(known) is kind
-    assert says in str(known)
+    assert message in str(known)
     assert "run the same command again" in str(known)
 
 
 def test_an_error_that_nobody_expected_leaves_its_traceback_in_the_log(here: Path) -> None:
-    said = block("evaluate", "run-1", raised(lambda: {}["label"]))
+    said = error_block("evaluate", "run-1", raised(lambda: {}["label"]))
     assert "evaluate: unexpected KeyError\n'label'\nin tests/test_failures.py, line " in said
     assert f"The traceback is in {here}/logs/run-1.log; HEADSTART_DEBUG=1 shows it here." in said
     assert len(said.splitlines()) < 8
@@ -84,7 +84,7 @@ def test_an_error_that_nobody_expected_leaves_its_traceback_in_the_log(here: Pat
 
 def test_with_debug_the_error_itself_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_DEBUG", "1")
-    with pytest.raises(KeyError), Readable("evaluate", "run"):
+    with pytest.raises(KeyError), ErrorBlock("evaluate", "run"):
         raise KeyError("label")
 
 
@@ -95,9 +95,13 @@ def test_a_run_s_journal_has_a_line_for_people_and_one_for_machines(here: Path) 
         log.info("%s: %s", "evaluate", Facts({"digest": "abc"}, {"accuracy": 0.5}))
         log.warning("a URL: postgresql://me:canary-in-url@host/db")
     rows = [json.loads(line) for line in (here / "logs/run_2.jsonl").read_text().splitlines()]
-    assert [row["says"].split(" ")[0] for row in rows] == ["begins", "evaluate:", "a", "ended"]
+    assert [row["message"].split(" ")[0] for row in rows] == ["begins", "evaluate:", "a", "ended"]
     assert {row["phase"] for row in rows} == {"evaluate"}
-    assert (rows[1]["digest"], rows[1]["accuracy"], rows[1]["says"]) == ("abc", 0.5, "evaluate: accuracy 0.5")
+    assert (rows[1]["digest"], rows[1]["accuracy"], rows[1]["message"]) == (
+        "abc",
+        0.5,
+        "evaluate: accuracy 0.5",
+    )
     assert rows[3]["seconds"] >= 0
     text = (here / "logs/run_2.log").read_text()
     assert "evaluate INFO evaluate: accuracy 0.5" in text
@@ -112,7 +116,7 @@ def test_a_journal_that_cannot_be_written_stops_nothing(here: Path, mount: Mount
     with journal.journal("run", "evaluate"):
         done = True
     assert done
-    said = block("evaluate", "run", raised(lambda: {}["label"]))
+    said = error_block("evaluate", "run", raised(lambda: {}["label"]))
     assert "HEADSTART_DEBUG=1" in said
     assert "The traceback is in" not in said
 
@@ -121,20 +125,20 @@ TOO_LARGE = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from steps.core.data.files import Folder, prefetched
-from steps.core.modalities.image.scan import look_at
-from steps.runtime.failures import Readable
+from steps.core.data.files import Folder, map_in_threads
+from steps.core.modalities.image.scan import inspect_file
+from steps.runtime.failures import ErrorBlock
 
 folder = Path(sys.argv[1])
 Image.new("RGB", (9000, 9000)).save(folder / "large.png", compress_level=1)
 Image.new("RGB", (40, 40)).save(folder / "small.png")
 data = Folder(str(folder), folder)
-assert look_at(data, "small.png", None)[0]["error"] is None
+assert inspect_file(data, "small.png", None)[0]["error"] is None
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + 120 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-with Readable("validate_data", "run"):
-    print(list(prefetched(lambda path: look_at(data, path, None)[0]["error"], ["large.png"], 2)))
+with ErrorBlock("validate_data", "run"):
+    print(list(map_in_threads(lambda path: inspect_file(data, path, None)[0]["error"], ["large.png"], 2)))
 """
 
 
@@ -163,7 +167,9 @@ def test_a_phase_with_a_mistake_in_it_ends_in_a_block_and_shows_no_secret(clone:
     file = clone.folder / "steps/core/data/ingest.py"
     good = file.read_text()
     file.write_text(
-        good.replace("    facts = prefetched(", f"    import os\n    {PLANTED}\n    facts = prefetched(")
+        good.replace(
+            "    facts = map_in_threads(", f"    import os\n    {PLANTED}\n    facts = map_in_threads("
+        )
     )
     try:
         done = clone.run("python", "-m", "steps.ingest_data", **SECRETS)
@@ -190,7 +196,7 @@ def test_ctrl_c_is_a_block_too(clone: Clone) -> None:
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(120) != 0
     said = (clone.folder / "output.txt").read_text()
-    assert "ingest_data: stopped by Ctrl-C\nWhat is finished is kept: run the same command again" in said
+    assert "ingest_data: stopped by Ctrl-C\nFinished work is kept: run the same command again" in said
     assert "Traceback" not in said
     assert not list(clone.folder.glob("artifacts/*"))
 

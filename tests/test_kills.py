@@ -17,7 +17,7 @@ import pytest
 
 from steps import PHASES
 from steps.runtime.phase import load_phase
-from tests.bench.chaos import LONG, digests, lost_in, project, shards, still_running
+from tests.bench.kill_tests import LONG, digests, lost_in, project, shards, still_running
 from tests.clone import Clone
 
 FRESH = multiprocessing.get_context("forkserver")

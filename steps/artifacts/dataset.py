@@ -54,7 +54,7 @@ class Manifest(Artifact):
 
     def headline(self) -> Headline:
         counts = self.table["split"].value_counts()
-        members = self.labelling.members(self.table["label"])
+        members = self.labelling.explode(self.table["label"])
         several = {"labels_per_sample": round(len(members) / len(self.table), 3)} if self.label_sets else {}
         return {
             "samples": len(self.table),
@@ -120,4 +120,4 @@ class Dataset(Manifest):
     @property
     def labels(self) -> list[str]:
         """The class names; a class's number is its place here."""
-        return sorted(self.labelling.members(self.table["label"]).unique())
+        return sorted(self.labelling.explode(self.table["label"]).unique())

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Decision(Artifact):
     """The promotion verdict, with the evidence of every gate.
 
-    What a clock or the tracker's memory has told (`measured`: latencies, looks at the test set) is kept
-    beside it: it is never the same twice, and no part of the digest.
+    What changes from run to run (`measured`: latencies, models judged on the test set) is kept
+    beside it, and is no part of the digest.
     """
 
     verdict: str
@@ -39,7 +39,7 @@ class Decision(Artifact):
         names = ("verdict", "gates", "registered", "deployment")
         return {"decision.json": to_json({name: getattr(self, name) for name in names})}
 
-    def remarks(self) -> Mapping[str, bytes]:
+    def undigested_files(self) -> Mapping[str, bytes]:
         return {"measured.json": to_json(self.measured)}
 
     @classmethod

@@ -58,6 +58,6 @@ class LearningRates(Artifact):
             "pruned": self.summary["pruned"],
             "val_loss": self.summary["finalists"][0]["val_loss"],
             "discriminative": comparison["verdict"],
-            "soup": "kept" if self.soup else "not kept",
+            "soup": "used" if self.soup else "not used",
             "suggested_unfreeze": self.summary["probe"]["suggested_unfreeze"],
         }

@@ -53,7 +53,7 @@ class Classifier(Artifact):
         return {**self.metrics, "epochs": len(self.history)}
 
     @cached_property
-    def look(self) -> "Preprocessing":
+    def preprocessing(self) -> "Preprocessing":
         """How a sample becomes this model's input."""
         from steps.core.modalities.registry import preprocessing_of
 
@@ -65,7 +65,9 @@ class Classifier(Artifact):
         from steps.core.modalities.registry import modality_of
 
         kind, classes = modality_of(self.meta), len(self.meta["labels"])
-        network = build_network(kind, self.meta["backbone"], self.look, classes, keep=self.meta["stages"])
+        network = build_network(
+            kind, self.meta["backbone"], self.preprocessing, classes, keep=self.meta["stages"]
+        )
         network.load_state(self.state)
         return network
 
@@ -74,8 +76,7 @@ class Classifier(Artifact):
 class Student(Classifier):
     """A classifier that learned from another, the controls beside it, and what it was chosen from.
 
-    How fast and how large the candidates were (`figures`, by name) is what a clock said, and no part of the
-    digest.
+    How fast and how large the candidates were (`figures`, by name) was timed, and is no part of the digest.
     """
 
     controls: dict[str, Classifier] = field(repr=False)
@@ -91,7 +92,7 @@ class Student(Classifier):
         )
         return {**own, **dict(parts)}
 
-    def remarks(self) -> Mapping[str, bytes]:
+    def undigested_files(self) -> Mapping[str, bytes]:
         return {"figures.json": to_json(self.figures)}
 
     @classmethod
@@ -104,6 +105,6 @@ class Student(Classifier):
     def headline(self) -> Headline:
         return {**super().headline(), "student": self.choice["chosen"]}
 
-    def alone(self) -> Classifier:
+    def without_controls(self) -> Classifier:
         """Return the classifier without what stands beside it: what production needs."""
         return Classifier(self.state, self.meta, self.history, self.metrics)

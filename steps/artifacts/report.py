@@ -59,13 +59,13 @@ class Report(Artifact):
         known = self.predictions[[n for n in ("label", "finetuned") if n in self.predictions]]
         if self.main == "accuracy":
             return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
-        from steps.core.tasks.labelling import parts
+        from steps.core.tasks.labelling import split_labels
 
         rows = []
         for row in known.to_dict("records"):
-            true, said = (set(parts(row[name])) for name in ("label", "finetuned"))
-            for name in sorted(true | said):
-                answer = {"label": name in true, "finetuned": name in said}
+            true, predicted = (set(split_labels(row[name])) for name in ("label", "finetuned"))
+            for name in sorted(true | predicted):
+                answer = {"label": name in true, "finetuned": name in predicted}
                 rows.append({key: name if yes else "none" for key, yes in answer.items()})
         return rows
 

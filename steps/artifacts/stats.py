@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 from steps.core.system.storage import (
     Headline,
-    Record,
+    JsonArtifact,
 )
 
 
 @dataclass(frozen=True)
-class Stats(Record):
+class Stats(JsonArtifact):
     """Per-channel mean and std, of the train split and of the pretraining, and which one is used."""
 
     dataset: dict[str, list[float]]

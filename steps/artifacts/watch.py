@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from steps.core.system.storage import (
     Headline,
-    Record,
+    JsonArtifact,
 )
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Watch(Record):
+class Watch(JsonArtifact):
     """Whether a retraining is worth its time, and why."""
 
     reasons: list[str]
@@ -39,7 +39,7 @@ class Watch(Record):
 
 
 @dataclass(frozen=True)
-class Newest(Record):
+class Newest(JsonArtifact):
     """The champion and its challenger on old and on new test samples, apart."""
 
     parts: dict[str, Any]

@@ -31,7 +31,7 @@ def learnt_by(registry: Registry, version: str, own: "pd.DataFrame", scratch: Pa
 
     from steps.core.audit.known_samples import KNOWN, learnt
 
-    if (file := registry.kept(version, KNOWN, scratch)) is None:
+    if (file := registry.fetch_kept_file(version, KNOWN, scratch)) is None:
         return None
     rows = learnt(pd.read_parquet(file))
     here = rows["sha256"].map(dict(zip(own["sha256"], own["print"], strict=True)))
@@ -50,7 +50,7 @@ def recognised(
 
     prints = dict(zip(own["sha256"], own["print"], strict=True))
     shown = asked[["sha256"]].assign(print=asked["sha256"].map(prints))
-    return recognise(kind, shown, known, cfg["near_copy"], cfg["clearance"])
+    return recognise(kind, shown, known, cfg["near_copy"], cfg["near_copy_margin"])
 
 
 def unknown_to_both(
@@ -62,7 +62,7 @@ def unknown_to_both(
         registry: Of the champion.
         version: The champion's.
         dataset: Its train and val are what the challenger has learnt from.
-        cfg: near_copy, clearance, print_samples.
+        cfg: near_copy, near_copy_margin, print_samples.
         scratch: Where prints, and files of the registry, are kept.
 
     Returns:
@@ -104,7 +104,7 @@ def kept_known(
     ancestor = None
     if origin := teacher.meta.get(ORIGIN):
         registry = Registry(origin["name"], mlflow_client.connect())
-        if file := registry.kept(origin["version"], KNOWN, scratch):
+        if file := registry.fetch_kept_file(origin["version"], KNOWN, scratch):
             ancestor = pd.read_parquet(file)
     about = (modality(dataset.modality), dataset.root, dataset.table)
     own = with_prints(*about, cfg["print_samples"], scratch)

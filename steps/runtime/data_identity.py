@@ -55,7 +55,7 @@ def refuse_other_data(registry: Registry, table: "pd.DataFrame", least: float, s
     root = found[0].tags.get(DATA_ROOT) if found else registry.data
     if root == registry.data:
         return
-    kept = (registry.kept(str(version.version), KNOWN, scratch) for version in registry.versions())
+    kept = (registry.fetch_kept_file(str(version.version), KNOWN, scratch) for version in registry.versions())
     if (file := next((file for file in kept if file is not None), None)) is None:
         shared, whole = 0, 0
     else:

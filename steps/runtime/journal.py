@@ -30,7 +30,7 @@ class Facts:
         return "  ".join(f"{name} {value}" for name, value in self.shown.items())
 
 
-class Text(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """A line for people; a traceback below it."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -38,7 +38,7 @@ class Text(logging.Formatter):
         return mask(super().format(record))
 
 
-class Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A json object in a line: time, level, phase, says, and the record's facts."""
 
     def __init__(self, phase: str) -> None:
@@ -52,7 +52,7 @@ class Json(logging.Formatter):
             "level": record.levelname.lower(),
             "phase": self.phase,
             "process": record.process,
-            "says": mask(record.getMessage()),
+            "message": mask(record.getMessage()),
         }
         for words in record.args or ():
             if isinstance(words, Facts):
@@ -76,13 +76,13 @@ def journal(run: str, phase: str) -> Iterator[None]:
     for handler in handlers:
         log.addHandler(handler)
     begun, ended = time.monotonic(), "failed"
-    write(handlers, logging.INFO, "begins")
+    write_record(handlers, logging.INFO, "begins")
     try:
         yield
         ended = "ended"
     finally:
         facts = Facts({}, {"seconds": round(time.monotonic() - begun, 3)})
-        write(handlers, logging.ERROR if ended == "failed" else logging.INFO, f"{ended}  %s", facts)
+        write_record(handlers, logging.ERROR if ended == "failed" else logging.INFO, f"{ended}  %s", facts)
         close(handlers)
 
 
@@ -90,7 +90,7 @@ def write_traceback(run: str, phase: str, error: BaseException) -> Path | None:
     """Write an error with its traceback to the files of `run`; return the one for people."""
     handlers = open_files(run, phase)
     trace = (type(error), error, error.__traceback__)
-    write(handlers, logging.ERROR, "%s: %s", type(error).__name__, error, trace=trace)
+    write_record(handlers, logging.ERROR, "%s: %s", type(error).__name__, error, trace=trace)
     close(handlers)
     return Path(handlers[0].baseFilename) if handlers else None
 
@@ -103,14 +103,16 @@ def open_files(run: str, phase: str) -> list[LogFile]:
         text, lines = LogFile(LOGS / f"{name}.log"), LogFile(LOGS / f"{name}.jsonl")
     except OSError:
         return []
-    text.setFormatter(Text(f"%(asctime)s {phase} %(levelname)s %(message)s"))
-    lines.setFormatter(Json(phase))
+    text.setFormatter(TextFormatter(f"%(asctime)s {phase} %(levelname)s %(message)s"))
+    lines.setFormatter(JsonFormatter(phase))
     return [text, lines]
 
 
-def write(handlers: list[LogFile], level: int, says: str, *words: object, trace: Trace | None = None) -> None:
+def write_record(
+    handlers: list[LogFile], level: int, message: str, *words: object, trace: Trace | None = None
+) -> None:
     """Write to the files alone."""
-    record = log.makeRecord(log.name, level, __file__, 0, says, words, trace)
+    record = log.makeRecord(log.name, level, __file__, 0, message, words, trace)
     for handler in handlers:
         handler.handle(record)
 

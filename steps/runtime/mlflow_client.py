@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 from steps.core.system.code import ROOT
 from steps.core.system.errors import TrackerError
-from steps.core.system.locks import alone
+from steps.core.system.locks import exclusive_lock
 from steps.runtime.scratch import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "finetune_pipeline"
-QUIET = {
+QUIET_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -28,7 +28,7 @@ QUIET = {
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def tracker_errors() -> Iterator[None]:
     """Raise TrackerError where the tracker has stopped to answer; MLflow has tried again before.
 
     How often: $MLFLOW_HTTP_REQUEST_MAX_RETRIES, each time after twice as long.
@@ -44,13 +44,13 @@ def answering() -> Iterator[None]:
         raise TrackerError(
             f"MLflow at {where.hostname or where.path}:{where.port or where.scheme} does not answer "
             f"({str(error).splitlines()[0][:160]}): see that it runs, then start the same command again; "
-            "what is finished is reused"
+            "finished phases are reused"
         ) from error
 
 
 def connect() -> "MlflowClient":
     """Return a client of $MLFLOW_TRACKING_URI, or of mlflow.db here, which `mlflow ui` opens too."""
-    for switch, setting in QUIET.items():
+    for switch, setting in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(switch, setting)
     return _connect(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db")
 
@@ -62,7 +62,7 @@ def _connect(uri: str) -> "MlflowClient":
     if not uri.startswith("sqlite:"):
         return MlflowClient(uri)
     file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    with alone(scratch() / "locks" / "mlflow.lock", "the creation of the tracking database"):
+    with exclusive_lock(scratch() / "locks" / "mlflow.lock", "the creation of the tracking database"):
         if not file.exists():  # made beside it and renamed: a kill in between leaves no half of a database
             draft = file.with_name(f"{file.name}.draft")
             draft.unlink(missing_ok=True)

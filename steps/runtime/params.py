@@ -34,7 +34,7 @@ class Retraining(Config):
     timezone: str
     """Name in the IANA database, in which `cron` is meant."""
     check_minutes: Annotated[int, Field(ge=1, le=59)]
-    """Minutes between two looks at whether it is time."""
+    """Minutes between two checks whether it is due."""
 
     @field_validator("cron")
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from steps import PHASES, RETRAINING
-from steps.core.system.code import imported
+from steps.core.system.code import imported_files
 from steps.core.system.config import Config, Watched
 from steps.core.system.storage import Artifact
 from steps.runtime.params import Retraining, modality_packages, params_path, read_configs, shared
@@ -30,8 +30,8 @@ class Phase:
     @cached_property
     def code(self) -> list[str]:
         """The project's files that this phase's result depends on, found by following imports."""
-        own = set(imported(f"steps.{self.name}"))
-        return sorted(own.union(*(imported(f"{package}.modality") for package in modality_packages())))
+        own = set(imported_files(f"steps.{self.name}"))
+        return sorted(own.union(*(imported_files(f"{package}.modality") for package in modality_packages())))
 
     @cached_property
     def params(self) -> list[str]:

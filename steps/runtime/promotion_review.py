@@ -1,4 +1,4 @@
-"""The session of the promotion court: export, measure, meet the champion, hold every gate."""
+"""The promotion review: export the models, measure them, compare with the champion, check every gate."""
 
 import logging
 from collections.abc import Mapping
@@ -13,63 +13,67 @@ from steps.core.system.errors import LostModel
 from steps.runtime import tracking
 from steps.runtime.acquaintance import kept_known, unknown_to_both
 from steps.runtime.registry import CHAMPION, Registry
-from steps.runtime.ruling import Ruling
+from steps.runtime.review import Review
 
 if TYPE_CHECKING:
     from steps.core.data.files import Source
-    from steps.core.export.parity import Exported
-    from steps.core.tasks.predictions import Answers, Floats
+    from steps.core.export.parity import ParityResult
+    from steps.core.tasks.predictions import Floats, Predictions
 
     Output = tuple[Floats, Floats]
 
-FASTER = 2.0  # times, from which a student is worth having
+MIN_SPEEDUP = 2.0  # times, from which a student is worth having
 NONE = {"value": 0.0, "low": 0.0, "high": 0.0}
 
 log = logging.getLogger("headstart")
 
 
-def hold_hearing(
+def review_candidate(
     registry: Registry,
     dataset: Dataset,
     models: Mapping[str, Classifier],
     report: Report,
     cfg: Mapping[str, Any],
     scratch: Path,
-) -> tuple[Ruling, str]:
+) -> tuple[Review, str]:
     """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
     from steps.core.data.rows import open_source
-    from steps.core.promotion.gates import MEASURED, deployment_gates, hold_gates
+    from steps.core.promotion.gates import MEASURED, deployment_gates, metric_gates
     from steps.core.report.model_card import render_card
 
     candidate, digest = cfg["candidate"], models[cfg["candidate"]].digest
     present, met = registry.aliases().get(CHAMPION), registry.opponent(digest)
     champion, gone = champion_of(registry, met, cfg, scratch)
-    said = outcomes(models, dataset, report)
+    predictions = predictions_on_test(models, dataset, report)
     source = open_source(dataset.root, scratch, dataset.table)
-    exported, answers, old = examine(models, champion, dataset, source, said, cfg)
-    looks = counted_looks(dataset, report, champion, cfg["same_data"])
-    gates = hold_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
-    gates += deployment_gates(exported, candidate, looks, cfg) + gone + mark(registry.rolled_back(digest))
+    parity_results, outputs, old = run_exported_files(models, champion, dataset, source, predictions, cfg)
+    test_uses = counted_looks(dataset, report, champion, cfg["same_data"])
+    gates = metric_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
+    gates += (
+        deployment_gates(parity_results, candidate, test_uses, cfg)
+        + gone
+        + mark(registry.rolled_back(digest))
+    )
     if champion and met:
-        gates += face(registry, met, champion, old, said[candidate], dataset, cfg, scratch)
+        gates += face(registry, met, champion, old, predictions[candidate], dataset, cfg, scratch)
     passed = all(gate["passed"] for gate in gates)
     verdict = Decision.promoted if passed else "kept" if present else "rejected"
     warn_of_itself(registry, present, met, verdict)
     card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate)
     found = {gate["gate"]: gate["found"] for gate in gates if gate["gate"] in MEASURED}
     measured = {
-        "latencies": [{**one.file.label, **one.clock} for one in exported],
-        "looks": looks,
+        "latencies": [{**one.file.label, **one.latency} for one in parity_results],
+        "test_uses": test_uses,
         "gates": found,
-        "distillation": pays(exported, report, cfg),
+        "distillation": distillation_verdict(parity_results, report, cfg),
     }
-    table = [{**one.file.label, **one.facts} for one in exported]
-    still = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
-    shown = [source.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
-    files = kept_files(exported, candidate, shown, answers)
-    files |= remembered(dataset, list(report.predictions[candidate]), cfg, scratch)
+    table = [{**one.file.label, **one.facts} for one in parity_results]
+    digested_gates = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
+    golden_samples = [source.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
+    files = model_files(parity_results, candidate, golden_samples, outputs)
+    files |= drift_reference(dataset, list(report.predictions[candidate]), cfg, scratch)
     files |= kept_known(dataset, models["finetuned"], cfg, scratch)
-    return Ruling(verdict, still, met, table, measured, files, replaces=present), card
+    return Review(verdict, digested_gates, met, table, measured, files, replaces=present), card
 
 
 def champion_of(
@@ -106,23 +110,23 @@ def face(
     version: str,
     champion: Classifier,
     logits: "Floats",
-    challenger: "Answers",
+    challenger: "Predictions",
     dataset: Dataset,
     cfg: Mapping[str, Any],
     scratch: Path,
 ) -> list[dict[str, Any]]:
     """Hold the gates between the champion and the challenger, on the samples that neither has learnt from."""
-    from steps.core.promotion.gates import meet_champion
+    from steps.core.promotion.gates import champion_gates
 
     unknown, because = unknown_to_both(registry, version, dataset, cfg, scratch)
-    return meet_champion(champion, logits, challenger, dataset.labels, cfg, unknown, because)
+    return champion_gates(champion, logits, challenger, dataset.labels, cfg, unknown, because)
 
 
 def counted_looks(dataset: Dataset, report: Report, champion: Classifier | None, same: float) -> int:
     """Count the models that the test set was ever shown to, the champion, if there is one, included."""
     test, digest = list(dataset.part("test")["sha256"]), report.metrics["test"]["digest"]
-    tracking.look(test, digest, [champion.digest] if champion else [])
-    return tracking.looks(test, digest, same)
+    tracking.record_test_use(test, digest, [champion.digest] if champion else [])
+    return tracking.count_test_uses(test, digest, same)
 
 
 def warn_of_itself(registry: Registry, present: str | None, met: str | None, verdict: str) -> None:
@@ -135,7 +139,9 @@ def warn_of_itself(registry: Registry, present: str | None, met: str | None, ver
         )  # fmt: skip
 
 
-def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report) -> dict[str, "Answers"]:
+def predictions_on_test(
+    models: Mapping[str, Classifier], dataset: Dataset, report: Report
+) -> dict[str, "Predictions"]:
     """Return what the models answered to the test samples when they were judged.
 
     Raises:
@@ -144,62 +150,66 @@ def outcomes(models: Mapping[str, Classifier], dataset: Dataset, report: Report)
     import numpy as np
 
     from steps.core.system.errors import ArtifactError
-    from steps.core.tasks.thresholds import outcome_of
+    from steps.core.tasks.thresholds import predictions_of
 
-    rows, told = dataset.part("test"), report.predictions
-    if list(told["sha256"]) != list(rows["sha256"]):
+    rows, logged = dataset.part("test"), report.predictions
+    if list(logged["sha256"]) != list(rows["sha256"]):
         raise ArtifactError("the report is of other test samples than the data set's: run evaluate again")
     truth = dataset.labelling.encode(rows["label"], dataset.labels)
     return {
-        name: outcome_of(np.stack(told[f"{name}_logits"].tolist()), truth, model.meta)
+        name: predictions_of(np.stack(logged[f"{name}_logits"].tolist()), truth, model.meta)
         for name, model in models.items()
     }
 
 
-def examine(
+def run_exported_files(
     models: Mapping[str, Classifier],
     champion: Classifier | None,
     dataset: Dataset,
     source: "Source",
-    said: Mapping[str, "Answers"],
+    predictions: Mapping[str, "Predictions"],
     cfg: Mapping[str, Any],
-) -> tuple[list["Exported"], dict[str, "Output"], "Floats"]:
+) -> tuple[list["ParityResult"], dict[str, "Output"], "Floats"]:
     """Show each test sample, decoded once, to every exported file and to the champion.
 
     Return how the files compare with torch, their logits and probabilities by name, the champion's logits.
     """
     import numpy as np
 
-    from steps.core.evaluation.inference import Looker, predict_together
-    from steps.core.export.parity import answer, by_turns, deploy, hold_against
+    from steps.core.evaluation.inference import Predictor, predict_together
+    from steps.core.export.parity import compare_with_torch, export_models, interleaved_latencies, run_files
 
     known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
-    files = deploy(models, [source.read(path) for path in known], cfg["int8"])
+    files = export_models(models, [source.read(path) for path in known], cfg["int8"])
     paths = list(dataset.part("test")["path"])
-    lookers = {CHAMPION: Looker(champion.network(), champion.look)} if champion else {}
-    look = next(iter(models.values())).look
-    logits, told = predict_together(
-        lookers, source, paths, lambda sample, views: answer(files, sample), decoder=look
+    predictors = {CHAMPION: Predictor(champion.network(), champion.preprocessing)} if champion else {}
+    preprocessing = next(iter(models.values())).preprocessing
+    logits, file_outputs = predict_together(
+        predictors, source, paths, lambda sample, views: run_files(files, sample), decoder=preprocessing
     )
-    answers = {
-        file.name: (np.concatenate([one[n][0] for one in told]), np.concatenate([one[n][1] for one in told]))
+    outputs = {
+        file.name: (
+            np.concatenate([one[n][0] for one in file_outputs]),
+            np.concatenate([one[n][1] for one in file_outputs]),
+        )
         for n, file in enumerate(files)
     }
     sessions = {file.name: file.session for file in files}
     graph = files[0].graph
-    feed = {graph.name: graph.encode(look.decode(source.read(paths[0])))[None]}
-    clocks = by_turns(sessions, feed, cfg["timings"])
-    exported = [
-        hold_against(file, answers[file.name], said[file.model], clocks[file.name], cfg) for file in files
+    feed = {graph.name: graph.encode(preprocessing.decode(source.read(paths[0])))[None]}
+    latencies = interleaved_latencies(sessions, feed, cfg["latency_runs"])
+    parity_results = [
+        compare_with_torch(file, outputs[file.name], predictions[file.model], latencies[file.name], cfg)
+        for file in files
     ]
-    return exported, answers, logits.get(CHAMPION, np.empty(0))
+    return parity_results, outputs, logits.get(CHAMPION, np.empty(0))
 
 
-def remembered(
+def drift_reference(
     dataset: Dataset, answers: list[str], cfg: Mapping[str, Any], scratch: Path
 ) -> dict[str, bytes]:
     """Return what a later run tests drift against; see `steps.core.audit.drift.remember`."""
-    from steps.core.audit.drift import remember
+    from steps.core.audit.drift import build_drift_reference
     from steps.core.backbones.settings import BackboneConfig
     from steps.core.features.embedding import pretrained_encoder
     from steps.core.modalities.settings import ModalitySettings
@@ -207,22 +217,28 @@ def remembered(
     backbone = BackboneConfig.model_validate(cfg["backbone"])
     settings = ModalitySettings.model_validate(cfg["modality"])
     encoder = pretrained_encoder(dataset.modality, backbone, settings, scratch)
-    return remember(dataset.root, dataset.table, answers, encoder, cfg["reference_samples"], scratch)
+    return build_drift_reference(
+        dataset.root, dataset.table, answers, encoder, cfg["reference_samples"], scratch
+    )
 
 
-def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> dict[str, Any]:
+def distillation_verdict(
+    parity_results: list["ParityResult"], report: Report, cfg: Mapping[str, Any]
+) -> dict[str, Any]:
     """Say whether the student is worth having: at least twice as fast, and no more than the margin worse.
 
     The margin is held by the paired interval's lower end: a loss that cannot be ruled out does not pay.
     """
     from steps.core.export.parity import FP32
 
-    p50 = {one.file.model: one.clock["latency_p50_ms"] for one in exported if one.file.variant == FP32}
+    p50 = {
+        one.file.model: one.latency["latency_p50_ms"] for one in parity_results if one.file.variant == FP32
+    }
     lost, margin = report.metrics["student_loss"]["accuracy"], cfg["student_margin"]
     times = p50["finetuned"] / p50["student"]
     reasons = []
-    if times < FASTER:
-        reasons.append(f"it is {times:.1f} times as fast as its teacher, less than {FASTER:g} times")
+    if times < MIN_SPEEDUP:
+        reasons.append(f"it is {times:.1f} times as fast as its teacher, less than {MIN_SPEEDUP:g} times")
     if lost["low"] < -margin:
         reasons.append(f"its accuracy may be lower by {-lost['low']:.3f}, more than the margin of {margin:g}")
     kept = f"it is {times:.1f} times as fast as its teacher, and no more than {margin:g} of accuracy is lost"
@@ -230,17 +246,20 @@ def pays(exported: list["Exported"], report: Report, cfg: Mapping[str, Any]) -> 
         "times_faster": times,
         "accuracy": lost,
         "pays": not reasons,
-        "said": " and ".join(reasons) or kept,
+        "reason": " and ".join(reasons) or kept,
     }
 
 
-def kept_files(
-    exported: list["Exported"], candidate: str, samples: list[bytes], answers: Mapping[str, "Output"]
+def model_files(
+    parity_results: list["ParityResult"],
+    candidate: str,
+    samples: list[bytes],
+    outputs: Mapping[str, "Output"],
 ) -> dict[str, bytes]:
     """Return the candidate's files, and golden samples with every model's answers, by name."""
-    from steps.core.export.parity import FP32, INT8, golden
+    from steps.core.export.parity import FP32, INT8, golden_file
 
     names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
-    mine = [one.file for one in exported if one.file.model == candidate]
+    mine = [one.file for one in parity_results if one.file.model == candidate]
     files = {names[file.variant]: file.content for file in mine}
-    return {**files, "golden.safetensors": golden(samples, answers)}
+    return {**files, "golden.safetensors": golden_file(samples, outputs)}

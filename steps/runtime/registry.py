@@ -17,10 +17,10 @@ from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
 from steps.core.system.errors import ArtifactError, LostModel, RegistryError
-from steps.core.system.locks import alone
+from steps.core.system.locks import exclusive_lock
 from steps.core.system.storage import to_json, write_file
 from steps.runtime import mlflow_client, tracking
-from steps.runtime.ruling import NOBODY, Ruling
+from steps.runtime.review import NOBODY, Review
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,9 +41,9 @@ class Registry:
     """Where the data set lies; None: not known, and not recorded."""
 
     @contextmanager
-    def alone(self, scratch: Path) -> Iterator[None]:
+    def exclusive(self, scratch: Path) -> Iterator[None]:
         """Let one promotion at a time judge and move aliases on this machine; the others wait."""
-        with alone(scratch / "registry.lock", f"promotion of {self.name}"):
+        with exclusive_lock(scratch / "registry.lock", f"promotion of {self.name}"):
             yield
 
     def aliases(self) -> dict[str, str]:
@@ -71,14 +71,14 @@ class Registry:
         met = self.tags(version)["met"]
         return None if met == NOBODY else met
 
-    def decided(self, key: str) -> Decision | None:
+    def find_decision(self, key: str) -> Decision | None:
         """Return the earlier decision of this key (`ruling_key`), if any; a half-made move is finished.
 
         One whose files are gone is made anew.
         """
         for version in self.versions():
             if version.tags.get("ruling") == key and self.whole(str(version.version)):
-                return self.settle(version)
+                return self.apply_decision(version)
         return None
 
     def rolled_back(self, model: str) -> str | None:
@@ -125,7 +125,7 @@ class Registry:
         listed = self.client.list_artifacts(known.run_id, f"model/{CLASSIFIER}")
         return f"model/{CLASSIFIER}/artifact.json" in {entry.path for entry in listed}
 
-    def kept(self, version: str, file: str, scratch: Path) -> Path | None:
+    def fetch_kept_file(self, version: str, file: str, scratch: Path) -> Path | None:
         """Fetch a file that is kept beside a version's model; None where there is none.
 
         A version never changes, so what was fetched once is read from `scratch` the next time.
@@ -143,7 +143,7 @@ class Registry:
                 write_file(place, fetched.read_bytes())
         return place
 
-    def register(self, model: Classifier, report: Report, ruling: Ruling, card: str) -> Decision:
+    def register(self, model: Classifier, report: Report, review: Review, card: str) -> Decision:
         """Make a version of the model with the ruling on it, and move the aliases as it says."""
         own = {DATA_ROOT: self.data} if self.data is not None else {}
         if not (known := self.client.search_registered_models(f"name = '{self.name}'")):
@@ -153,15 +153,15 @@ class Registry:
         tags = {
             "model_digest": model.digest,
             "report_digest": report.digest,
-            "verdict": ruling.verdict,
-            "met": ruling.champion or NOBODY,
-            "replaces": ruling.replaces or ruling.champion or NOBODY,
-            "ruling": ruling.key,
+            "verdict": review.verdict,
+            "met": review.champion or NOBODY,
+            "replaces": review.replaces or review.champion or NOBODY,
+            "ruling": review.key,
         }
-        return self.settle(self.add_version(model, report, ruling, card, tags))
+        return self.apply_decision(self.add_version(model, report, review, card, tags))
 
     def add_version(
-        self, model: Classifier, report: Report, ruling: Ruling, card: str, tags: dict[str, str]
+        self, model: Classifier, report: Report, review: Review, card: str, tags: dict[str, str]
     ) -> "ModelVersion":
         """Store the model as an MLflow model that answers requests, and register it."""
         with tempfile.TemporaryDirectory() as folder:
@@ -169,9 +169,9 @@ class Registry:
             model.save(root / "classifier")
             mlflow_client.save_served_model(root / "model", root / "classifier", model.meta)
             write_file(root / "model" / "report.json", to_json(report.metrics))
-            ruled = {"gates": ruling.gates, "deployment": ruling.deployment, "measured": ruling.measured}
-            write_file(root / "model" / "gates.json", to_json(ruled))
-            for name, content in ruling.files.items():
+            evidence = {"gates": review.gates, "deployment": review.deployment, "measured": review.measured}
+            write_file(root / "model" / "gates.json", to_json(evidence))
+            for name, content in review.files.items():
                 write_file(root / "model" / name, content)
             write_file(root / "model" / "card.md", card.encode())
             run = tracking.log_files(root / "model", "model")
@@ -180,7 +180,7 @@ class Registry:
         source = f"{self.client.get_run(run).info.artifact_uri}/model"
         return self.client.create_model_version(self.name, source, run, tags=tags)
 
-    def settle(self, version: "ModelVersion") -> Decision:
+    def apply_decision(self, version: "ModelVersion") -> Decision:
         """Move the aliases as a version's tags say, unless that is done; return its decision.
 
         A champion that another machine has made in the meantime was not met: it stays, and this version
@@ -192,7 +192,7 @@ class Registry:
             if verdict == Decision.promoted and self.rolled_back(tags["model_digest"]):
                 verdict = Decision.rolled_back
             elif verdict == Decision.promoted and present not in (number, tags["replaces"], None):
-                verdict = "outrun"
+                verdict = "superseded"
             if verdict != tags["verdict"]:
                 self.client.set_model_version_tag(self.name, number, "verdict", verdict)
             self.client.set_registered_model_alias(self.name, CHALLENGER, number)
@@ -212,5 +212,5 @@ class Registry:
             verdict, registered = Decision.rolled_back, {**registered, "rolled_back": why}
         source = self.client.get_model_version_download_uri(self.name, version)
         with tempfile.TemporaryDirectory() as folder:
-            ruled = json.loads(Path(mlflow_client.download(f"{source}/gates.json", folder)).read_bytes())
-        return Decision(verdict, ruled["gates"], registered, ruled["deployment"], ruled["measured"])
+            evidence = json.loads(Path(mlflow_client.download(f"{source}/gates.json", folder)).read_bytes())
+        return Decision(verdict, evidence["gates"], registered, evidence["deployment"], evidence["measured"])

@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from steps import SHARED
-from steps.core.system.allocator import keep_freed
+from steps.core.system.allocator import keep_freed_memory
 from steps.core.system.config import Config
 from steps.core.system.errors import ParamsError, ProcessError
-from steps.core.system.locks import alone
-from steps.core.system.ranks import forgotten, launched
+from steps.core.system.locks import exclusive_lock
+from steps.core.system.ranks import accelerate_started_one, rank_and_size
 from steps.core.system.storage import Artifact
 from steps.runtime import tracking
-from steps.runtime.failures import Readable
+from steps.runtime.failures import ErrorBlock
 from steps.runtime.journal import Facts, journal
 from steps.runtime.lineage import dvc_run
 from steps.runtime.params import DATA_FOLDER, PARAMS_FILE
@@ -24,16 +24,16 @@ from steps.runtime.scratch import scratch
 
 ARTIFACTS = Path("artifacts")
 PROCESSES = "HEADSTART_PROCESSES"
-ALONGSIDE = ("search_lr_ratio",)
+CONCURRENT_PHASES = ("search_lr_ratio",)
 
 log = logging.getLogger("headstart")
 
 
 def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str) -> Artifact:
     """Call the phase as a nested run of the pipeline run `run`, and record what came of it."""
-    keep_freed()
+    keep_freed_memory()
     tags = {f"input.{name}": artifact.digest for name, artifact in inputs.items()}
-    with turn(phase.name), tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record:
+    with phase_lock(phase.name), tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record:
         output = phase.function(**inputs, cfg=cfg)
         headline = output.headline()
         record.finish(phase.output, output.digest, headline, output.lineage())
@@ -42,14 +42,14 @@ def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str)
     return output
 
 
-def turn(name: str) -> AbstractContextManager[None]:
+def phase_lock(name: str) -> AbstractContextManager[None]:
     """Wait until no other run with the same scratch folder is in the same phase.
 
     The second one then finds what the first has done. Workers of a search share its trials instead.
     """
-    if name in ALONGSIDE:
+    if name in CONCURRENT_PHASES:
         return nullcontext()
-    return alone(scratch() / "locks" / f"{name}.lock", name)
+    return exclusive_lock(scratch() / "locks" / f"{name}.lock", name)
 
 
 def refuse_overrides() -> None:
@@ -62,10 +62,10 @@ def refuse_overrides() -> None:
         )
 
 
-def spread(name: str) -> None:
+def relaunch_as_processes(name: str) -> None:
     """Become $HEADSTART_PROCESSES processes, where a phase can be shared and was not launched as several."""
     wanted = os.environ.get(PROCESSES, "1")
-    if launched()[1] == 1 and name in SHARED and wanted != "1":
+    if rank_and_size()[1] == 1 and name in SHARED and wanted != "1":
         # not accelerate's launcher: it starts a single process where there are no GPUs
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", wanted]
         os.execv(sys.executable, [sys.executable, *launch, "-m", f"steps.{name}"])
@@ -73,12 +73,12 @@ def spread(name: str) -> None:
 
 def refuse_processes(name: str) -> None:
     """Raise ProcessError where several processes were launched for a phase that is not shared, or one."""
-    if forgotten():
+    if accelerate_started_one():
         raise ProcessError(
             "accelerate launch was asked for several processes and, without GPUs, has started one: "
             f"use torchrun --nproc-per-node=N -m steps.{name}"
         )
-    if (size := launched()[1]) > 1 and name not in SHARED:
+    if (size := rank_and_size()[1]) > 1 and name not in SHARED:
         raise ProcessError(
             f"{name} is computed by one process, found {size}: start it by itself. "
             f"Several can share {', '.join(SHARED)}; the workers of a search are single processes with one "
@@ -95,17 +95,17 @@ def main(function: Callable[..., Artifact]) -> None:
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     phase = load_phase(function.__name__)
-    rank, size = launched()
+    rank, size = rank_and_size()
     run = dvc_run()
-    with Readable(f"{phase.name}, process {rank}" if size > 1 else phase.name, run):
-        spread(phase.name)
+    with ErrorBlock(f"{phase.name}, process {rank}" if size > 1 else phase.name, run):
+        relaunch_as_processes(phase.name)
         refuse_overrides()
         refuse_processes(phase.name)
         cfg = all_configs()[phase.name]
         with nullcontext() if rank else journal(run, phase.name):
             inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
             if rank:
-                keep_freed()
+                keep_freed_memory()
                 phase.function(**inputs, cfg=cfg)
                 return
             output = execute(phase, inputs, cfg, run)

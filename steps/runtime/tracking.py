@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps import PHASES
-from steps.core.system.process_owner import living, owner
+from steps.core.system.process_owner import is_alive, process_name
 from steps.runtime.lineage import lineage_tags
-from steps.runtime.mlflow_client import answering, connect, experiment
+from steps.runtime.mlflow_client import connect, experiment, tracker_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,7 +88,8 @@ def log_trial(study: str, trial: "FrozenTrial") -> None:
     losses = trial.intermediate_values
     log({"trial_val_loss": min(losses.values(), default=float("nan"))}, step=trial.number)
     tags = {
-        "mlflow.parentRunId": record.run, OWNER: owner(), "study": study, "state": trial.state.name.lower(),
+        "mlflow.parentRunId": record.run, OWNER: process_name(), "study": study,
+        "state": trial.state.name.lower(),
     }  # fmt: skip
     run = record.client.create_run(
         experiment(record.client), run_name=f"{study}-{trial.user_attrs['slot']}", tags=tags
@@ -107,7 +108,7 @@ def log_files(folder: Path, path: str | None = None) -> str | None:
     return None
 
 
-def look(test: Iterable[str], digest: str, models: Iterable[str]) -> None:
+def record_test_use(test: Iterable[str], digest: str, models: Iterable[str]) -> None:
     """Record that models, by their digests, are shown a test set: its files' SHA-256, and its digest."""
     from steps.core.data.overlap import sketch
 
@@ -117,7 +118,7 @@ def look(test: Iterable[str], digest: str, models: Iterable[str]) -> None:
         record.batch(record.run, tags=tags)
 
 
-def looks(test: Iterable[str], digest: str, same: float) -> int:
+def count_test_uses(test: Iterable[str], digest: str, same: float) -> int:
     """Count the models that a test set was ever shown to; the same one twice counts once.
 
     It is the same test set where it has the share `same` of the smaller one's files in common.
@@ -141,7 +142,7 @@ def looks(test: Iterable[str], digest: str, same: float) -> int:
 @contextmanager
 def phase_run(run: str, phase: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
     """Open the phase's nested run below the pipeline run with the key `run`, and close both."""
-    with answering():
+    with tracker_errors():
         yield from record_phase(run, phase, params, tags)
 
 
@@ -150,40 +151,40 @@ def record_phase(
 ) -> Iterator[Record]:
     """Do what `phase_run` says."""
     client = connect()
-    bury_the_dead(client)
+    fail_stale_runs(client)
     parent = open_parent(client, run)
     nested = client.create_run(
         experiment(client),
         run_name=phase,
-        tags={"mlflow.parentRunId": parent, "phase": phase, OWNER: owner(), **lineage_tags(), **tags},
+        tags={"mlflow.parentRunId": parent, "phase": phase, OWNER: process_name(), **lineage_tags(), **tags},
     )
     record = Record(client, parent, nested.info.run_id)
     record.batch(record.run, params=params, tags={"seed": str(params.get("seed", ""))})
     seed = str(params.get("seed", ""))
-    record.batch(parent, tags={OWNER: owner(), f"phase.{phase}": "running", "seed": seed})
+    record.batch(parent, tags={OWNER: process_name(), f"phase.{phase}": "running", "seed": seed})
     client.update_run(parent, status="RUNNING")
     token = _current.set(record)
-    status, word = "FAILED", "failed"
+    status, state = "FAILED", "failed"
     try:
         yield record
-        status, word = "FINISHED", "ran"
+        status, state = "FINISHED", "ran"
     finally:
         _current.reset(token)
-        client.set_tag(parent, f"phase.{phase}", word)
+        client.set_tag(parent, f"phase.{phase}", state)
         client.set_terminated(record.run, status)
         client.set_terminated(parent, status)
 
 
-def bury_the_dead(client: "MlflowClient") -> None:
-    """End the runs of processes that were killed; those of living ones, and of other machines, stay."""
+def fail_stale_runs(client: "MlflowClient") -> None:
+    """End the runs of processes that were killed; runs of live processes, and of other machines, stay."""
     where = "attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment(client)], where, max_results=1000):
-        if living(run.data.tags.get(OWNER, "")) is not False:
+        if is_alive(run.data.tags.get(OWNER, "")) is not False:
             continue
-        for name, word in run.data.tags.items():
-            if name.startswith("phase.") and word == "running":
+        for name, state in run.data.tags.items():
+            if name.startswith("phase.") and state == "running":
                 client.set_tag(run.info.run_id, name, "killed")
-        client.set_tag(run.info.run_id, ENDED, "its process was killed; the next run has found that out")
+        client.set_tag(run.info.run_id, ENDED, "its process was killed; marked by the next run")
         client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -192,7 +193,12 @@ def open_parent(client: "MlflowClient", run: str) -> str:
     where = f"tags.`{KEY}` = '{run}'"
     if found := client.search_runs([experiment(client)], where, max_results=1):
         return str(found[0].info.run_id)
-    tags = {KEY: run, OWNER: owner(), **lineage_tags(), **{f"phase.{phase}": "reused" for phase in PHASES}}
+    tags = {
+        KEY: run,
+        OWNER: process_name(),
+        **lineage_tags(),
+        **{f"phase.{phase}": "reused" for phase in PHASES},
+    }
     created = client.create_run(experiment(client), run_name=run, tags=tags)
     client.set_terminated(created.info.run_id)
     return str(created.info.run_id)

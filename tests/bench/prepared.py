@@ -11,7 +11,7 @@ import pandas as pd
 
 from infra.demo import write_digits
 from steps.core.features.batches import Batches, open_batches
-from steps.core.system.allocator import keep_freed
+from steps.core.system.allocator import keep_freed_memory
 from steps.runtime.phase import all_configs, load_phase
 from steps.runtime.scratch import scratch
 from tests.clone import Clone, copy_project
@@ -76,7 +76,7 @@ def prepare(name: str, work: Path) -> Bench:
     seconds = time.perf_counter() - begun
     os.environ["HEADSTART_SCRATCH"] = str(clone.folder / ".headstart")
     os.environ["HEADSTART_PARAMS"] = str(clone.folder / "params.yaml")
-    keep_freed()  # as under both engines
+    keep_freed_memory()  # as under both engines
     configs = all_configs()
     artifacts: dict[str, Any] = {}
     for phase in map(load_phase, UP_TO_WARM_HEAD):
@@ -97,5 +97,5 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
         ingest_data={"path": str(data)},
         search_lr_ratio={"trials": TRIALS, "epochs": TRIAL_EPOCHS, "prune_after": PRUNE_AFTER},
         fine_tune={"unfreeze": UNFREEZE},
-        distill={"candidates": [{"keep_stages": KEEP}], "timings": 1},
+        distill={"candidates": [{"keep_stages": KEEP}], "latency_runs": 1},
     )

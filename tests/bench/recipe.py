@@ -123,7 +123,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecipeResult:
     """What both phases came to."""
 
     heads: list[float]
@@ -138,7 +138,7 @@ class Outcome:
 
 def run_recipe(
     data: Path, side: int, name: str, flips: bool, weights: Path, epochs: tuple[int, int], groups: int
-) -> Outcome:
+) -> RecipeResult:
     """Run both phases on `data`, a folder per split, in a process that has done nothing else."""
     torch.manual_seed(0)
     begun = time.perf_counter()
@@ -148,7 +148,7 @@ def run_recipe(
     tunes = list(recipe.fine_tune(epochs[1]))
     seconds = time.perf_counter() - begun
     files = [Path(path).name for path, _ in test.dataset.samples]
-    return Outcome(heads, tunes, dict(zip(files, recipe.correct(test).tolist(), strict=True)), seconds)
+    return RecipeResult(heads, tunes, dict(zip(files, recipe.correct(test).tolist(), strict=True)), seconds)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.models import Classifier
 from steps.core.backbones.weights import find_weights
 from steps.core.data.files import Folder
-from steps.core.features.extraction import Sample, batched, prefix
+from steps.core.features.extraction import Sample, in_batches, prefix
 from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.strategy.search import DISCRIMINATIVE, Search
 from steps.core.strategy.trials import Trials
@@ -43,7 +43,7 @@ from .rows import OUT, Row, measured, publish
 HEAD_EPOCHS, TUNE_EPOCHS = 5, 20  # of the recipe
 
 
-def run_recipe(bench: Bench, work: Path) -> recipe.Outcome:
+def run_recipe(bench: Bench, work: Path) -> recipe.RecipeResult:
     """Run the recipe on the pipeline's splits, as a program of its own."""
     dataset: Dataset = bench.artifacts["dataset"]
     for row in dataset.table.to_dict("records"):
@@ -56,7 +56,7 @@ def run_recipe(bench: Bench, work: Path) -> recipe.Outcome:
     # No child of multiprocessing's: it would hand its way of starting on to the loaders' workers.
     program = [sys.executable, "-m", "tests.bench.recipe", json.dumps(words, default=str)]
     done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
-    return recipe.Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    return recipe.RecipeResult(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def warm_up_epochs(bench: Bench, epochs: int = 40) -> list[float]:
@@ -136,18 +136,18 @@ def bare_pass(bench: Bench) -> None:
     """Decode every image, make the same views, run them forward; keep nothing."""
     cfg = bench.configs["cache_features"]
     dataset: Dataset = bench.artifacts["dataset"]
-    look = Preprocessing.from_dict(bench.artifacts["stats"].preprocessing)
+    preprocessing = Preprocessing.from_dict(bench.artifacts["stats"].preprocessing)
     weights = find_weights(cfg.backbone.name, "packaged", scratch())
-    network = image_network(cfg.backbone.name, len(dataset.labels), look.side, str(weights))
-    views = IMAGE.views(look, cfg.modality.image, cfg.seed)
+    network = image_network(cfg.backbone.name, len(dataset.labels), preprocessing.side, str(weights))
+    views = IMAGE.views(preprocessing, cfg.modality.image, cfg.seed)
     folder = Folder(dataset.root, scratch())
     for split, part in dataset.table.groupby("split", sort=False):
         count = cfg.views if split == "train" else 0
         samples = (Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True))
         read = ((s, views.read(folder.read(s.path))) for s in samples)
-        seen = (views.one(image, s.sha256, n) for s, image in read for n in range(1 + count))
-        for batch in batched(seen, cfg.micro_batch):
-            network.embed(prefix(network, 0, batch, look, cfg.micro_batch))
+        seen = (views.view(image, s.sha256, n) for s, image in read for n in range(1 + count))
+        for batch in in_batches(seen, cfg.micro_batch):
+            network.embed(prefix(network, 0, batch, preprocessing, cfg.micro_batch))
 
 
 def accuracy_gain(bench: Bench, answers: dict[str, bool], draws: int = 2000) -> dict[str, float]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from steps.core.audit.known_samples import Recognised, learnt, recognise
 from steps.core.modalities.image.prints import SIDE
-from steps.core.promotion.gates import meet_champion
+from steps.core.promotion.gates import champion_gates
 from steps.core.system.code import ROOT
-from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.runtime.phase import all_configs
 from tests.core.toys import IMAGE
 
@@ -45,9 +45,11 @@ class Champion:
     meta: Mapping[str, Any] = {"labels": NAMES, "temperature": 1.0}
 
 
-def meet(old: Floats, new: Outcome, names: list[str], unknown: Any, said: str, seed: int) -> Gates:
+def meet(
+    old: Floats, new: SingleLabelPredictions, names: list[str], unknown: Any, said: str, seed: int
+) -> Gates:
     """Let the challenger meet the champion."""
-    return meet_champion(Champion(), old, new, names, settings(seed), unknown, said)  # type: ignore[arg-type]
+    return champion_gates(Champion(), old, new, names, settings(seed), unknown, said)  # type: ignore[arg-type]
 
 
 def new_class(right: float, strays: float, seed: int) -> Gates:
@@ -61,7 +63,7 @@ def new_class(right: float, strays: float, seed: int) -> Gates:
     stray = (labels < CLASSES) & (np.random.default_rng(seed + 7).random(SAMPLES) < strays)
     logits[stray] = np.eye(CLASSES + 1)[CLASSES] * logits.max()
     every = np.ones(SAMPLES, dtype=bool)
-    return meet(old, Outcome(logits, labels, 1.0), [*NAMES, NEW], every, "", seed)
+    return meet(old, SingleLabelPredictions(logits, labels, 1.0), [*NAMES, NEW], every, "", seed)
 
 
 def samples(first: int, count: int, saved_again: bool = False) -> pd.DataFrame:
@@ -85,7 +87,7 @@ def known_part(by_bytes: int, by_print: int) -> Recognised:
     fresh = samples(10_000, SAMPLES - by_bytes - by_print)
     asked = pd.concat([*test, fresh], ignore_index=True)
     shipped = settings(0)
-    return recognise(IMAGE, asked, learnt(known), shipped["near_copy"], shipped["clearance"])
+    return recognise(IMAGE, asked, learnt(known), shipped["near_copy"], shipped["near_copy_margin"])
 
 
 def known_test(right: float, by_bytes: int, by_print: int, seed: int) -> Gates:
@@ -95,7 +97,9 @@ def known_test(right: float, by_bytes: int, by_print: int, seed: int) -> Gates:
     knows = np.arange(SAMPLES) < by_bytes + by_print
     old = answered(labels, np.where(knows, 0.995, 0.7), CLASSES, 100 * seed)
     logits = answered(labels, np.full(SAMPLES, right), CLASSES, 100 * seed + 1)
-    return meet(old, Outcome(logits, labels, 1.0), NAMES, ~found.any, found.said("the champion"), seed)
+    return meet(
+        old, SingleLabelPredictions(logits, labels, 1.0), NAMES, ~found.any, found.said("the champion"), seed
+    )
 
 
 SUCCESSIONS: Mapping[str, tuple[Callable[[int], Gates], list[str]]] = {

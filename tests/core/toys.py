@@ -20,7 +20,7 @@ from steps.core.backbones.network import Network
 from steps.core.data.files import Folder
 from steps.core.data.files import Source as Data
 from steps.core.data.ingest import describe_samples
-from steps.core.features.batches import Batches, Cached, Recomputed, Source
+from steps.core.features.batches import Batches, CachedSource, RecomputedSource, Source
 from steps.core.features.embedding import Encoder
 from steps.core.features.extraction import Extractor, Sample
 from steps.core.modalities.image.pixels import Preprocessing
@@ -33,8 +33,8 @@ from steps.core.modalities.settings import ModalitySettings
 from steps.core.training.recipe import Recipe
 
 LABELS = ["blue", "green", "red"]
-LOOK = Preprocessing(32, 36, "bicubic", (0.48, 0.45, 0.41), (0.23, 0.22, 0.24))
-STILL = Augmentation(
+PREPROCESSING = Preprocessing(32, 36, "bicubic", (0.48, 0.45, 0.41), (0.23, 0.22, 0.24))
+NO_AUGMENTATION = Augmentation(
     crop_area=[1.0, 1.0],
     crop_aspect=[1.0, 1.0],
     horizontal_flip=0.0,
@@ -45,7 +45,7 @@ STILL = Augmentation(
     contrast=0.0,
     saturation=0.0,
 )
-LIVELY = Augmentation(
+AUGMENTATION = Augmentation(
     crop_area=[0.5, 1.0],
     crop_aspect=[0.8, 1.25],
     horizontal_flip=0.5,
@@ -120,7 +120,9 @@ def draw_pictures(root: Path, per_class: Mapping[str, int] | None = None) -> Pic
     return Pictures(root, pd.DataFrame(rows, columns=["path", "label", "split", "sha256"]))
 
 
-def build(name: str, side: int = LOOK.side, classes: int = len(LABELS), keep: int | None = None) -> Network:
+def build(
+    name: str, side: int = PREPROCESSING.side, classes: int = len(LABELS), keep: int | None = None
+) -> Network:
     """Return a network with random weights, the same every time, and a head that is not zero."""
     return copy.deepcopy(built(name, side, classes, keep))
 
@@ -138,14 +140,14 @@ IMAGE = modality("image")
 KINDS = Known()
 
 
-def graph_of(look: Preprocessing = LOOK) -> InputGraph:
+def graph_of(preprocessing: Preprocessing = PREPROCESSING) -> InputGraph:
     """Return what stands before a network in an exported file."""
-    return IMAGE.input_graph(look)
+    return IMAGE.input_graph(preprocessing)
 
 
-def raw(data: bytes, look: Preprocessing = LOOK) -> NDArray[np.uint8]:
+def raw(data: bytes, preprocessing: Preprocessing = PREPROCESSING) -> NDArray[np.uint8]:
     """Return an image file as an exported file takes it."""
-    return graph_of(look).encode(look.decode(data))
+    return graph_of(preprocessing).encode(preprocessing.decode(data))
 
 
 def described(source: Data, table: pd.DataFrame) -> pd.DataFrame:
@@ -153,17 +155,17 @@ def described(source: Data, table: pd.DataFrame) -> pd.DataFrame:
     return describe_samples(source, table, IMAGE.describe, IMAGE.blank_facts)
 
 
-def image_encoder(name: str, weights: Path, look: Preprocessing = LOOK) -> Encoder:
+def image_encoder(name: str, weights: Path, preprocessing: Preprocessing = PREPROCESSING) -> Encoder:
     """Return a pretrained backbone for images."""
-    return Encoder(IMAGE, name, weights, look)
+    return Encoder(IMAGE, name, weights, preprocessing)
 
 
 def image_network(
     name: str, classes: int, side: int, weights: str | Path | None = None, keep: int | None = None
 ) -> Network:
     """Build a timm backbone for square images under a head of zeros."""
-    look = replace(LOOK, side=side)
-    return build_network(IMAGE, name, look, classes, Path(weights) if weights else None, keep)
+    preprocessing = replace(PREPROCESSING, side=side)
+    return build_network(IMAGE, name, preprocessing, classes, Path(weights) if weights else None, keep)
 
 
 def image_settings(**changes: Any) -> Settings:
@@ -174,7 +176,7 @@ def image_settings(**changes: Any) -> Settings:
         "min_side": 8,
         "max_side": 4000,
         "min_spread": 0.01,
-        "augmentation": LIVELY,
+        "augmentation": AUGMENTATION,
         "oversampling": None,
         **changes,
     }
@@ -194,7 +196,7 @@ def samples_of(table: pd.DataFrame) -> list[Sample]:
 def extractor(network: Network, boundary: int, folder: Path, **changes: Any) -> Extractor:
     """Return an extractor with small settings."""
     settings: dict[str, Any] = {
-        "views": Views(LOOK, LIVELY, 0),
+        "views": Views(PREPROCESSING, AUGMENTATION, 0),
         "dtype": "float32",
         "micro_batch": MICRO_BATCH,
         "weights_sha256": "0" * 64,
@@ -203,7 +205,7 @@ def extractor(network: Network, boundary: int, folder: Path, **changes: Any) -> 
     return Extractor(network, boundary, folder=folder, **settings)
 
 
-def cached(pictures: Pictures, network: Network, boundary: int, folder: Path, **changes: Any) -> Cached:
+def cached(pictures: Pictures, network: Network, boundary: int, folder: Path, **changes: Any) -> CachedSource:
     """Return a source that reads from a cache, in shards of five, built for it."""
     worker = extractor(network, boundary, folder, **changes)
     index, shards, parts = pictures.index(), {}, []
@@ -213,13 +215,13 @@ def cached(pictures: Pictures, network: Network, boundary: int, folder: Path, **
         shards[name] = worker.shard(pictures.folder(), samples_of(part), VIEWS)
         parts.append(part.assign(shard=name, row=range(len(part))))
     table = pd.concat(parts, ignore_index=True)
-    return Cached(table, shards, "z" if boundary == len(network.stages) else "h", boundary)
+    return CachedSource(table, shards, "z" if boundary == len(network.stages) else "h", boundary)
 
 
-def uncached(pictures: Pictures, network: Network, boundary: int) -> Recomputed:
+def uncached(pictures: Pictures, network: Network, boundary: int) -> RecomputedSource:
     """Return a source that computes the same values anew from the pixels."""
-    views = Views(LOOK, LIVELY, 0)
-    return Recomputed(pictures.index(), pictures.folder(), views, boundary, network, MICRO_BATCH)
+    views = Views(PREPROCESSING, AUGMENTATION, 0)
+    return RecomputedSource(pictures.index(), pictures.folder(), views, boundary, network, MICRO_BATCH)
 
 
 def batches(source: Source, index: pd.DataFrame, batch_size: int = 5, seed: int = 0) -> Batches:
@@ -242,7 +244,7 @@ def split_logits(labels: ArrayLike, classes: int, right: ArrayLike, margin: floa
 
 
 @dataclass(frozen=True)
-class Seer:
+class BrightestChannelModel:
     """A classifier that answers with the brightest channel, which is right, for `known` labels only."""
 
     known: tuple[str, ...] = tuple(LABELS)
@@ -256,7 +258,7 @@ class Seer:
         return {"modality": "image", "labels": list(self.labels), "temperature": self.temperature}
 
     @property
-    def look(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:
         """The usual one, with the same mean in every channel."""
         return Preprocessing(32, 36, "bicubic", (0.5,) * 3, (0.25,) * 3)
 

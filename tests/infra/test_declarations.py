@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from infra import audit, licences
+from infra import dependency_audit, licences
 
 
 def test_the_licences_are_those_of_what_is_installed() -> None:
@@ -33,12 +33,12 @@ def run(code: str) -> list[str]:
 def test_an_audit_that_could_not_be_held_says_so_loudly_and_stops_nobody(
     command: list[str], why: str
 ) -> None:
-    code, says = audit.audit(command, 0.5 if "sleep" in command[-1] else 60)
+    code, says = dependency_audit.audit(command, 0.5 if "sleep" in command[-1] else 60)
     assert code == 0
     assert "DEPENDENCY AUDIT SKIPPED" in says
     assert why in says
 
 
 def test_a_known_weakness_fails_the_build() -> None:
-    code, says = audit.audit(run("print('pillow 1.0 CVE-1'); raise SystemExit(1)"))
+    code, says = dependency_audit.audit(run("print('pillow 1.0 CVE-1'); raise SystemExit(1)"))
     assert (code, says) == (1, "pillow 1.0 CVE-1")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from infra import retrain
-from infra.lease import Taken, lease
+from infra.lease import LeaseTaken, lease
 from infra.retrain import attempt, is_due, missed, upcoming
 from steps.runtime.params import Retraining
 
@@ -73,7 +73,7 @@ def test_several_missed_runs_are_noticed_and_made_up_for_once(
     now = at("2026-06-05 12:00")
     with caplog.at_level(logging.WARNING):
         assert is_due(ZURICH, file, now)
-    assert "4 were due since 2026-06-01T12:00:00+00:00; running once" in caplog.text
+    assert "4 runs were due since 2026-06-01T12:00:00+00:00; running once" in caplog.text
     file.write_text(json.dumps({"begun": now.isoformat(), "exit_code": 0}))
     assert not is_due(ZURICH, file, now + timedelta(minutes=10))
 
@@ -150,6 +150,6 @@ def test_it_does_not_start_beside_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     command(tmp_path, f"touch {tmp_path}/ran", monkeypatch)
-    with lease(tmp_path / "lease.json", 60), pytest.raises(Taken):
+    with lease(tmp_path / "lease.json", 60), pytest.raises(LeaseTaken):
         attempt(ZURICH, tmp_path, at("2026-06-05 12:00"), True)
     assert not (tmp_path / "ran").exists()

@@ -10,7 +10,7 @@ from zenml.config.resource_settings import ResourceSettings
 from zenml.models import ExceptionInfo
 
 from pipelines import jobs
-from pipelines.failures import evidence
+from pipelines.job_errors import traceback_or_log
 from pipelines.slurm import SlurmOrchestratorFlavor, SlurmSettings
 from pipelines.slurm_operator import SlurmStepOperatorFlavor
 from steps.core.system.errors import ClusterError
@@ -40,7 +40,7 @@ def test_a_job_is_told_in_words_and_known_to_have_ended(job: jobs.Job, said: str
 def test_without_slurm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ClusterError, match=r"squeue is not installed here.*make stack NAME=local"):
-        jobs.look([1])
+        jobs.query_jobs([1])
 
 
 def test_what_has_ended_stays_as_it_was_seen_when_slurm_forgets_it(
@@ -90,10 +90,10 @@ def test_a_step_can_set_nothing_that_the_component_does_not_know(
 
 def test_the_evidence_is_the_traceback_or_the_end_of_the_log(tmp_path: Path) -> None:
     log = tmp_path / "fine_tune.log"
-    assert evidence(None, log) == f"It has not written its log, {log}."
+    assert traceback_or_log(None, log) == f"It has not written its log, {log}."
     log.write_text("".join(f"line {i}\n" for i in range(100)))
-    lines = evidence(None, log).splitlines()
+    lines = traceback_or_log(None, log).splitlines()
     assert lines[0] == f"The end of {log}:"
     assert lines[1:] == [f"  line {i}" for i in range(80, 100)]
     told = ExceptionInfo(traceback="Traceback ...\nValueError: no\n")
-    assert evidence(told, log) == f"Traceback ...\nValueError: no\nIts log: {log}"
+    assert traceback_or_log(told, log) == f"Traceback ...\nValueError: no\nIts log: {log}"

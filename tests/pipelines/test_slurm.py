@@ -42,15 +42,15 @@ def test_jobs_run_in_the_order_of_their_dependencies_and_end_with_them(nodes: No
     }
     assert [seen[-1][job].state for job in (first, second, third)] == ["COMPLETED", "FAILED", "CANCELLED"]
     assert log.read_text() == "not in any script\n"
-    assert jobs.look([first, 10**6])[10**6] == jobs.Job("GONE")
-    assert jobs.look([10**6]) == {10**6: jobs.Job("GONE")}
+    assert jobs.query_jobs([first, 10**6])[10**6] == jobs.Job("GONE")
+    assert jobs.query_jobs([10**6]) == {10**6: jobs.Job("GONE")}
     with pytest.raises(ClusterError, match="--gres=gpu:moon:1") as caught:
         jobs.submit("never", ["true"], log, ["--gres=gpu:moon:1"], outside)
     assert "Requested node configuration is not available" in str(caught.value)
     long = jobs.submit("long", ["sleep", "100"], log, ["--gres=gpu:1"], outside)
-    until(lambda: jobs.look([long])[long] == jobs.Job("RUNNING", "None", "n1"), 20)
+    until(lambda: jobs.query_jobs([long])[long] == jobs.Job("RUNNING", "None", "n1"), 20)
     jobs.cancel([long, first])
-    until(lambda: jobs.look([long])[long].ended, 20)
+    until(lambda: jobs.query_jobs([long])[long].ended, 20)
     assert not [line for line in nodes.processes() if "sleep 100" in line]
 
 

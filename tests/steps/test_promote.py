@@ -65,7 +65,7 @@ def test_a_registry_without_versions_has_neither_champion_nor_decision(tmp_path:
     registry = Registry("nobody", MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"))
     assert registry.aliases() == {}
     assert registry.champion(tmp_path) is None
-    assert registry.decided("a") is None
+    assert registry.find_decision("a") is None
     assert registry.opponent("a") is None
     assert registry.rolled_back("a") is None
 

@@ -22,7 +22,7 @@ from steps.core.backbones.network import Network
 from steps.core.data.files import Folder
 from steps.core.export import parity
 from steps.core.export.onnx_export import export_onnx
-from steps.core.modalities.image.pixels import normalise, plain_view, read_image
+from steps.core.modalities.image.pixels import deterministic_view, normalise, read_image
 from steps.core.modalities.parts import InputGraph
 from steps.core.system.errors import LostModel, RegistryError
 from steps.core.tasks.targets import Targets
@@ -33,11 +33,12 @@ from steps.runtime.phase import all_configs
 from steps.runtime.registry import Registry
 from steps.runtime.rollback import roll_back
 from tests.clone import ROOT, write_images, write_weights
-from tests.core.toys import LOOK, build, modalities
+from tests.core.toys import PREPROCESSING, build, modalities
 from tests.steps.test_validate_data import gate
 
 LOOSE: Mapping[str, Any] = {
-    "min_accuracy": 0.0, "min_macro_f1": 0.0, "max_ece": 1.0, "int8": False, "timings": 3, "bootstrap": 100,
+    "min_accuracy": 0.0, "min_macro_f1": 0.0, "max_ece": 1.0, "int8": False, "latency_runs": 3,
+    "bootstrap": 100,
     "calibration_images": 4, "golden_images": 2, "reference_samples": 20, "min_unknown": 5,
     "class_margin": 1.0, "calibration_margin": 1.0,
 }  # fmt: skip
@@ -69,9 +70,11 @@ def fitted(dataset: Dataset, known: int | None = None, seed: int = 0) -> Classif
     network = build("test_resnet", classes=len(dataset.labels))
     train = dataset.part("train")
     folder = Folder(dataset.root, Path("scratch").absolute())
-    views = torch.stack([plain_view(read_image(folder.read(path)), LOOK) for path in train["path"]])
+    views = torch.stack(
+        [deterministic_view(read_image(folder.read(path)), PREPROCESSING) for path in train["path"]]
+    )
     with torch.no_grad():
-        z = network.embed(normalise(views, LOOK), 0)
+        z = network.embed(normalise(views, PREPROCESSING), 0)
         y = dataset.labelling.encode(train["label"], dataset.labels)
         rows = y < (known or len(dataset.labels))
         head = LogisticRegression(max_iter=2000).fit(z[rows].numpy(), y[rows])
@@ -84,7 +87,7 @@ def fitted(dataset: Dataset, known: int | None = None, seed: int = 0) -> Classif
         network.head.bias[: len(bias)] = torch.tensor(bias) + 1e-4 * seed  # another model, the same answers
     meta = {
         "backbone": "test_resnet", "stages": len(network.stages), "labels": dataset.labels,
-        "modality": "image", "preprocessing": LOOK.to_dict(), "temperature": 1.0,
+        "modality": "image", "preprocessing": PREPROCESSING.to_dict(), "temperature": 1.0,
     }  # fmt: skip
     return Classifier(network.state(), meta, [], {"val_loss": 0.0})
 
@@ -169,7 +172,7 @@ def test_a_better_model_meets_the_champion_and_a_rolled_back_one_does_not_come_b
     decision = decide(better)
     assert decision.verdict == "promoted"
     assert found(decision)["test images unknown to both"]["found"]["value"] == len(dataset.part("test"))
-    assert roll_back(registry(), "ann", "it sees ghosts", force=False) == ("1", "2")
+    assert roll_back(registry(), "ann", "too many false alarms", force=False) == ("1", "2")
     again = decide(better)
     assert (again.verdict, champion()) == ("rolled back", "1")
     other = decide(better, max_ece=0.9)
@@ -296,16 +299,16 @@ def test_a_lost_champion_stops_the_promotion_in_words_and_not_for_good(images: P
 def test_every_model_that_was_judged_is_a_look_and_one_more_image_forgets_none(images: Path) -> None:
     dataset = gate(images)
     first = decide(run(dataset, fitted(dataset, known=2)))
-    assert first.measured["looks"] == 5, "three models and two controls, whose digests differ"
+    assert first.measured["test_uses"] == 5, "three models and two controls, whose digests differ"
     second = decide(run(dataset, fitted(dataset)))
-    assert second.measured["looks"] == 6, "the one that is new; the champion has seen it before"
+    assert second.measured["test_uses"] == 6, "the one that is new; the champion has seen it before"
     table = dataset.table.copy()
     spare = table.index[table["split"] == "train"][0]
     table.loc[spare, "split"] = "test"
     grown = Dataset(table, dataset.root, dataset.overlooked, dataset.findings, dataset.suite)
-    third = decide(run(grown, fitted(grown)), max_looks=1)
-    assert third.measured["looks"] > 6, "one added image is no new test set"
-    assert not found(third)["looks at the test set"]["passed"]
+    third = decide(run(grown, fitted(grown)), max_test_uses=1)
+    assert third.measured["test_uses"] > 6, "one added image is no new test set"
+    assert not found(third)["models judged on the test set"]["passed"]
 
 
 def test_what_is_kept_with_a_version_is_enough_to_know_its_samples_again(images: Path) -> None:

@@ -23,7 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from steps.core.evaluation.inference import predict_bytes
 from tests.clone import ROOT
-from tests.core.toys import LABELS, LOOK, build, encode, picture
+from tests.core.toys import LABELS, PREPROCESSING, build, encode, picture
 from tests.steps.runtime.test_registry import inside_a_run, use
 
 pytestmark = pytest.mark.services
@@ -127,7 +127,7 @@ def shown(page: Chrome) -> list[tuple[str, str]]:
 
 def wanted(data: bytes) -> tuple[str, list[tuple[str, str]]]:
     """What the page should show: the classifier's own answer, the likeliest class first."""
-    (row,) = softmax(predict_bytes(build("test_resnet"), LOOK, [data]) / 1.3, axis=1)
+    (row,) = softmax(predict_bytes(build("test_resnet"), PREPROCESSING, [data]) / 1.3, axis=1)
     order = sorted(range(len(LABELS)), key=lambda k: -row[k])
     return LABELS[order[0]], [(LABELS[k], f"{100 * row[k]:.1f} %") for k in order]
 

@@ -15,7 +15,7 @@ from scipy.special import expit, softmax
 from steps.core.evaluation.inference import predict_bytes
 from steps.core.system.errors import LostModel, ParamsError, RegistryError
 from steps.runtime import mlflow_client
-from tests.core.toys import IMAGE, LABELS, LOOK, build, encode, picture
+from tests.core.toys import IMAGE, LABELS, PREPROCESSING, build, encode, picture
 from tests.steps.runtime.test_registry import inside_a_run, model, use
 
 
@@ -45,7 +45,7 @@ GOOD = [encode(picture(n, 40 + n, 44, n), kind) for n, kind in enumerate(("PNG",
 def test_a_batch_is_answered_with_labels_and_calibrated_probabilities(client: Any) -> None:
     answer = ask(client, *GOOD)
     assert answer.status_code == 200
-    wanted = softmax(predict_bytes(build("test_resnet"), LOOK, GOOD) / 1.3, axis=1)
+    wanted = softmax(predict_bytes(build("test_resnet"), PREPROCESSING, GOOD) / 1.3, axis=1)
     for row, probabilities in zip(answer.json()["predictions"], wanted, strict=True):
         assert row["label"] == LABELS[int(probabilities.argmax())]
         np.testing.assert_allclose([row["probabilities"][name] for name in LABELS], probabilities, atol=1e-6)
@@ -59,7 +59,7 @@ def test_a_model_of_label_sets_answers_with_the_labels_above_their_thresholds() 
     served.classifier = replace(model(1.3), meta={**model(1.3).meta, "thresholds": thresholds})
     served.network, served.modality = build("test_resnet"), IMAGE
     texts = [base64.b64encode(data).decode() for data in GOOD]
-    wanted = expit(predict_bytes(build("test_resnet"), LOOK, GOOD) / 1.3)
+    wanted = expit(predict_bytes(build("test_resnet"), PREPROCESSING, GOOD) / 1.3)
     for row, probabilities in zip(served.predict(None, {"image": texts}), wanted, strict=True):
         np.testing.assert_allclose([row["probabilities"][name] for name in LABELS], probabilities, atol=1e-6)
         assert row["labels"] == ["blue", "red"][: 1 + (probabilities[2] >= 0.5)]

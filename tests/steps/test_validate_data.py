@@ -147,8 +147,8 @@ def test_a_repair_leaves_out_the_twins_in_train_and_the_rest_is_clean(images: Pa
     assert not gone & set(dataset.table["path"])
     found = next(f for f in dataset.findings if f["check"] == "no exact copy lies in two splits")
     assert {row["path"] for row in found["repair"]} == gone
-    assert (found["verdict"], found["remedy"]) == ("warn", "done: the files are left out")
-    assert "the leak is worth" in dataset.html
+    assert (found["verdict"], found["remedy"]) == ("warn", "done: the files were left out")
+    assert "the leak inflates accuracy by" in dataset.html
     assert not dataset.table["sha256"].duplicated().any()
 
 
@@ -175,7 +175,7 @@ def test_a_corrected_label_is_applied_and_recorded(images: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("path,label\nred/nowhere.png,red\n", r"names files that are not there: \['red/nowhere.png'\]"),
+        ("path,label\nred/nowhere.png,red\n", r"names files that do not exist: \['red/nowhere.png'\]"),
         ("file,label\nred/000.png,red\n", "needs the columns path and label"),
         (None, "cannot be read"),
     ],
@@ -196,7 +196,7 @@ def test_what_lies_aside_in_the_folder_is_named(images: Path, tmp_path: Path) ->
     (tmp_path / "elsewhere.png").write_bytes((images / "red/000.png").read_bytes()[:-20])
     (images / "blue/link.png").symlink_to(tmp_path / "elsewhere.png")
     findings = {f["check"]: f for f in gate(images).findings}
-    named = {name.removeprefix("nothing is left aside: "): f["files"] for name, f in findings.items()}
+    named = {name.removeprefix("no file is ignored: "): f["files"] for name, f in findings.items()}
     assert named["hidden"] == [".DS_Store"]
     assert named["no sample"] == ["red/notes.txt"]
     assert named["empty folder"] == ["violet"]

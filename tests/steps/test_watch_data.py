@@ -12,7 +12,7 @@ from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
 from steps.artifacts.watch import Watch
-from steps.core.audit.drift import REFERENCE, Reference, remember
+from steps.core.audit.drift import REFERENCE_FILE, Reference, build_drift_reference
 from steps.core.audit.known_samples import KNOWN, known_rows, with_prints
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.modalities.image.pretrained import pretrained_preprocessing
@@ -20,15 +20,15 @@ from steps.core.system.errors import DataError, RegistryError
 from steps.core.system.storage import table_bytes
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.registry import Registry
-from steps.runtime.ruling import Ruling
+from steps.runtime.review import Review
 from steps.watch_data import WatchData, watch_data
 from tests.clone import BACKBONE, CLASSES, write_images, write_weights
 from tests.core.toys import IMAGE, image_encoder, image_network, modalities
 from tests.steps.test_validate_data import gate
 
 SETTINGS = {
-    "worthwhile": 30, "least": 8, "samples": 40, "level": 0.05, "permutations": 99, "name": None,
-    "data": "images", "same_data": 0.5, "renamed": {}, "seed": 0,
+    "min_new_samples": 30, "min_drift_samples": 8, "samples": 40, "false_alarm_rate": 0.05,
+    "permutations": 99, "name": None, "data": "images", "same_data": 0.5, "renamed": {}, "seed": 0,
 }  # fmt: skip
 
 
@@ -53,25 +53,25 @@ def watch(images: Path, dataset: Dataset, **changes: object) -> Watch:
 
 def crown(images: Path, dataset: Dataset, remembering: bool = True, data: str | None = None) -> None:
     """Make a champion of an untrained network, whose answers to the test images are what they are."""
-    look = pretrained_preprocessing(BACKBONE, 32)
+    preprocessing = pretrained_preprocessing(BACKBONE, 32)
     network = image_network(BACKBONE, 3, 32, backbone(images).weights)
     meta = {
         "backbone": BACKBONE, "stages": len(network.stages), "labels": sorted(CLASSES),
-        "modality": "image", "preprocessing": look.to_dict(), "temperature": 1.0,
+        "modality": "image", "preprocessing": preprocessing.to_dict(), "temperature": 1.0,
     }  # fmt: skip
     files = {}
     if remembering:
         answers = ["blue"] * len(dataset.part("test"))  # a head of zeros answers the first class
-        encoder = image_encoder(BACKBONE, Path(backbone(images).weights), look)
+        encoder = image_encoder(BACKBONE, Path(backbone(images).weights), preprocessing)
         about = (encoder, 40, images.parent / "scratch")
-        files = remember(dataset.root, dataset.table, answers, *about)
+        files = build_drift_reference(dataset.root, dataset.table, answers, *about)
         own = with_prints(IMAGE, dataset.root, dataset.table, 1000, images.parent / "scratch")
         files[KNOWN] = table_bytes(known_rows(own, None))
     report = Report({"models": {}}, pd.DataFrame({"path": ["a"]}), "<p></p>")
     model = Classifier(network.state(), meta, [], {})
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):
-        ruling = Ruling(Decision.promoted, [], None, files=files)
-        Registry("images", mlflow_client.connect(), data).register(model, report, ruling, "# card")
+        review = Review(Decision.promoted, [], None, files=files)
+        Registry("images", mlflow_client.connect(), data).register(model, report, review, "# card")
 
 
 def add(images: Path, count: int, low: int, high: int) -> None:
@@ -92,7 +92,7 @@ def test_without_a_champion_there_is_something_to_do(images: Path) -> None:
 def test_a_champion_that_remembers_nothing_is_a_reason(images: Path) -> None:
     dataset = gate(images)
     crown(images, dataset, remembering=False)
-    assert watch(images, dataset).reasons == ["the champion keeps no record of its training data"]
+    assert watch(images, dataset).reasons == ["the champion has no record of its training data"]
 
 
 def test_the_same_data_again_is_nothing_to_do(images: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_few_more_of_the_same_kind_are_no_reason_and_are_listed(images: Path) 
 def test_enough_more_of_the_same_kind_are_a_reason(images: Path) -> None:
     crown(images, gate(images))
     add(images, 6, 0, 160)
-    assert watch(images, gate(images), worthwhile=18).reasons == ["18 new or relabelled samples"]
+    assert watch(images, gate(images), min_new_samples=18).reasons == ["18 new or relabelled samples"]
 
 
 def test_pictures_of_another_kind_are_drift(images: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_label_that_was_corrected_counts(images: Path, tmp_path: Path) -> None
     crown(images, gate(images))
     corrections = tmp_path / "corrections.csv"
     corrections.write_text("path,label\nred/000.png,blue\n")
-    found = watch(images, gate(images, corrections), worthwhile=1)
+    found = watch(images, gate(images, corrections), min_new_samples=1)
     assert (found.reasons, found.counts["relabelled"]) == (["1 new or relabelled samples"], 1)
 
 
@@ -157,7 +157,7 @@ def test_what_was_test_stays_test_whatever_is_added(images: Path) -> None:
 def test_too_few_permutations_for_the_level_are_refused() -> None:
     about = {"backbone": {"name": "x", "weights": "y"}, "modality": modalities()}
     with pytest.raises(ValueError, match="permutations of at least 400 for this level"):
-        WatchData.model_validate({**SETTINGS, "level": 0.005, **about})
+        WatchData.model_validate({**SETTINGS, "false_alarm_rate": 0.005, **about})
 
 
 def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_vectors(
@@ -166,12 +166,12 @@ def test_the_files_beside_the_model_name_every_sample_and_a_bounded_part_of_the_
     dataset = gate(images)
     crown(images, dataset)
     registry, scratch = Registry("images", mlflow_client.connect()), images.parent / "scratch"
-    known = pd.read_parquet(str(registry.kept("1", KNOWN, scratch)))
+    known = pd.read_parquet(str(registry.fetch_kept_file("1", KNOWN, scratch)))
     assert set(known["sha256"]) == set(dataset.table["sha256"])
-    reference = Reference.read(Path(str(registry.kept("1", REFERENCE, scratch))))
+    reference = Reference.read(Path(str(registry.fetch_kept_file("1", REFERENCE_FILE, scratch))))
     assert len(reference.z) == min(40, len(dataset.part("train")))
     assert reference.predicted == {"blue": len(dataset.part("test"))}
-    assert registry.kept("1", "nothing.json", scratch) is None
+    assert registry.fetch_kept_file("1", "nothing.json", scratch) is None
 
 
 def paint(folder: Path, count: int, seed: int = 7) -> None:
@@ -200,7 +200,7 @@ def test_a_class_that_is_gone_is_a_reason_and_one_with_another_name_is_none(imag
     found = watch(images, dataset)
     assert found.reasons == ["other classes: red, scarlet"]
     assert found.counts == {"new": 0, "relabelled": 20}
-    same = watch(images, dataset, renamed={"red": "scarlet"}, worthwhile=1)
+    same = watch(images, dataset, renamed={"red": "scarlet"}, min_new_samples=1)
     assert (same.reasons, same.counts) == ([], {"new": 0, "relabelled": 0})
 
 

@@ -68,7 +68,7 @@ class Views:
     def read(self, data: bytes) -> Tensor:
         return decode(data)
 
-    def one(self, sample: Tensor, sha256: str, number: int) -> Tensor:
+    def view(self, sample: Tensor, sha256: str, number: int) -> Tensor:
         if number == 0:
             return sample
         digest = hashlib.sha256(f"{self.seed}/{sha256}/{number}".encode()).digest()
@@ -93,7 +93,7 @@ class Scan:
     def audited(self) -> int:
         return len(self.vectors)
 
-    def only(self, rows: NDArray[np.int64]) -> "Scan":
+    def select(self, rows: NDArray[np.int64]) -> "Scan":
         audited = rows[: np.searchsorted(rows, len(self.vectors))]
         return Scan(self.facts.iloc[rows].reset_index(drop=True), self.vectors[audited])
 
@@ -128,8 +128,8 @@ class Graph:
     preprocessing: Preprocessing
     name: str = "vectors"
 
-    says = "four numbers"
-    takes = "float32 vectors of n x 4"
+    description = "four numbers"
+    input_format = "float32 vectors of n x 4"
     request = '{"tests.vectors": [[1.0, 2.0, 3.0, 4.0]]}'
 
     def module(self) -> nn.Module:
@@ -138,7 +138,7 @@ class Graph:
     def example(self) -> Tensor:
         return torch.zeros(2, WIDTH)
 
-    def free(self) -> dict[int, str]:
+    def dynamic_axes(self) -> dict[int, str]:
         return {}
 
     def encode(self, sample: Tensor) -> NDArray[np.float32]:
@@ -220,12 +220,12 @@ def check(table: pd.DataFrame, scan: Scan, settings: Settings) -> list[dict[str,
     return []
 
 
-def solid(scan: Scan, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def comparable_rows(scan: Scan, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
 def near_copies(
-    scan: Scan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, clearance: float
+    scan: Scan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, near_copy_margin: float
 ) -> Copies:
     return np.zeros((0, 2), np.int64), np.zeros(0)
 
@@ -235,7 +235,7 @@ def prints(source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def print_copies(
-    theirs: NDArray[np.uint8], mine: NDArray[np.uint8], threshold: float, clearance: float
+    theirs: NDArray[np.uint8], mine: NDArray[np.uint8], threshold: float, near_copy_margin: float
 ) -> NDArray[np.int64]:
     return np.zeros(0, np.int64)
 
@@ -265,7 +265,7 @@ def views(preprocessing: Preprocessing, settings: Settings, seed: int) -> Views:
     return Views(preprocessing, settings.noise, seed)
 
 
-def plain_views(preprocessing: Preprocessing) -> Views:
+def deterministic_views(preprocessing: Preprocessing) -> Views:
     return Views(preprocessing, 0.0, 0)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.core.audit.label_suspects import FOLDS, drift, label_suspects
-from steps.core.audit.leaks import find_copies, judge_copies
+from steps.core.audit.label_suspects import FOLDS, label_suspects, two_sample_auc
+from steps.core.audit.leaks import copy_findings, find_copies
 from steps.core.audit.limits import Limits
-from steps.core.audit.shortcuts import canary, canary_of_sets
-from steps.core.data.findings import report
-from steps.core.features.probe import hits, linear_probe
+from steps.core.audit.shortcuts import label_set_shortcut_test, shortcut_test
+from steps.core.data.findings import make_finding
+from steps.core.features.probe import correct_fraction, linear_probe
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Scan
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
@@ -27,12 +27,12 @@ class Audit:
     findings: list[dict[str, Any]]
     suspects: pd.DataFrame
     repaired: pd.DataFrame
-    worth: dict[str, float] | None
+    leak_impact: dict[str, float] | None
     """Accuracy of a probe on the held-out files, trained with and without the twins that leak."""
 
 
 @dataclass(frozen=True)
-class Examined:
+class ReadableSamples:
     """What is known of readable samples beside their rows, and by which modality."""
 
     modality: Modality
@@ -45,7 +45,7 @@ class Examined:
 
 def audit(
     table: pd.DataFrame,
-    examined: Examined,
+    examined: ReadableSamples,
     limits: Limits,
     seed: int,
     labelling: Labelling = ONE_LABEL,
@@ -61,62 +61,64 @@ def audit(
     """
     z = examined.z
     part = table.head(len(z)).reset_index(drop=True)
-    copies, leaving = find_leaks(part, examined, limits)
+    copies, removed = find_leaks(part, examined, limits)
     suspects = label_suspects(part, z, seed, limits.probe_samples, labelling)
     findings = [
-        *names(table, labelling),
+        *check_names(table, labelling),
         *examined.modality.check(table, examined.scan, examined.settings),
         *copies,
-        *shortcuts(part, examined, limits, seed, labelling),
-        doubtful(suspects, part, limits),
-        imbalance(table, limits, labelling),
-        *drifts(part, z, limits, seed),
+        *check_shortcuts(part, examined, limits, seed, labelling),
+        check_label_suspects(suspects, part, limits),
+        check_imbalance(table, limits, labelling),
+        *check_split_drift(part, z, limits, seed),
     ]
-    repaired = table[~table["path"].isin(leaving)].reset_index(drop=True)
-    return Audit(findings, suspects, repaired, worth_of(part, z, leaving, labelling))
+    repaired = table[~table["path"].isin(removed)].reset_index(drop=True)
+    return Audit(findings, suspects, repaired, measure_leak_impact(part, z, removed, labelling))
 
 
 def find_leaks(
-    part: pd.DataFrame, examined: Examined, limits: Limits
+    part: pd.DataFrame, examined: ReadableSamples, limits: Limits
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """Return the findings about copies, and the paths without which there are none that do harm."""
     first: list[dict[str, Any]] = []
-    leaving: set[str] = set()
+    removed: set[str] = set()
     while True:  # once more without them: other neighbours come into view
-        stays = np.flatnonzero(~part["path"].isin(leaving))
+        stays = np.flatnonzero(~part["path"].isin(removed))
         rows = part.iloc[stays].reset_index(drop=True)
-        pairs = find_copies(rows, stays, examined, limits.near_copy, limits.clearance)
-        found = judge_copies(rows, pairs, limits.max_leaked)
+        pairs = find_copies(rows, stays, examined, limits.near_copy, limits.near_copy_margin)
+        found = copy_findings(rows, pairs, limits.max_leaked)
         first = first or found
         more = {row["path"] for finding in found for row in finding["repair"]}
         if not more:
-            return first, leaving
-        leaving |= more
+            return first, removed
+        removed |= more
 
 
-def names(table: pd.DataFrame, labelling: Labelling) -> list[dict[str, Any]]:
+def check_names(table: pd.DataFrame, labelling: Labelling) -> list[dict[str, Any]]:
     """Look at the names of classes and files."""
-    labels = pd.Series(sorted(labelling.members(table["label"].astype(str)).unique()))
+    labels = pd.Series(sorted(labelling.explode(table["label"].astype(str)).unique()))
     alike = labels[
         labels.str.casefold().str.strip().str.replace(r"[\s_-]+", " ", regex=True).duplicated(keep=False)
     ]
     foreign = [path for path in table["path"] if not path.isascii()]
     plain = table["path"].map(lambda path: unicodedata.normalize("NFC", path).casefold())
     return [
-        report(
+        make_finding(
             "file names differ in more than case and accents' spelling", "warn",
             list(table["path"][plain.duplicated(keep=False)]), len(table),
             "rename them: on other file systems they are one file",
         ),
-        report(
+        make_finding(
             "class names differ in more than case and spaces", "fail", list(alike), len(labels),
             "rename the folders: they are one class under several names",
         ),
-        report("file names are plain ASCII", "warn", foreign, len(table), "rename them if a tool stumbles"),
+        make_finding(
+            "file names are plain ASCII", "warn", foreign, len(table), "rename them if a tool stumbles"
+        ),
     ]  # fmt: skip
 
 
-def leftovers(overlooked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def check_ignored_files(overlooked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """Name what lies in the folder and was not taken."""
     remedies = {
         "hidden": "nothing, if they are not part of the data",
@@ -125,62 +127,66 @@ def leftovers(overlooked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
         "link out": "copy the files into the folder: nothing outside of it is read",
     }
     return [
-        report(f"nothing is left aside: {reason}", "warn", overlooked.get(reason, []), 0, remedy)
+        make_finding(f"no file is ignored: {reason}", "warn", overlooked.get(reason, []), 0, remedy)
         for reason, remedy in remedies.items()
     ]
 
 
-def shortcuts(
-    table: pd.DataFrame, examined: Examined, limits: Limits, seed: int, labelling: Labelling
+def check_shortcuts(
+    table: pd.DataFrame, examined: ReadableSamples, limits: Limits, seed: int, labelling: Labelling
 ) -> list[dict[str, Any]]:
-    """Run the canaries on the training samples."""
+    """Run the shortcut tests on the training samples."""
     rows = np.flatnonzero(table["split"] == "train")[: limits.probe_samples]
     cells = table["label"].iloc[rows]
-    known = sorted(labelling.members(cells).unique())
+    known = sorted(labelling.explode(cells).unique())
     y = labelling.encode(cells, known)
     findings = []
     for shortcut in examined.modality.shortcuts(table, examined.scan, rows):
-        found = (canary if y.ndim == 1 else canary_of_sets)(shortcut.x, y, limits.permutations, seed)
-        sings = found["p"] is not None and found["p"] <= limits.canary_level
-        says = "not measured" if found["p"] is None else (
+        found = (shortcut_test if y.ndim == 1 else label_set_shortcut_test)(
+            shortcut.x, y, limits.permutations, seed
+        )
+        detected = found["p"] is not None and found["p"] <= limits.shortcut_level
+        text = "not measured" if found["p"] is None else (
             f"balanced accuracy {found['accuracy']:.3f}, chance {found['chance']:.3f}, p = {found['p']:.3f}"
         )  # fmt: skip
         if "label" in found:
-            says += f", of the label that is told best, {known[found['label']]}"
-        row = report(
-            f"the class cannot be told from {shortcut.what}", "warn", ["the data set"] if sings else [], 1,
-            shortcut.remedy, values=[says], worth=says,
+            text += f", for the label that is predicted best, {known[found['label']]}"
+        row = make_finding(
+            f"the class cannot be told from {shortcut.what}", "warn", ["the data set"] if detected else [], 1,
+            shortcut.remedy, values=[text], impact=text,
         )  # fmt: skip
-        findings.append({**row, "observed": says, "canary": found})
+        findings.append({**row, "observed": text, "shortcut_test": found})
     return findings
 
 
-def doubtful(suspects: pd.DataFrame, table: pd.DataFrame, limits: Limits) -> dict[str, Any]:
-    """Accuse labels; the list is a .csv that a person corrects and gives back."""
+def check_label_suspects(suspects: pd.DataFrame, table: pd.DataFrame, limits: Limits) -> dict[str, Any]:
+    """List doubtful labels; the list is a .csv that a person corrects and gives back."""
     share = len(suspects) / max(1, len(table))
     rows = zip(suspects["label"], suspects["suggested"], suspects["self_confidence"], strict=True)
-    row = report(
+    row = make_finding(
         "no label looks wrong", "warn", list(suspects["path"]), len(table),
         "correct suspects.csv by hand and set ingest_data.corrections to it",
         values=[f"{label}, rather {other} ({sure:.2f})" for label, other, sure in rows],
-        worth=f"{share:.1%} of the labels",
+        impact=f"{share:.1%} of the labels",
     )  # fmt: skip
     return row if share > limits.max_suspects else {**row, "verdict": "pass"}
 
 
-def imbalance(table: pd.DataFrame, limits: Limits, labelling: Labelling = ONE_LABEL) -> dict[str, Any]:
+def check_imbalance(table: pd.DataFrame, limits: Limits, labelling: Labelling = ONE_LABEL) -> dict[str, Any]:
     """Compare the sizes of the classes in train."""
-    counts = labelling.members(table["label"][table["split"] == "train"]).value_counts()
+    counts = labelling.explode(table["label"][table["split"] == "train"]).value_counts()
     ratio = counts.max() / max(1, counts.min())
     rare = [str(name) for name in counts.index[counts * limits.max_imbalance < counts.max()]]
-    row = report(
+    row = make_finding(
         "no class is many times another", "warn", rare, len(counts),
         "add samples of these classes; read macro F1, not accuracy",
     )  # fmt: skip
     return {**row, "observed": f"{ratio:.1f} times"}
 
 
-def drifts(table: pd.DataFrame, z: NDArray[np.float16], limits: Limits, seed: int) -> list[dict[str, Any]]:
+def check_split_drift(
+    table: pd.DataFrame, z: NDArray[np.float16], limits: Limits, seed: int
+) -> list[dict[str, Any]]:
     """Ask whether held-out samples can be told from training ones."""
     findings = []
     train = (table["split"] == "train").to_numpy()
@@ -188,31 +194,31 @@ def drifts(table: pd.DataFrame, z: NDArray[np.float16], limits: Limits, seed: in
         held = (table["split"] == split).to_numpy()
         if min(train.sum(), held.sum()) < 2 * FOLDS:
             continue
-        found = drift(z, train, held, seed, limits.probe_samples)
-        says = f"AUC {found['auc']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-        row = report(
+        found = two_sample_auc(z, train, held, seed, limits.probe_samples)
+        text = f"AUC {found['auc']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        row = make_finding(
             f"{split} looks like train", "warn",
             ["the data set"] if found["low"] > limits.max_drift else [], 1,
-            "draw the splits from one pool, or know that the figures are about another population",
-            worth=says,
+            "draw all splits from the same source; else the test figures describe another population",
+            impact=text,
         )  # fmt: skip
-        findings.append({**row, "observed": says})
+        findings.append({**row, "observed": text})
     return findings
 
 
-def worth_of(
-    table: pd.DataFrame, z: NDArray[np.float16], leaving: set[str], labelling: Labelling
+def measure_leak_impact(
+    table: pd.DataFrame, z: NDArray[np.float16], removed: set[str], labelling: Labelling
 ) -> dict[str, float] | None:
     """Return a probe's accuracy on the held-out files that stay, trained with and without the leaks."""
     train = (table["split"] == "train").to_numpy()
-    stays = ~table["path"].isin(leaving).to_numpy()
+    stays = ~table["path"].isin(removed).to_numpy()
     held = (table["split"] == "test").to_numpy() & stays
     if stays.all() or not held.any() or table["label"][train & stays].nunique() < 2:
         return None
-    y = labelling.encode(table["label"], sorted(labelling.members(table["label"]).unique()))
+    y = labelling.encode(table["label"], sorted(labelling.explode(table["label"]).unique()))
     asked = z[held].astype(np.float64)
     leaky, clean = (
-        float(hits(linear_probe(z[rows].astype(np.float64), y[rows], asked), y[held]).mean())
+        float(correct_fraction(linear_probe(z[rows].astype(np.float64), y[rows], asked), y[held]).mean())
         for rows in (train, train & stays)
     )
     return {"leaky": leaky, "repaired": clean, "difference": leaky - clean, "samples": int(held.sum())}

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from scipy.stats import PermutationMethod, chi2_contingency
 
-from steps.core.audit.shortcuts import canary
+from steps.core.audit.shortcuts import shortcut_test
 from steps.core.data.rows import open_source
 from steps.core.features.embedding import Encoder, embed
 
-REFERENCE = "reference.safetensors"
+REFERENCE_FILE = "reference.safetensors"
 TESTS = 2  # that share the false-alarm rate (Bonferroni)
 
 Floats = NDArray[np.float32]
@@ -47,7 +47,7 @@ class Reference:
         return cls(z, json.loads(about["predicted"]), json.loads(about["backbone"]))
 
 
-def vectors(
+def embed_rows(
     root: str, table: pd.DataFrame, wanted: NDArray[np.bool_], encoder: Encoder, scratch: Path
 ) -> Floats:
     """Return z of the wanted rows; the table is embedded up to the last one, as the audit has done before."""
@@ -56,13 +56,13 @@ def vectors(
     return z[wanted[:last]].astype(np.float32)
 
 
-def first(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+def first_rows(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     """Keep the first `count` true values; in a table ordered by content hash that is a random sample."""
     kept: NDArray[np.bool_] = mask & (np.cumsum(mask) <= count)
     return kept
 
 
-def remember(
+def build_drift_reference(
     root: str,
     table: pd.DataFrame,
     answers: Sequence[str],
@@ -80,14 +80,14 @@ def remember(
         samples: Training samples whose z is kept, at most.
         scratch: Where embeddings are kept.
     """
-    train = first((table["split"] == "train").to_numpy(), samples)
+    train = first_rows((table["split"] == "train").to_numpy(), samples)
     counts = pd.Series(list(answers)).value_counts().sort_index()
     predicted = {str(label): int(n) for label, n in counts.items()}
-    z = vectors(root, table, train, encoder, scratch)
-    return {REFERENCE: Reference(z, predicted, encoder.describe()).bytes()}
+    z = embed_rows(root, table, train, encoder, scratch)
+    return {REFERENCE_FILE: Reference(z, predicted, encoder.describe()).bytes()}
 
 
-def hold_tests(
+def run_drift_tests(
     reference: Reference, z: Floats, answers: Sequence[str], level: float, permutations: int, seed: int
 ) -> list[dict[str, Any]]:
     """Hold a two-sample test on the vectors and one on the predicted labels.
@@ -99,9 +99,9 @@ def hold_tests(
     """
     old_new = np.repeat(np.arange(2), [len(reference.z), len(z)])
     both = np.concatenate([reference.z, z]).astype(np.float64)
-    told_apart = canary(both, old_new.astype(np.int64), permutations, seed)["p"]
+    told_apart = shortcut_test(both, old_new.astype(np.int64), permutations, seed)["p"]
     by_z = 1.0 if told_apart is None else told_apart  # None: fewer samples than folds
-    by_label = label_p(reference.predicted, answers, permutations, seed)
+    by_label = predicted_label_p_value(reference.predicted, answers, permutations, seed)
     rows = (("z", by_z, len(z)), ("predicted labels", by_label, len(answers)))
     return [
         {"test": name, "p": p, "limit": level / TESTS, "samples": n, "drift": bool(p <= level / TESTS)}
@@ -109,7 +109,9 @@ def hold_tests(
     ]
 
 
-def label_p(old: Mapping[str, int], answers: Sequence[str], permutations: int, seed: int) -> float:
+def predicted_label_p_value(
+    old: Mapping[str, int], answers: Sequence[str], permutations: int, seed: int
+) -> float:
     """Return the p-value of "the answers are distributed as before"."""
     new = pd.Series(list(answers)).value_counts()
     labels = sorted({*old, *new.index})

@@ -16,7 +16,7 @@ VERSION = re.compile(
 )
 
 
-def origin(path: str) -> str:
+def original_name(path: str) -> str:
     """Return what a file's name comes from once every mark of augmentation at its end is taken off.
 
     A bare number is no such mark: most data sets number their originals. So is a number in brackets
@@ -30,12 +30,12 @@ def origin(path: str) -> str:
         name = shorter
 
 
-def sibling_groups(table: pd.DataFrame) -> "pd.Series[int]":
+def filename_groups(table: pd.DataFrame) -> "pd.Series[int]":
     """Return a group number per row: versions of one original share it, within a class.
 
     A name counts only where marks were found: without any, equal names in two folders mean nothing.
     """
-    names = table["path"].map(origin)
+    names = table["path"].map(original_name)
     marked = names != table["path"].map(lambda path: PurePosixPath(path).stem)
     keys = table["label"].astype(str) + "/" + names
     known = set(keys[marked])

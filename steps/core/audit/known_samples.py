@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from steps.core.data.rows import open_source
 from steps.core.modalities.contract import Modality
+from steps.core.system.checksummed import load_checked, with_checksum
 from steps.core.system.code import code_digest
-from steps.core.system.sealed import seal, unseal
 from steps.core.system.storage import write_file
 
 KNOWN = "known.parquet"
@@ -46,9 +46,9 @@ def prints(kind: Modality, root: str, rows: pd.DataFrame, scratch: Path) -> NDAr
     """Return the prints of samples (rows, bytes)."""
     facts = [kind.name, code_digest(kind.__name__, without="steps/core/system/"), *rows["sha256"]]
     file = scratch / "prints" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.safetensors"
-    if (kept := unseal(file)) is None:
+    if (kept := load_checked(file)) is None:
         made = torch.from_numpy(kind.prints(open_source(root, scratch, rows), list(rows["path"])))
-        write_file(file, seal({"prints": made}))
+        write_file(file, with_checksum({"prints": made}))
         return made.numpy()
     return kept[0]["prints"].numpy()
 
@@ -108,7 +108,7 @@ class Recognised:
 
 
 def recognise(
-    kind: Modality, asked: pd.DataFrame, known: pd.DataFrame, near_copy: float, clearance: float
+    kind: Modality, asked: pd.DataFrame, known: pd.DataFrame, near_copy: float, near_copy_margin: float
 ) -> Recognised:
     """Find samples again among those that a model has learnt from.
 
@@ -117,7 +117,7 @@ def recognise(
         asked: Columns sha256 and print (n rows).
         known: The same, of the model's; see `learnt`.
         near_copy: See `validate_data` in params.yaml.
-        clearance: The same.
+        near_copy_margin: The same.
     """
     known = known.drop_duplicates("sha256")
     same = asked["sha256"].isin(known["sha256"]).to_numpy()
@@ -126,7 +126,7 @@ def recognise(
     copies = np.zeros(len(asked), dtype=bool)
     while True:  # once more without them: what was further from its original than its copies comes into view
         left = mine[~copies[mine.index]]
-        more = kind.print_copies(theirs, stacked(left), near_copy, clearance)
+        more = kind.print_copies(theirs, stacked(left), near_copy, near_copy_margin)
         if not len(more):
             return Recognised(same, copies, len(known), int(known["print"].notna().sum()))
         copies[left.index[more]] = True

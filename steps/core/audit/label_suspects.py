@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import resample
 
-from steps.core.tasks.labelling import ONE_LABEL, Labelling, join, parts
+from steps.core.tasks.labelling import ONE_LABEL, Labelling, join_labels, split_labels
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,7 +58,7 @@ def label_suspects(
     Columns: path, label, suggested, self_confidence. Classes with fewer samples than folds are not
     judged. `most` is as in `out_of_fold`.
     """
-    names = sorted(labelling.members(table["label"]).unique())
+    names = sorted(labelling.explode(table["label"]).unique())
     y = labelling.encode(table["label"], names)
     if y.ndim == 1:
         return class_suspects(table, z, seed, most)
@@ -84,7 +84,9 @@ def set_suspects(
             doubts[int(row)] = (min(sure, float(probabilities[row, column[row]])), turned | {name})
     rows = sorted(doubts, key=lambda row: (doubts[row][0], row))
     cells = table["label"].iloc[rows]
-    suggested = [join(set(parts(cell)) ^ doubts[row][1]) for row, cell in zip(rows, cells, strict=True)]
+    suggested = [
+        join_labels(set(split_labels(cell)) ^ doubts[row][1]) for row, cell in zip(rows, cells, strict=True)
+    ]
     confidence = [round(doubts[row][0], 4) for row in rows]
     facts = (table["path"].iloc[rows].tolist(), cells.tolist(), suggested, confidence)
     return pd.DataFrame(dict(zip(COLUMNS, facts, strict=True)))
@@ -110,7 +112,7 @@ def class_suspects(table: pd.DataFrame, z: NDArray[np.float16], seed: int, most:
     return found.reset_index(drop=True)
 
 
-def drift(
+def two_sample_auc(
     z: NDArray[np.float16], first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int, most: int
 ) -> dict[str, float]:
     """Ask a classifier which of two groups a sample is from (Lopez-Paz and Oquab 2017, "C2ST").

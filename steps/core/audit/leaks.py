@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.core.audit.filename_groups import sibling_groups
-from steps.core.data.findings import report
+from steps.core.audit.filename_groups import filename_groups
+from steps.core.data.findings import make_finding
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Scan
 
@@ -16,7 +16,7 @@ ORDER = {"train": 0, "val": 1, "test": 2}  # a repair keeps the copy in the late
 
 
 class Compared(Protocol):
-    """Samples that are compared with one another; see `steps.core.audit.audit.Examined`."""
+    """Samples that are compared with one another; see `steps.core.audit.audit.ReadableSamples`."""
 
     @property
     def modality(self) -> Modality:
@@ -37,11 +37,11 @@ class Copies:
 
     kind: str
     rows: NDArray[np.int64]
-    likeness: NDArray[np.float64]
+    similarity: NDArray[np.float64]
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Copies":
+    def select(self, chosen: NDArray[np.bool_]) -> "Copies":
         """Return some of the pairs."""
-        return Copies(self.kind, self.rows[chosen], self.likeness[chosen])
+        return Copies(self.kind, self.rows[chosen], self.similarity[chosen])
 
 
 def find_copies(
@@ -49,7 +49,7 @@ def find_copies(
     rows: NDArray[np.int64],
     examined: Compared,
     threshold: float,
-    clearance: float,
+    near_copy_margin: float,
 ) -> list[Copies]:
     """Return exact and near copies in a table; a near copy of an exact copy is told once.
 
@@ -58,20 +58,20 @@ def find_copies(
         rows: Where each of them lies among those that have been examined, ascending.
         examined: Their fingerprints and embeddings.
         threshold: Likeness of a near copy, at least; see `validate_data.near_copy`.
-        clearance: See `validate_data.clearance`.
+        near_copy_margin: See `validate_data.near_copy_margin`.
     """
-    exact = linked(table["sha256"])
+    exact = equal_key_pairs(table["sha256"])
     first = rows[~table["sha256"].duplicated().to_numpy()]
     kind = examined.modality
-    solid = kind.solid(examined.scan, first)
-    near, likeness = kind.near_copies(examined.scan, examined.z, solid, threshold, clearance)
+    comparable = kind.comparable_rows(examined.scan, first)
+    near, similarity = kind.near_copies(examined.scan, examined.z, comparable, threshold, near_copy_margin)
     return [
         Copies("exact copy", exact, np.ones(len(exact))),
-        Copies("near copy", np.searchsorted(rows, near), likeness),
+        Copies("near copy", np.searchsorted(rows, near), similarity),
     ]
 
 
-def linked(keys: "pd.Series[Any]") -> NDArray[np.int64]:
+def equal_key_pairs(keys: "pd.Series[Any]") -> NDArray[np.int64]:
     """Return a pair (first, other) for every row that shares its key with an earlier one."""
     known = keys.notna().to_numpy()
     places = pd.Series(np.arange(len(keys)), index=keys.index)
@@ -80,7 +80,7 @@ def linked(keys: "pd.Series[Any]") -> NDArray[np.int64]:
     return np.column_stack([first.to_numpy()[rows], rows]).astype(np.int64)
 
 
-def all_pairs(keys: "pd.Series[Any]", split: "pd.Series[str]") -> NDArray[np.int64]:
+def cross_split_pairs(keys: "pd.Series[Any]", split: "pd.Series[str]") -> NDArray[np.int64]:
     """Return, for every key in several splits, its rows of the earlier splits with one of the last."""
     pairs = []
     for _, rows in pd.Series(np.arange(len(keys))).groupby(keys.to_numpy(), dropna=True):
@@ -90,30 +90,35 @@ def all_pairs(keys: "pd.Series[Any]", split: "pd.Series[str]") -> NDArray[np.int
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def judge_copies(table: pd.DataFrame, copies: list[Copies], max_leaked: float) -> list[dict[str, Any]]:
+def copy_findings(table: pd.DataFrame, copies: list[Copies], max_leaked: float) -> list[dict[str, Any]]:
     """Return the findings about copies: across classes, across splits, and harmless ones."""
     labels, splits = table["label"].to_numpy(), table["split"].to_numpy()
     findings = []
     for kind in copies:
         one, other = kind.rows[:, 0], kind.rows[:, 1]
-        torn = labels[one] != labels[other]
-        leaks = (splits[one] != splits[other]) & ~torn
+        contradictory = labels[one] != labels[other]
+        leaks = (splits[one] != splits[other]) & ~contradictory
         findings += [
-            contradiction(table, kind.where(torn)),
-            leak(table, kind.where(leaks), max_leaked),
-            harmless(table, kind.where(~torn & ~leaks)),
+            contradiction_finding(table, kind.select(contradictory)),
+            leak_finding(table, kind.select(leaks), max_leaked),
+            harmless_finding(table, kind.select(~contradictory & ~leaks)),
         ]
-    names = Copies("version of one original", *even(all_pairs(sibling_groups(table), table["split"])))
-    groups = Copies("member of one group", *even(all_pairs(table["group"], table["split"])))
-    return [*findings, *(leak(table, kind, max_leaked) for kind in (names, groups))]
+    names = Copies(
+        "version of one original",
+        *with_full_similarity(cross_split_pairs(filename_groups(table), table["split"])),
+    )
+    groups = Copies(
+        "member of one group", *with_full_similarity(cross_split_pairs(table["group"], table["split"]))
+    )
+    return [*findings, *(leak_finding(table, kind, max_leaked) for kind in (names, groups))]
 
 
-def even(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def with_full_similarity(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return pairs with a similarity of 1 each."""
     return pairs, np.ones(len(pairs))
 
 
-def leak(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict[str, Any]:
+def leak_finding(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict[str, Any]:
     """Accuse the files of val and test that have a twin in an earlier split."""
     paths, order = table["path"].to_numpy(), table["split"].map(ORDER).to_numpy()
     one, other = copies.rows[:, 0], copies.rows[:, 1]
@@ -124,47 +129,47 @@ def leak(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict[str, An
     files = sorted(twin)
     severity = "fail" if len(files) > max_leaked * max(1, held_out) else "warn"
     because = {paths[e]: f"{copies.kind} of {paths[k]}" for e, k in zip(early, late, strict=True)}
-    return report(
+    return make_finding(
         f"no {copies.kind} lies in two splits",
         severity,
         files,
         held_out,
-        "set validate_data.repair to true: the twins leave the earlier split",
+        "set validate_data.repair to true: the copies are removed from the earlier split",
         values=[twin[path] for path in files],
-        worth="held-out figures count what was learnt by heart",
+        impact="test figures are too high: the model has seen these samples in training",
         leave_out=sorted(because.items()),
-        pairs=list(zip(paths[late], paths[early], copies.likeness.tolist(), strict=True)),
+        pairs=list(zip(paths[late], paths[early], copies.similarity.tolist(), strict=True)),
     )
 
 
-def contradiction(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
+def contradiction_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
     """Accuse both files of a pair that is one sample under two labels."""
     paths, labels = table["path"].to_numpy(), table["label"].to_numpy()
     rows = sorted(set(copies.rows.flatten().tolist()))
-    pairs = zip(*copies.rows.T, copies.likeness.tolist(), strict=True) if len(copies.rows) else ()
-    return report(
+    pairs = zip(*copies.rows.T, copies.similarity.tolist(), strict=True) if len(copies.rows) else ()
+    return make_finding(
         f"no {copies.kind} has another label",
         "fail" if copies.kind == "exact copy" else "warn",
         [paths[row] for row in rows],
         len(table),
         "correct the labels by ingest_data.corrections, or set validate_data.repair to true: both go",
         values=[labels[row] for row in rows],
-        worth="at least one of each pair is labelled wrongly",
+        impact="at least one of each pair is labelled wrongly",
         leave_out=[(paths[row], f"{copies.kind} under another label") for row in rows],
-        pairs=[(paths[a], paths[b], likeness) for a, b, likeness in pairs],
+        pairs=[(paths[a], paths[b], similarity) for a, b, similarity in pairs],
     )
 
 
-def harmless(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
+def harmless_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
     """Mention the copies within one class and split."""
     paths = table["path"].to_numpy()
     rows = copies.rows[:, 1]
-    return report(
+    return make_finding(
         f"no {copies.kind} lies beside its original",
         "warn",
         [paths[row] for row in rows],
         len(table),
         "keep one of each; they count double",
         values=[paths[row] for row in copies.rows[:, 0]],
-        pairs=list(zip(paths[rows], paths[copies.rows[:, 0]], copies.likeness.tolist(), strict=True)),
+        pairs=list(zip(paths[rows], paths[copies.rows[:, 0]], copies.similarity.tolist(), strict=True)),
     )

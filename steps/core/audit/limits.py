@@ -25,16 +25,16 @@ class Limits(Config):
     """Whether copies across splits and samples under two labels are left out, instead of stopping."""
     near_copy: Annotated[float, Field(gt=0.5, le=1)]
     """Likeness of two samples from which they are copies; of images the correlation of aligned detail."""
-    clearance: Annotated[float, Field(gt=0, le=1)]
+    near_copy_margin: Annotated[float, Field(gt=0, le=1)]
     """How far from 1 the correlation of copies may be, as a share of what is usual between neighbours."""
     max_leaked: Fraction
     """Share of the held-out files that may have a twin in an earlier split; more stop the pipeline."""
     max_imbalance: Annotated[float, Field(ge=1)]
     """Samples of the largest class over those of the smallest, in train."""
-    canary_level: Annotated[float, Field(gt=0, lt=1)]
-    """Significance of the shortcut canaries."""
+    shortcut_level: Annotated[float, Field(gt=0, lt=1)]
+    """Significance level of the shortcut tests."""
     permutations: Annotated[int, Field(ge=19)]
-    """Shuffles of the labels behind each canary's p-value."""
+    """Label permutations behind each shortcut test's p-value."""
     max_drift: Annotated[float, Field(ge=0.5, le=1)]
     """AUC of a classifier that tells held-out samples from training ones."""
     max_suspects: Fraction
@@ -42,4 +42,4 @@ class Limits(Config):
     audit_samples: Count
     """Files, at most, that are compared with one another and probed."""
     probe_samples: Count
-    """Samples, at most, that a probe or a canary is trained on."""
+    """Samples, at most, that a probe or a shortcut test is trained on."""

@@ -1,4 +1,4 @@
-"""Shortcut canaries: can the class be told without looking at the object?
+"""Shortcut tests: can the class be predicted without looking at the object?
 
 A weak classifier sees something beside the content alone: the size of the file, say, or the border of an
 image. If it beats chance, by a permutation test (Ojala and Garriga 2010), a network may learn it too.
@@ -20,7 +20,7 @@ BLOCK = 16  # shuffles that are scored at once
 FILE_FACTS = ("bytes", "width", "height", "format", "mode", "quantisation", "exif", "shape", "density")
 
 
-def canary(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str, Any]:
+def shortcut_test(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str, Any]:
     """Return the cross-validated balanced accuracy, chance, and the p-value of the difference.
 
     The classifier is ridge regression on the classes, each weighted by its size. The folds do not depend
@@ -44,7 +44,7 @@ def canary(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str, Any]:
     return {"accuracy": float(scores[0]), "chance": 1 / classes, "p": p, "samples": len(y)}
 
 
-def canary_of_sets(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str, Any]:
+def label_set_shortcut_test(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str, Any]:
     """Return the same of indicators y (samples, classes): the figures of the label that is told best.
 
     Every shuffle is of whole rows, so labels that go together stay together. A shuffle's figure is its
@@ -74,7 +74,7 @@ def canary_of_sets(x: Floats, y: Ints, permutations: int, seed: int) -> dict[str
 def folds_of(x: Floats, seed: int) -> list[tuple[Ints, Ints, Any, Floats]]:
     """Return per fold the training and the held-out rows, the solution of the first, the latter's x."""
     return [
-        (train, test, solve(x[train]), x[test])
+        (train, test, ridge_solution(x[train]), x[test])
         for train, test in KFold(FOLDS, shuffle=True, random_state=seed).split(x)
     ]
 
@@ -82,10 +82,10 @@ def folds_of(x: Floats, seed: int) -> list[tuple[Ints, Ints, Any, Floats]]:
 def shuffled_scores(folds: list[tuple[Ints, Ints, Any, Floats]], labels: Ints, classes: int) -> Floats:
     """Return the balanced accuracy of each row of labels (shuffles, samples), some at once."""
     parts = [labels[first : first + BLOCK] for first in range(0, len(labels), BLOCK)]
-    return np.concatenate([scored(folds, part, classes) for part in parts])
+    return np.concatenate([balanced_accuracies(folds, part, classes) for part in parts])
 
 
-def solve(x: Floats) -> tuple[Floats, Floats, Floats]:
+def ridge_solution(x: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the ridge solution (features, samples) for any targets, and the columns' mean and spread."""
     mean, spread = x.mean(axis=0), x.std(axis=0)
     spread[spread < 1e-9] = 1.0
@@ -95,15 +95,15 @@ def solve(x: Floats) -> tuple[Floats, Floats, Floats]:
     return solution, mean, spread
 
 
-def scored(folds: list[tuple[Ints, Ints, Any, Floats]], labels: Ints, classes: int) -> Floats:
+def balanced_accuracies(folds: list[tuple[Ints, Ints, Any, Floats]], labels: Ints, classes: int) -> Floats:
     """Return the balanced accuracy of each row of labels (shuffles, samples)."""
     counts = np.bincount(labels[0], minlength=classes)
     targets = (labels[..., None] == np.arange(classes)) / counts  # (shuffles, samples, classes)
     targets -= 1 / labels.shape[1]
     answers = np.empty_like(labels)
     for train, test, (solution, mean, spread), seen in folds:
-        votes = (seen - mean) / spread @ (solution @ targets[:, train])  # (shuffles, held out, classes)
-        answers[:, test] = votes.argmax(axis=2)
+        scores = (seen - mean) / spread @ (solution @ targets[:, train])  # (shuffles, held out, classes)
+        answers[:, test] = scores.argmax(axis=2)
     right = (answers == labels)[..., None] & (targets > 0)
     recall: Floats = (right.sum(axis=1) / counts).mean(axis=1)
     return recall

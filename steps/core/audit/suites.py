@@ -31,7 +31,7 @@ VERDICTS = ("pass", "warn", "fail")
 SHOWN = 20
 
 
-def declare(
+def load_suites(
     file: Path, limits: Limits, settings: Config, kind: str, fractions: Mapping[str, float]
 ) -> dict[str, list[dict[str, Any]]]:
     """Read the suites: per table a list of expectation, arguments, and what it amounts to.
@@ -60,7 +60,7 @@ def declare(
         raise ParamsError(f"validate_data.suite: {file} has {sorted(unknown)}, expected {list(tables)}")
     found: dict[str, list[dict[str, Any]]] = {table: [] for table in tables}
     for table, entry in entries:
-        row = filled(entry, values, f"validate_data.suite: {file}, {table}")
+        row = filled_entry(entry, values, f"validate_data.suite: {file}, {table}")
         if row is not None:
             found[table].append(row)
     return found
@@ -83,7 +83,7 @@ def known_values(limits: Limits, settings: Config, fractions: Mapping[str, float
     }
 
 
-def filled(entry: Any, values: Mapping[str, Any], place: str) -> dict[str, Any] | None:
+def filled_entry(entry: Any, values: Mapping[str, Any], place: str) -> dict[str, Any] | None:
     """Return one entry with its $names filled in; None if it does not apply.
 
     Raises:
@@ -108,7 +108,7 @@ def fill(value: Any, values: Mapping[str, Any]) -> Any:
     return values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
 
 
-def corrected(table: pd.DataFrame) -> dict[str, Any]:
+def corrections_finding(table: pd.DataFrame) -> dict[str, Any]:
     """Return the finding that records the labels which a person has corrected."""
     rows = table[table["corrected_from"].notna()]
     delta = [f"{old} -> {new}" for old, new in zip(rows["corrected_from"], rows["label"], strict=True)]
@@ -118,13 +118,13 @@ def corrected(table: pd.DataFrame) -> dict[str, Any]:
         "observed": f"{len(rows)} of {len(table)}",
         "files": list(rows["path"][:SHOWN]),
         "values": delta[:SHOWN],
-        "accused": len(rows),
+        "affected": len(rows),
         "remedy": "",
         "quarantined": [],
     }
 
 
-def quarantine(table: pd.DataFrame) -> dict[str, Any]:
+def quarantine_finding(table: pd.DataFrame) -> dict[str, Any]:
     """Return the finding that lists what is left out, each file with its reason."""
     bad = table[table["error"].notna()]
     removed = [{"path": p, "reason": e} for p, e in zip(bad["path"], bad["error"], strict=True)]
@@ -134,7 +134,7 @@ def quarantine(table: pd.DataFrame) -> dict[str, Any]:
         "observed": f"{len(removed)} of {len(table)}",
         "files": [row["path"] for row in removed[:SHOWN]],
         "values": [row["reason"] for row in removed[:SHOWN]],
-        "accused": len(removed),
+        "affected": len(removed),
         "remedy": "repair or remove these files" if removed else "",
         "quarantined": removed,
     }
@@ -143,8 +143,8 @@ def quarantine(table: pd.DataFrame) -> dict[str, Any]:
 def tables_of(samples: pd.DataFrame, kind: str, labelling: Labelling = ONE_LABEL) -> dict[str, pd.DataFrame]:
     """Return the tables that the suites are about; `name` says which rows a finding means."""
     usable = samples[samples["error"].isna()]
-    labels = sorted(labelling.members(samples["label"]).unique())
-    members = labelling.members(usable["label"])
+    labels = sorted(labelling.explode(samples["label"]).unique())
+    members = labelling.explode(usable["label"])
     cells = pd.crosstab(members.to_numpy(), usable["split"].loc[members.index].to_numpy())
     cells = cells.reindex(index=labels, columns=list(SPLITS), fill_value=0)
     counts = usable["split"].value_counts().reindex(list(SPLITS), fill_value=0)
@@ -163,21 +163,23 @@ def tables_of(samples: pd.DataFrame, kind: str, labelling: Labelling = ONE_LABEL
     return dict(zip(tables_for(kind), tables, strict=True))
 
 
-def check(
+def run_suites(
     samples: pd.DataFrame,
     suites: Mapping[str, list[dict[str, Any]]],
     kind: str,
     labelling: Labelling = ONE_LABEL,
 ) -> list[dict[str, Any]]:
     """Run the suites on samples of a modality; return a finding per expectation, with the rows it accuses."""
-    suites = {name: [widened(row, samples, labelling) for row in rows] for name, rows in suites.items()}
+    suites = {
+        name: [allow_label_sets(row, samples, labelling) for row in rows] for name, rows in suites.items()
+    }
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     findings = []
     for name, table in tables_of(samples, kind, labelling).items():
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
-        expectations = [build(row, number) for number, row in enumerate(suites[name])]
+        expectations = [build_expectation(row, number) for number, row in enumerate(suites[name])]
         suite = gx.ExpectationSuite(name, expectations=expectations)
         results = batch.validate(suite, result_format={
             "result_format": "COMPLETE", "unexpected_index_column_names": ["name"],
@@ -185,22 +187,22 @@ def check(
         by_number = {r.expectation_config.meta["number"]: r for r in results.results}
         for number, row in enumerate(suites[name]):  # the results come in an order of their own
             result = by_number[number]
-            findings.append(finding(row, bool(result.success), result.result, result.exception_info))
+            findings.append(suite_finding(row, bool(result.success), result.result, result.exception_info))
     return findings
 
 
-def widened(row: dict[str, Any], samples: pd.DataFrame, labelling: Labelling) -> dict[str, Any]:
+def allow_label_sets(row: dict[str, Any], samples: pd.DataFrame, labelling: Labelling) -> dict[str, Any]:
     """Let a list of allowed labels speak of cells: a set of labels is allowed if each of them is."""
     kwargs = row["kwargs"]
     if row["type"] != "ExpectColumnValuesToBeInSet" or kwargs.get("column") != "label":
         return row
     return {
         **row,
-        "kwargs": {**kwargs, "value_set": labelling.allowed(samples["label"], kwargs["value_set"])},
+        "kwargs": {**kwargs, "value_set": labelling.allowed_cells(samples["label"], kwargs["value_set"])},
     }
 
 
-def build(row: Mapping[str, Any], number: int) -> Any:
+def build_expectation(row: Mapping[str, Any], number: int) -> Any:
     """Make an expectation; its number finds the result again.
 
     Raises:
@@ -213,7 +215,9 @@ def build(row: Mapping[str, Any], number: int) -> Any:
         raise ParamsError(f"validate_data.suite: {says!r}: {row['type']} refuses: {error}") from None
 
 
-def finding(row: Mapping[str, Any], success: bool, result: Mapping[str, Any], trouble: Any) -> dict[str, Any]:
+def suite_finding(
+    row: Mapping[str, Any], success: bool, result: Mapping[str, Any], trouble: Any
+) -> dict[str, Any]:
     """Put one result into the words of the report."""
     accused = [str(item["name"]) for item in result.get("unexpected_index_list") or []]
     values = [str(value) for value in result.get("unexpected_list") or []]
@@ -226,7 +230,7 @@ def finding(row: Mapping[str, Any], success: bool, result: Mapping[str, Any], tr
         "observed": observed,
         "files": accused[:SHOWN],
         "values": values[:SHOWN],
-        "accused": len(accused),
+        "affected": len(accused),
         "remedy": "" if success else row["meta"]["remedy"],
         "quarantined": [],
     }

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-WIDEST = 3  # taps in a row that oneDNN's own kernel takes
+MAX_TAPS = 3  # taps in a row that oneDNN's own kernel takes
 Pair = tuple[int, int]
 
 
@@ -34,22 +34,22 @@ class FastConvolutions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer a call of torch."""
-        if func is F.conv2d and not kwargs and (call := Convolution(*args)).trains():
-            if call.pointwise():
-                return as_product(*call[:3])
-            if call.detours():
+        if func is F.conv2d and not kwargs and (call := Convolution(*args)).is_trained_on_cpu():
+            if call.is_pointwise():
+                return as_matrix_product(*call[:3])
+            if call.is_slow_depthwise():
                 return Depthwise.apply(*call[:5])
-        if func is F.adaptive_avg_pool2d and against_the_grain(args[0]):
-            args[0].register_hook(with_the_grain)
+        if func is F.adaptive_avg_pool2d and is_channels_last_input(args[0]):
+            args[0].register_hook(channels_last_gradient)
         return func(*args, **(kwargs or {}))
 
 
-def against_the_grain(x: Tensor) -> bool:
+def is_channels_last_input(x: Tensor) -> bool:
     """Say whether a pooled map's gradient would lie otherwise than the map."""
     return x.requires_grad and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def with_the_grain(grad: Tensor) -> Tensor:
+def channels_last_gradient(grad: Tensor) -> Tensor:
     """Lay a gradient (n, c, h, w) out as the map has it of which it is."""
     return grad.contiguous(memory_format=torch.channels_last)
 
@@ -65,22 +65,24 @@ class Convolution(NamedTuple):
     dilation: Any = 1
     groups: int = 1
 
-    def trains(self) -> bool:
+    def is_trained_on_cpu(self) -> bool:
         """Say whether the weights will get a gradient on a CPU."""
         return self.weight.requires_grad and torch.is_grad_enabled() and self.x.device.type == "cpu"
 
-    def pointwise(self) -> bool:
+    def is_pointwise(self) -> bool:
         """Say whether it sees one place at a time, of a map that lies place after place."""
         alone = self.weight.shape[2:] == (1, 1) and self.stride in (1, (1, 1)) and self.groups == 1
         bare = self.padding in (0, (0, 0), "valid", "same")
         return alone and bare and self.x.is_contiguous(memory_format=torch.channels_last)
 
-    def detours(self) -> bool:
+    def is_slow_depthwise(self) -> bool:
         """Say whether it is depthwise and oneDNN would take the detour back."""
         x, weight = self.x, self.weight
         return (
             self.groups == x.shape[1] == weight.shape[0]
-            and (weight.shape[3] > WIDEST or lower(x, weight) or x.shape[3] < weight.shape[3])
+            and (
+                weight.shape[3] > MAX_TAPS or is_lower_than_kernel(x, weight) or x.shape[3] < weight.shape[3]
+            )
             and isinstance(self.stride, tuple)
             and isinstance(self.padding, tuple)  # not "same"
             and self.dilation == (1, 1)
@@ -89,12 +91,12 @@ class Convolution(NamedTuple):
         )
 
 
-def as_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def as_matrix_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Do what conv2d does with x (n, c, h, w) and weight (k, c, 1, 1)."""
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
-def lower(x: Tensor, weight: Tensor) -> bool:
+def is_lower_than_kernel(x: Tensor, weight: Tensor) -> bool:
     """Say whether a map has fewer rows than the kernel."""
     return x.shape[2] < weight.shape[2]
 
@@ -117,39 +119,39 @@ class Depthwise(torch.autograd.Function):
         """Return the gradients of x, weight and bias; there is none of these gradients."""
         x, weight = ctx.saved_tensors
         of = ctx.needs_input_grad
-        by_x = of_input(grad, x, weight, ctx.stride, ctx.padding) if of[0] else None
-        by_weight = of_weight(grad, x, weight, ctx.stride, ctx.padding) if of[1] else None
+        by_x = input_gradient(grad, x, weight, ctx.stride, ctx.padding) if of[0] else None
+        by_weight = weight_gradient(grad, x, weight, ctx.stride, ctx.padding) if of[1] else None
         return by_x, by_weight, grad.sum((0, 2, 3)) if of[2] else None, None, None
 
 
-def of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+def input_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """Return the loss's gradient by x, of x's shape."""
     rest = [size - 1 - around for size, around in zip(weight.shape[2:], padding, strict=True)]
     if stride != (1, 1) or min(rest) < 0:
-        return by_torch(grad, x, weight, stride, padding, weights=False)
+        return torch_gradient(grad, x, weight, stride, padding, weights=False)
     return F.conv2d(grad, weight.flip(2, 3), None, 1, rest, 1, len(weight))
 
 
-def of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    """Return the loss's gradient by weight, of weight's shape, WIDEST columns of the kernel at a time."""
+def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """Return the loss's gradient by weight, of weight's shape, MAX_TAPS columns of the kernel at a time."""
     reach = (grad.shape[3] - 1) * stride[1]  # from a tap's first place to its last, in columns of x
     above, parts = padding[0], []
-    if lower(x, weight):
+    if is_lower_than_kernel(x, weight):
         below = (grad.shape[2] - 1) * stride[0] + weight.shape[2] - above - x.shape[2]
         x, above = F.pad(x, (0, 0, above, max(below, 0))), 0
-    for first in range(0, weight.shape[3], WIDEST):
-        part = weight[..., first : first + WIDEST]
+    for first in range(0, weight.shape[3], MAX_TAPS):
+        part = weight[..., first : first + MAX_TAPS]
         last = first + part.shape[3] - 1
         # The columns that this part meets: zeros where x has none, and without those that it never sees.
         before, after = padding[1] - first, reach + last - padding[1] - (x.shape[3] - 1)
         zeros = (max(before, 0), max(after, 0))
         met = F.pad(x, zeros) if any(zeros) else x  # it would copy x even then
         met = met[..., max(-before, 0) : met.shape[3] - max(-after, 0)]
-        parts.append(by_torch(grad, met, part, stride, (above, 0), weights=True))
+        parts.append(torch_gradient(grad, met, part, stride, (above, 0), weights=True))
     return torch.cat(parts, 3)
 
 
-def by_torch(
+def torch_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, *, weights: bool
 ) -> Tensor:
     """Return torch's own gradient, by x or by the weights."""

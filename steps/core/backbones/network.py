@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steps.core.backbones.stages import ROOT, Stage
-from steps.core.system.errors import ArtifactError, BackboneError, FrozenDrift
+from steps.core.system.errors import ArtifactError, BackboneError, FrozenWeightsChanged
 
 REMEDY = "run the phase that trained this model again"
 
@@ -150,7 +150,9 @@ def assert_frozen(network: Network, boundary: int, before: str) -> None:
     """Compare with the digest from before.
 
     Raises:
-        FrozenDrift: Something below the boundary has changed.
+        FrozenWeightsChanged: Something below the boundary has changed.
     """
     if frozen_digest(network, boundary) != before:
-        raise FrozenDrift(f"a parameter or buffer below stage {boundary} changed while it was frozen")
+        raise FrozenWeightsChanged(
+            f"a parameter or buffer below stage {boundary} changed while it was frozen"
+        )

@@ -23,20 +23,20 @@ from steps.core.backbones.settings import Precision
 NATIVE = ("avx512_bf16", "amx_bf16")  # of torch.cpu.get_capabilities
 
 
-def halves(precision: Precision, device: torch.device) -> bool:
+def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
     """Say whether trainings there multiply in bfloat16; `auto`: where that is faster."""
-    return precision == "bfloat16" or (precision == "auto" and native(device.type))
+    return precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device.type))
 
 
 @cache
-def native(kind: str) -> bool:
+def has_native_bfloat16(kind: str) -> bool:
     """Say whether a kind of device has instructions for bfloat16."""
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return kind == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in NATIVE)
 
 
-class HalfProducts(TorchFunctionMode):
+class BFloat16Products(TorchFunctionMode):
     """Within it, dense convolutions and linear layers that are differentiated multiply in bfloat16."""
 
     def __init__(self, head: Tensor) -> None:
@@ -46,28 +46,28 @@ class HalfProducts(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer a call of torch."""
-        if func in (F.conv2d, F.linear) and not kwargs and self.takes(*args[:2]):
-            return (convolve if func is F.conv2d else connect)(*args)
+        if func in (F.conv2d, F.linear) and not kwargs and self.applies_to(*args[:2]):
+            return (conv2d if func is F.conv2d else linear)(*args)
         return func(*args, **(kwargs or {}))
 
-    def takes(self, x: Tensor, weight: Tensor) -> bool:
+    def applies_to(self, x: Tensor, weight: Tensor) -> bool:
         """Say whether a layer is one of those."""
         floats = x.dtype == weight.dtype == torch.float32
         return floats and torch.is_grad_enabled() and weight is not self.head
 
 
-def connect(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Do what torch.nn.functional.linear does."""
-    return rounded(F.linear, x, weight, bias)
+    return in_bfloat16(F.linear, x, weight, bias)
 
 
-def convolve(*args: Any) -> Tensor:
+def conv2d(*args: Any) -> Tensor:
     """Do what torch.nn.functional.conv2d does; with several groups the very same."""
     call = Convolution(*args)
-    return F.conv2d(*call) if call.groups > 1 else rounded(F.conv2d, *call)
+    return F.conv2d(*call) if call.groups > 1 else in_bfloat16(F.conv2d, *call)
 
 
-def rounded(
+def in_bfloat16(
     layer: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
 ) -> Tensor:
     """Apply a layer in bfloat16 and return float32; so the gradients come back."""

@@ -21,20 +21,20 @@ from torch.overrides import TorchFunctionMode
 
 from steps.core.backbones.network import Network
 from steps.core.system.errors import ProcessError
-from steps.core.system.ranks import launched
+from steps.core.system.ranks import rank_and_size
 
 TIMEOUT = "HEADSTART_PROCESS_TIMEOUT"
-SECONDS = 1800.0  # of silence until a process that is there, and does not answer, is given up
+DEFAULT_TIMEOUT_SECONDS = 1800.0  # of silence until a process that is there, and does not answer, is given up
 
 
 @cache
-def team() -> PartialState:
+def distributed_state() -> PartialState:
     """Meet the other processes, once."""
-    wait = timedelta(seconds=float(os.environ.get(TIMEOUT, SECONDS)))
+    wait = timedelta(seconds=float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT_SECONDS)))
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    with listening():
+    with peer_errors():
         state = PartialState(cpu=cpu, timeout=wait)
-    if (found := int(state.num_processes)) != (wanted := launched()[1]):
+    if (found := int(state.num_processes)) != (wanted := rank_and_size()[1]):
         raise ProcessError(
             f"{wanted} processes were launched, and accelerate sees {found}: start them by torchrun or by "
             "accelerate launch"
@@ -43,41 +43,41 @@ def team() -> PartialState:
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def peer_errors() -> Iterator[None]:
     """Raise ProcessError where another process does not answer."""
     try:
         yield
     except RuntimeError as error:  # torch has no class of its own for a connection that was closed
-        where = "process {} of {}".format(*launched())
+        where = "process {} of {}".format(*rank_and_size())
         raise ProcessError(
-            f"{where} waited for another that has ended or does not answer: look for the first error "
-            f"among their messages, then start all again; finished shards and epochs are kept. "
+            f"{where} waited for another process that has ended or does not answer: look for the first error "
+            f"in their output, then start all of them again; finished shards and epochs are kept. "
             f"({str(error).splitlines()[0][:160]})"
         ) from None
 
 
-def count() -> int:
+def process_count() -> int:
     """Return the number of processes."""
-    return int(team().num_processes)
+    return int(distributed_state().num_processes)
 
 
 def rank() -> int:
     """Return this process's number, from 0."""
-    return int(team().process_index)
+    return int(distributed_state().process_index)
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Say whether this process is the one that writes."""
     return rank() == 0
 
 
 def device() -> torch.device:
     """Return where this process computes."""
-    place: torch.device = team().device
+    place: torch.device = distributed_state().device
     return place
 
 
-def placed(network: Network) -> Network:
+def on_device(network: Network) -> Network:
     """Put a network into evaluation mode, and where this process computes."""
     if network.device.type != device().type:
         with torch.inference_mode(False):  # what moves within that mode can never train again
@@ -93,55 +93,55 @@ def describe_device() -> str:
     return f"{place.type} {torch.get_device_module(place).get_device_name(place)}"
 
 
-def wait() -> None:
+def wait_for_all() -> None:
     """Go on when all processes have come here."""
-    with listening():
-        team().wait_for_everyone()
+    with peer_errors():
+        distributed_state().wait_for_everyone()
 
 
-def total(x: Tensor) -> Tensor:
+def sum_over_processes(x: Tensor) -> Tensor:
     """Sum a tensor over all processes."""
-    with listening():
+    with peer_errors():
         summed: Tensor = reduce(x.contiguous(), "sum")
     return summed
 
 
-def agree(what: str, value: str, remedy: str) -> None:
+def assert_equal_everywhere(what: str, value: str, remedy: str) -> None:
     """Raise ProcessError unless all processes hold the same value."""
-    if count() == 1:
+    if process_count() == 1:
         return
-    table = torch.zeros(count(), 32, dtype=torch.int64, device=device())
+    table = torch.zeros(process_count(), 32, dtype=torch.int64, device=device())
     table[rank()] = torch.tensor(list(hashlib.sha256(value.encode()).digest()))
-    table = total(table)
+    table = sum_over_processes(table)
     if (table != table[0]).any():
         raise ProcessError(f"the processes differ in {what}, found {value} in process {rank()}: {remedy}")
 
 
-def own(size: int) -> slice:
+def local_slice(size: int) -> slice:
     """Return which samples of a batch are this process's: all, where there are too few for everyone."""
-    if size < count():
+    if size < process_count():
         return slice(0, size)
-    return slice(size * rank() // count(), size * (rank() + 1) // count())
+    return slice(size * rank() // process_count(), size * (rank() + 1) // process_count())
 
 
-def joined(part: Tensor, size: int) -> Tensor:
+def gather_batch(part: Tensor, size: int) -> Tensor:
     """Put the parts that all processes have of a batch of `size` together again, in order."""
     if len(part) == size:
         return part
     whole = part.new_zeros(size, *part.shape[1:])
-    whole[own(size)] = part
-    return total(whole)
+    whole[local_slice(size)] = part
+    return sum_over_processes(whole)
 
 
-def interleaved(parts: list[Tensor], step: int, size: int, width: int) -> Tensor:
+def gather_interleaved(parts: list[Tensor], step: int, size: int, width: int) -> Tensor:
     """Put together what the processes made of every count()-th batch of `step` rows: (size, width)."""
-    if count() == 1:
+    if process_count() == 1:
         return torch.cat(parts)
     whole = torch.zeros(size, width, device=device())
     for number, part in enumerate(parts):
-        first = (rank() + number * count()) * step
+        first = (rank() + number * process_count()) * step
         whole[first : first + step] = part
-    return total(whole).cpu()
+    return sum_over_processes(whole).cpu()
 
 
 def backward(
@@ -166,25 +166,25 @@ def backward(
         size: All samples of the batch.
         loss: Computes the mean over the part.
     """
-    if count() == 1:
+    if process_count() == 1:
         alone = loss()
         optimizer.zero_grad()
         accelerator.backward(alone)
         return alone.item()
-    shared = size >= count()
-    with JointNorm(size) if shared else nullcontext():
-        weighed = loss() * (part / size if shared else 1 / count())
+    shared = size >= process_count()
+    with JointBatchNorm(size) if shared else nullcontext():
+        weighed = loss() * (part / size if shared else 1 / process_count())
         optimizer.zero_grad()
         accelerator.backward(weighed)
     grads = [p.grad for p in network.parameters() if p.grad is not None]
-    flat = total(torch.cat([*(grad.flatten() for grad in grads), weighed.detach().view(1)]))
+    flat = sum_over_processes(torch.cat([*(grad.flatten() for grad in grads), weighed.detach().view(1)]))
     *sums, mean = torch.split(flat, [*(grad.numel() for grad in grads), 1])
     for grad, summed in zip(grads, sums, strict=True):
         grad.copy_(summed.view_as(grad))
     return float(mean)
 
 
-class JointNorm(TorchFunctionMode):
+class JointBatchNorm(TorchFunctionMode):
     """Gives BatchNorm, in training, the statistics of a whole batch of which each process has a part.
 
     torch's SyncBatchNorm is for GPUs only; this is one rule on every device, and no module of the
@@ -218,9 +218,9 @@ class JointNorm(TorchFunctionMode):
         axes, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
         seen = self.size * x[0, 0].numel()
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # sums in half precision would overflow
-        mean: Tensor = Total.apply(wide.sum(axes)) / seen
+        mean: Tensor = SumOverProcesses.apply(wide.sum(axes)) / seen
         apart = wide - mean.view(shape)
-        var: Tensor = Total.apply(apart.square().sum(axes)) / seen
+        var: Tensor = SumOverProcesses.apply(apart.square().sum(axes)) / seen
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean.detach(), momentum)
             running_var.lerp_(var.detach() * (seen / max(seen - 1, 1)), momentum)
@@ -229,15 +229,15 @@ class JointNorm(TorchFunctionMode):
         return (y if bias is None else y + bias.view(shape)).to(x.dtype)
 
 
-class Total(torch.autograd.Function):
+class SumOverProcesses(torch.autograd.Function):
     """A sum over all processes through which gradients flow back to all of them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         """Sum x."""
-        return total(x)
+        return sum_over_processes(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """Every process's loss depends on every process's x."""
-        return total(grad)
+        return sum_over_processes(grad)

@@ -14,8 +14,8 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from steps.core.system.checksummed import load_checked, with_checksum
 from steps.core.system.errors import BackboneError
-from steps.core.system.sealed import seal, unseal
 from steps.core.system.storage import file_sha256, write_file
 
 
@@ -67,7 +67,7 @@ def unpack(name: str, cache: Path, key: str) -> Path:
         )
     packaged = PACKAGED[name]
     target = cache / "weights" / f"{name}-{packaged.sha256[:16]}.safetensors"
-    if unseal(target) is not None:
+    if load_checked(target) is not None:
         return target
     try:
         module = importlib.import_module(packaged.package)
@@ -84,7 +84,7 @@ def unpack(name: str, cache: Path, key: str) -> Path:
         names = timm.create_model(name).state_dict()
     if [t.shape for t in tensors] != [t.shape for t in names.values()]:
         raise BackboneError(f"{source} does not have the tensors of {name}")
-    write_file(target, seal(dict(zip(names, tensors, strict=True))))
+    write_file(target, with_checksum(dict(zip(names, tensors, strict=True))))
     return target
 
 

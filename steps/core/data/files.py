@@ -97,7 +97,7 @@ class Folder:
             raise DataError(f"{path} leads out of {self.root}")
         try:
             if self.local:
-                refuse_odd(path, os.stat(full))
+                check_regular_file(path, os.stat(full))
             return bytes(self.fs.cat_file(full)) if self.local else self.read_remote(full)
         except OSError as error:
             known = "; ingest_data could read it: put it back, or run again without it"
@@ -124,7 +124,7 @@ class Folder:
         return bytes(self.fs.cat_file(self.root))
 
 
-def refuse_odd(path: str, facts: os.stat_result) -> None:
+def check_regular_file(path: str, facts: os.stat_result) -> None:
     """Raise DataError for what would be read for ever: a pipe, a device, a file of many gigabytes."""
     if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
         raise DataError(f"{path} is neither a file nor a folder")
@@ -132,7 +132,7 @@ def refuse_odd(path: str, facts: os.stat_result) -> None:
         raise DataError(f"{path} has {facts.st_size} bytes, more than {MAX_BYTES}")
 
 
-def prefetched(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+def map_in_threads(work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
     """Map in threads, in order, never more than `ahead` results in memory."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -6,22 +6,22 @@ from typing import Any
 SHOWN = 20  # files named in a finding; all of them are counted, and all that are left out are listed
 
 
-def settled(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def mark_repaired(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the findings after a repair: what it has dealt with stops nothing any more."""
     return [
-        {**row, "verdict": "warn", "remedy": "done: the files are left out"} if row["repair"] else row
+        {**row, "verdict": "warn", "remedy": "done: the files were left out"} if row["repair"] else row
         for row in findings
     ]
 
 
-def report(
+def make_finding(
     check: str,
     verdict: str,
     files: Sequence[str],
     of: int,
     remedy: str,
     values: Sequence[object] = (),
-    worth: str = "",
+    impact: str = "",
     leave_out: Iterable[tuple[str, str]] = (),
     pairs: Sequence[tuple[str, str, float]] = (),
 ) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def report(
         of: How many were looked at.
         remedy: What to do.
         values: What was found, per file.
-        worth: What the finding amounts to, in words and numbers.
+        impact: What the finding amounts to, in words and numbers.
         leave_out: Path and reason of what a repair leaves out.
         pairs: Files that belong together, with a similarity; shown side by side.
     """
@@ -45,10 +45,10 @@ def report(
         "observed": f"{len(files)} of {of}",
         "files": list(files[:SHOWN]),
         "values": [str(value) for value in values[:SHOWN]],
-        "accused": len(files),
+        "affected": len(files),
         "remedy": remedy if bad else "",
-        "worth": worth if bad else "",
+        "impact": impact if bad else "",
         "quarantined": [],
         "repair": [{"path": path, "reason": reason} for path, reason in leave_out],
-        "pairs": [[one, other, round(likeness, 4)] for one, other, likeness in pairs[:SHOWN]],
+        "pairs": [[one, other, round(similarity, 4)] for one, other, similarity in pairs[:SHOWN]],
     }

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from steps.core.data.files import Source, prefetched
+from steps.core.data.files import Source, map_in_threads
 from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import Labelling
 
@@ -30,7 +30,7 @@ def describe_samples(
         blank: Their names, and what stands for them where there are none.
     """
     paths = list(table["path"])
-    facts = prefetched(lambda path: describe_sample(source, path, describe, blank), paths, 64)
+    facts = map_in_threads(lambda path: describe_sample(source, path, describe, blank), paths, 64)
     progress = tqdm(facts, "hashing", len(paths), unit="file", disable=None)
     described = pd.concat([table.reset_index(drop=True), pd.DataFrame(list(progress))], axis=1)
     return described.reindex(columns=[*COLUMNS, *blank, "error"]).astype(
@@ -55,11 +55,11 @@ def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.
     strange = sorted(set(rows["path"]) - set(table["path"]))
     if strange:
         raise DataError(
-            f"ingest_data.corrections: {file} names files that are not there: {strange[:5]}; correct the "
-            "paths, or take the lines out"
+            f"ingest_data.corrections: {file} names files that do not exist: {strange[:5]}; correct the "
+            "paths, or remove the lines"
         )
-    written = rows["label"].map(labelling.written)
-    new = table["path"].map(dict(zip(rows["path"], written, strict=True)))
+    normalised = rows["label"].map(labelling.normalised)
+    new = table["path"].map(dict(zip(rows["path"], normalised, strict=True)))
     changed = new.notna() & (new != table["label"])
     old = table["label"].astype(object).where(changed, None)
     return table.assign(label=table["label"].where(~changed, new), corrected_from=old)

@@ -19,11 +19,11 @@ from steps.core.system.errors import DataError
 from steps.core.tasks.labelling import read_sets
 
 MANIFEST_ENDINGS = (".csv", ".parquet")
-MARK = "#"  # between a table's place and the columns that are a sample, which are joined by commas
-FIRST = 2  # the line of a table's first row; the header is line 1
+COLUMNS_MARK = "#"  # between a table's place and the columns that are a sample, which are joined by commas
+FIRST_LINE = 2  # the line of a table's first row; the header is line 1
 
 
-class Kinds(Protocol):
+class SampleKinds(Protocol):
     """What kinds of samples are known; see `steps.core.modalities.registry.Known`."""
 
     @property
@@ -34,7 +34,7 @@ class Kinds(Protocol):
         """Return the columns of a table that are a sample each row; none where samples are files."""
 
 
-def read_layout(root: str, cache: Path, kinds: Kinds) -> tuple[str, pd.DataFrame]:
+def read_layout(root: str, cache: Path, kinds: SampleKinds) -> tuple[str, pd.DataFrame]:
     """Return what the paths are relative to (see `steps.core.data.rows.open_source`), and the table.
 
     Raises:
@@ -79,12 +79,12 @@ def list_samples(root: str, cache: Path) -> tuple[Folder, list[str]]:
     folder = Folder(root, cache)
     if not folder.is_file():
         return folder, folder.list()
-    table = parse(folder)
+    table = parse_table(folder)
     paths = list(table["path"].dropna().astype(str)) if "path" in table else []
     return folder.parent(cache), [root.rpartition("/")[2], *paths]
 
 
-def overlooked(folder: Folder, endings: tuple[str, ...]) -> dict[str, list[str]]:
+def find_ignored_files(folder: Folder, endings: tuple[str, ...]) -> dict[str, list[str]]:
     """Return what lies in a folder of samples and is not taken: by the reason, paths.
 
     Behind a URL only files are seen, no empty folders and no links.
@@ -114,7 +114,7 @@ def path_row(path: str) -> dict[str, object]:
     return {"path": path, "parts": path.split("/")}
 
 
-def read_manifest(folder: Folder, kinds: Kinds) -> tuple[str, pd.DataFrame]:
+def read_manifest(folder: Folder, kinds: SampleKinds) -> tuple[str, pd.DataFrame]:
     """Read a manifest file; see `read_layout`.
 
     Without a column `path` its own rows may be the samples, where a modality knows their columns.
@@ -122,21 +122,21 @@ def read_manifest(folder: Folder, kinds: Kinds) -> tuple[str, pd.DataFrame]:
     Raises:
         DataError: It cannot be parsed, a column is missing, or a split has an unknown name.
     """
-    name, table = folder.root, parse(folder)
+    name, table = folder.root, parse_table(folder)
     above, slash, file = folder.url.rpartition("/")
     root = above if slash else "."
     if "path" not in table and (columns := kinds.columns_of(table)):
-        root = f"{folder.url}{MARK}{','.join(columns)}"
-        table["path"] = [path_of(file, row) for row in range(len(table))]
-    return root, tidy(table, name)
+        root = f"{folder.url}{COLUMNS_MARK}{','.join(columns)}"
+        table["path"] = [row_path(file, row) for row in range(len(table))]
+    return root, normalise_manifest(table, name)
 
 
-def path_of(file: str, row: int) -> str:
+def row_path(file: str, row: int) -> str:
     """Return the path of a row, counted from 0, of the table in a file: `reviews.csv:2`."""
-    return f"{file}:{row + FIRST}"
+    return f"{file}:{row + FIRST_LINE}"
 
 
-def parse(folder: Folder) -> pd.DataFrame:
+def parse_table(folder: Folder) -> pd.DataFrame:
     """Read a manifest file as it is.
 
     Raises:
@@ -152,7 +152,7 @@ def parse(folder: Folder) -> pd.DataFrame:
         ) from None
 
 
-def tidy(table: pd.DataFrame, name: str) -> pd.DataFrame:
+def normalise_manifest(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the columns path, label or labels, split, group of a manifest called `name`.
 
     Raises:
@@ -185,7 +185,7 @@ def tidy(table: pd.DataFrame, name: str) -> pd.DataFrame:
             row = int(table[needed].isna().to_numpy().argmax()) + 2
             hint = "; where rows may have several labels or none, call the column labels"
             raise DataError(
-                f"{name} line {row}: {needed} is empty; fill it in, or take the line out"
+                f"{name} line {row}: {needed} is empty; fill it in, or remove the line"
                 f"{hint if needed == 'label' else ''}"
             )
     unknown = sorted({str(s) for s in table["split"].dropna()} - set(SPLIT_NAMES))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.core.data.files import Folder, Source
-from steps.core.data.layouts import FIRST, MANIFEST_ENDINGS, MARK, parse
+from steps.core.data.layouts import COLUMNS_MARK, FIRST_LINE, MANIFEST_ENDINGS, parse_table
 from steps.core.system.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Rows:
         What a table of `known` rows (path, sha256) has the digest of is compared with it when it is read.
         """
         self.url = url
-        place, _, columns = url.rpartition(MARK)
+        place, _, columns = url.rpartition(COLUMNS_MARK)
         self.columns, self.folder = columns.split(","), Folder(place, cache)
         self.name = place.rpartition("/")[2]
         self.digests: dict[str, str] = {}
@@ -33,7 +33,7 @@ class Rows:
     @cached_property
     def cells(self) -> "pd.DataFrame":
         """The columns that are a sample."""
-        return parse(self.folder)[self.columns]
+        return parse_table(self.folder)[self.columns]
 
     def read(self, path: str) -> bytes:
         """Return one row as json: column to cell.
@@ -42,9 +42,9 @@ class Rows:
             DataError: There is no such row, or it is not what it was.
         """
         name, _, line = path.rpartition(":")
-        if name != self.name or not line.isdecimal() or not 0 <= int(line) - FIRST < len(self.cells):
+        if name != self.name or not line.isdecimal() or not 0 <= int(line) - FIRST_LINE < len(self.cells):
             raise DataError(f"{path} is no row of {self.url}")
-        cells = self.cells.iloc[int(line) - FIRST].to_dict()
+        cells = self.cells.iloc[int(line) - FIRST_LINE].to_dict()
         data = json.dumps(cells, ensure_ascii=False, default=str).encode()
         if path in self.digests and hashlib.sha256(data).hexdigest() != self.digests[path]:
             raise DataError(
@@ -56,7 +56,7 @@ class Rows:
 
 def columns_of_root(url: str) -> list[str]:
     """Return the columns that are a sample, where a manifest's root is a table; none for a folder."""
-    place, mark, columns = url.rpartition(MARK)
+    place, mark, columns = url.rpartition(COLUMNS_MARK)
     return columns.split(",") if mark and place.lower().endswith(MANIFEST_ENDINGS) else []
 
 

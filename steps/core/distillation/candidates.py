@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from steps.core.backbones.network import Network, pool
-from steps.core.backbones.processes import placed
-from steps.core.distillation.settings import Cut, Named
+from steps.core.backbones.processes import on_device
+from steps.core.distillation.settings import CutCandidate, NamedCandidate
 from steps.core.modalities.networks import build_network
 from steps.core.modalities.parts import Preprocessing
 from steps.core.modalities.registry import modality_of, preprocessing_of
@@ -38,33 +38,33 @@ class Candidate:
     @property
     def parameters(self) -> int:
         """Count parameters."""
-        return size(self.network)
+        return parameter_count(self.network)
 
 
-def gather(
-    asked: Sequence[Cut | Named], teacher: Network, meta: dict[str, Any], scratch: Path
+def build_candidates(
+    asked: Sequence[CutCandidate | NamedCandidate], teacher: Network, meta: dict[str, Any], scratch: Path
 ) -> list[Candidate]:
     """Build every candidate, in the order of params.yaml.
 
     Raises:
         BackboneError: One has as many stages as the teacher, or its weights cannot be had.
     """
-    kind, look = modality_of(meta), preprocessing_of(meta)
+    kind, preprocessing = modality_of(meta), preprocessing_of(meta)
     found = []
     for one in asked:
-        if isinstance(one, Cut):
-            network = shorten(teacher, one.keep_stages, look)
+        if isinstance(one, CutCandidate):
+            network = cut_teacher(teacher, one.keep_stages, preprocessing)
             start = meta["boundary"] if meta["boundary"] < one.keep_stages else 0
             found.append(Candidate(f"first {one.keep_stages} stages", network, start, {}))
             continue
         weights = kind.find_weights(one.name, one.weights, scratch, "distill.candidates.weights")
-        network = placed(build_network(kind, one.name, look, teacher.head.out_features, weights))
+        network = on_device(build_network(kind, one.name, preprocessing, teacher.head.out_features, weights))
         own = {"backbone": one.name, "weights_sha256": file_sha256(weights)}
         found.append(Candidate(one.name, network, 0, own))
     return found
 
 
-def shorten(teacher: Network, keep: int, look: Preprocessing) -> Network:
+def cut_teacher(teacher: Network, keep: int, preprocessing: Preprocessing) -> Network:
     """Copy the teacher's first `keep` stages under a head of zeros.
 
     Raises:
@@ -77,16 +77,16 @@ def shorten(teacher: Network, keep: int, look: Preprocessing) -> Network:
         )
     stages = copy.deepcopy(teacher.stages[:keep]).eval()
     with torch.inference_mode():
-        x = look.batch([look.example()], teacher.device)
+        x = preprocessing.batch([preprocessing.example()], teacher.device)
         for stage in stages:
             x = stage(x)
     features = pool(x, teacher.channels_last).shape[1]
     student = Network(stages, features, teacher.head.out_features, teacher.channels_last)
     nn.init.zeros_(student.head.weight)
     nn.init.zeros_(student.head.bias)
-    return placed(student.to(memory_format=torch.channels_last))
+    return on_device(student.to(memory_format=torch.channels_last))
 
 
-def size(network: Network) -> int:
+def parameter_count(network: Network) -> int:
     """Count parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -8,13 +8,13 @@ from steps.core.system.config import Config, Count, Fraction, Positive
 from steps.core.training.recipe import Recipe
 
 
-class Cut(Config):
+class CutCandidate(Config):
     """A student that is the teacher's first stages, with the teacher's weights."""
 
     keep_stages: Count
 
 
-class Named(Config):
+class NamedCandidate(Config):
     """A student of an architecture of its own, with its own pretrained weights."""
 
     name: str
@@ -26,18 +26,18 @@ class Named(Config):
 class StudentRecipe(Recipe):
     """Which student is chosen and how it is trained."""
 
-    candidates: Annotated[list[Cut | Named], Field(min_length=1)]
+    candidates: Annotated[list[CutCandidate | NamedCandidate], Field(min_length=1)]
     """What is benchmarked; the best that fits the budget is trained."""
-    cpu_ms: Positive | None
+    max_latency_ms: Positive | None
     """Greatest median latency of one sample on this machine; null: no limit."""
-    megabytes: Positive | None
+    max_megabytes: Positive | None
     """Greatest size of the float32 ONNX file; null: no limit."""
-    timings: Count
-    """Answers of every candidate whose latency is taken, by turns."""
+    latency_runs: Count
+    """Single predictions of every candidate that are timed, in alternation."""
     head_lr: Positive
     ratio: Annotated[float, Field(gt=0, le=1)]
     """Learning rate of a stage relative to that of the next one."""
     temperature: Positive
     """Softens both distributions (Hinton et al. 2015)."""
     alpha: Fraction
-    """Share of the teacher's word in the loss; the rest are the labels."""
+    """Weight of the distillation loss; the rest is cross-entropy on the labels."""

@@ -5,10 +5,10 @@ production would run, and gets a linear head on its features as they are; of tho
 one whose head does best on validation is trained. The head needs one pass over the data, not a training; a
 deeper cut usually wins, so the budget decides how small the student is. What the clock says decides only
 through the limit on latency; see `steps.core.export.latency` for what keeps that from changing. Where one
-candidate alone is listed, no clock decides anything but whether the run goes on.
+candidate alone is listed, latency_runs only decide whether the run goes on.
 
-The controls are the same network with the same start: `hard_labels`, trained by the same recipe without the
-teacher's word, and `untrained`, whose body stays as it is, under the head by which it was chosen.
+The controls are the same network with the same start: `hard_labels`, trained by the same recipe without a
+teacher, and `untrained`, whose body stays as it is, under the head by which it was chosen.
 """
 
 import copy
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.backbones.processes import agree, placed
+from steps.core.backbones.processes import assert_equal_everywhere, on_device
 from steps.core.data.rows import open_source
-from steps.core.distillation.candidates import Candidate, gather, size
+from steps.core.distillation.candidates import Candidate, build_candidates, parameter_count
 from steps.core.distillation.settings import StudentRecipe
 from steps.core.export.latency import Figures, benchmark
 from steps.core.features.batches import Batches, Cache, open_batches
@@ -36,15 +36,15 @@ from steps.core.training.objectives import Classify, Distil
 from steps.core.training.parameter_groups import parameter_groups
 from steps.core.training.recipe import HeadRecipe
 
-NEAR = 0.1  # of the limit on latency: another measurement might fall on its other side
+NEAR_LIMIT = 0.1  # of the limit on latency: another measurement might fall on its other side
 TEACHER = "teacher"
-Tell = Callable[[Epoch], None]
+EpochCallback = Callable[[Epoch], None]
 
 log = logging.getLogger("headstart")
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainedModel:
     """A trained network, what was chosen on validation for it to answer, and how it fared there."""
 
     trained: Trained
@@ -53,12 +53,12 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class Grown:
+class DistillationResult:
     """The student, its controls by name, and what it was chosen from."""
 
     choice: Candidate
-    student: Taught
-    controls: dict[str, Taught]
+    student: TrainedModel
+    controls: dict[str, TrainedModel]
     candidates: list[dict[str, Any]]
     """Each candidate: name, parameters, val_accuracy and val_loss of its features as they are."""
     figures: Figures
@@ -68,7 +68,7 @@ class Grown:
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemorySource:
     """Pooled vectors (rows, features) of the deterministic views, held in memory; see `batches.Source`."""
 
     z: Tensor
@@ -79,7 +79,7 @@ class Held:
         return self.z[rows]
 
 
-def grow_students(
+def train_students(
     cache: Cache,
     teacher: Network,
     cfg: StudentRecipe,
@@ -87,8 +87,8 @@ def grow_students(
     seed: int,
     scratch: Path,
     file: Path,
-    on_epoch: Tell,
-) -> Grown:
+    on_epoch: EpochCallback,
+) -> DistillationResult:
     """Choose the student and train it and its controls from the same start; `file` keeps the way.
 
     Where a cut lies above the freeze boundary, all read the cached h; else they start from the samples.
@@ -96,44 +96,48 @@ def grow_students(
     Raises:
         BudgetError: No candidate fits.
     """
-    placed(teacher).freeze(len(teacher.stages))
-    candidates = gather(cfg.candidates, teacher, cache.meta, scratch)
-    figures = measure(candidates, teacher, cache, cfg.timings, scratch)
-    fitting = fit_budget(candidates, figures, cfg)
+    on_device(teacher).freeze(len(teacher.stages))
+    candidates = build_candidates(cfg.candidates, teacher, cache.meta, scratch)
+    figures = benchmark_candidates(candidates, teacher, cache, cfg.latency_runs, scratch)
+    fitting = within_budget(candidates, figures, cfg)
     heads = [
         fit_head(one, open_batches(cache, one.start, head.batch_size, seed, scratch), head)
         for one in candidates
     ]
     number = min(fitting, key=lambda n: heads[n].metrics["val_loss"])
     choice = candidates[number]
-    log.info("the student is to be: %s", choice.name)
-    agree("the choice of the student", choice.name, "set distill.cpu_ms to null, or leave one candidate")
+    log.info("student chosen: %s", choice.name)
+    assert_equal_everywhere(
+        "the choice of the student", choice.name, "set distill.max_latency_ms to null, or leave one candidate"
+    )
     warn_of_recomputing(choice, cache.meta["boundary"])
     batches = open_batches(cache, choice.start, cfg.batch_size, seed, scratch)
     files = [file.with_name(f"{file.stem}-{number}{part}{file.suffix}") for part in ("", "-control")]
-    student = learn(choice.network, teacher, cfg.alpha, cfg, batches, on_epoch, files[0])
-    hard = learn(choice.network, teacher, 0.0, cfg, batches, lambda epoch: None, files[1])
+    student = train_student(choice.network, teacher, cfg.alpha, cfg, batches, on_epoch, files[0])
+    hard = train_student(choice.network, teacher, 0.0, cfg, batches, lambda epoch: None, files[1])
     rows = [
-        {"name": one.name, "parameters": one.parameters, **taught.metrics}
-        for one, taught in zip(candidates, heads, strict=True)
+        {"name": one.name, "parameters": one.parameters, **model.metrics}
+        for one, model in zip(candidates, heads, strict=True)
     ]
     controls = {"hard_labels": hard, "untrained": heads[number]}
-    return Grown(choice, student, controls, rows, figures, choice.parameters / size(teacher))
+    return DistillationResult(
+        choice, student, controls, rows, figures, choice.parameters / parameter_count(teacher)
+    )
 
 
-def measure(
-    candidates: Sequence[Candidate], teacher: Network, cache: Cache, timings: int, scratch: Path
+def benchmark_candidates(
+    candidates: Sequence[Candidate], teacher: Network, cache: Cache, latency_runs: int, scratch: Path
 ) -> Figures:
     """Benchmark the teacher and the candidates on one validation sample."""
     rows = cache.index_table[cache.index_table["split"] == "val"]
     path = str(rows.sort_values("sha256")["path"].iloc[0])
     sample = open_source(cache.meta["root"], scratch, rows).read(path)
-    look = preprocessing_of(cache.meta)
+    preprocessing = preprocessing_of(cache.meta)
     networks = {TEACHER: teacher, **{one.name: one.network for one in candidates}}
-    return benchmark(networks, modality_of(cache.meta), look, sample, timings, scratch)
+    return benchmark(networks, modality_of(cache.meta), preprocessing, sample, latency_runs, scratch)
 
 
-def fit_budget(
+def within_budget(
     candidates: Sequence[Candidate], figures: Mapping[str, Mapping[str, float]], cfg: StudentRecipe
 ) -> list[int]:
     """Return the numbers of the candidates that are fast and small enough.
@@ -141,18 +145,18 @@ def fit_budget(
     Raises:
         BudgetError: There is none; says what each would cost.
     """
-    milliseconds = cfg.cpu_ms or float("inf")
+    milliseconds = cfg.max_latency_ms or float("inf")
     fitting, costs = [], []
     for number, one in enumerate(candidates):
         p50, megabytes = (figures[one.name][key] for key in ("latency_p50_ms", "megabytes"))
         costs.append(f"{one.name}: {p50:.2f} ms, {megabytes:.2f} MB")
-        if abs(p50 - milliseconds) < NEAR * milliseconds:
-            said = "%s takes %.2f ms, close to distill.cpu_ms %g: another machine may choose otherwise"
-            log.warning(said, one.name, p50, milliseconds)
-        if p50 <= milliseconds and megabytes <= (cfg.megabytes or float("inf")):
+        if abs(p50 - milliseconds) < NEAR_LIMIT * milliseconds:
+            warning = "%s takes %.2f ms, close to distill.max_latency_ms %g: another machine may differ"
+            log.warning(warning, one.name, p50, milliseconds)
+        if p50 <= milliseconds and megabytes <= (cfg.max_megabytes or float("inf")):
             fitting.append(number)
     if not fitting:
-        limits = {"cpu_ms": cfg.cpu_ms, "megabytes": cfg.megabytes}
+        limits = {"max_latency_ms": cfg.max_latency_ms, "max_megabytes": cfg.max_megabytes}
         asked = " and ".join(f"distill.{key} {value:g}" for key, value in limits.items() if value)
         raise BudgetError(
             f"no candidate for the student fits {asked} on this machine; found "
@@ -162,52 +166,58 @@ def fit_budget(
     return fitting
 
 
-def fit_head(candidate: Candidate, batches: Batches, recipe: HeadRecipe) -> Taught:
+def fit_head(candidate: Candidate, batches: Batches, recipe: HeadRecipe) -> TrainedModel:
     """Train a head on a candidate's features as they are, which takes one pass over the data."""
     network = copy.deepcopy(candidate.network)
     top = len(network.stages)
     network.freeze(top)
-    held = Batches(Held(embed(network, batches), top), batches.index, 0, batches.batch_size, batches.seed)
+    in_memory = Batches(
+        InMemorySource(embed_splits(network, batches), top),
+        batches.index,
+        0,
+        batches.batch_size,
+        batches.seed,
+    )
     groups = parameter_groups(network, top, recipe.head_lr, 1.0, recipe.weight_decay)
-    trained = train(network, top, Classify(recipe), held, recipe, groups, lambda epoch: None)
-    return Taught(trained, *calibrate(trained, held))
+    trained = train(network, top, Classify(recipe), in_memory, recipe, groups, lambda epoch: None)
+    return TrainedModel(trained, *calibrate(trained, in_memory))
 
 
 @torch.no_grad()
-def embed(network: Network, batches: Batches) -> Tensor:
+def embed_splits(network: Network, batches: Batches) -> Tensor:
     """Return the pooled vectors (rows of the index, features) of train and val, deterministic views."""
     z = torch.zeros(len(batches.index), network.head.in_features)
     start, device = batches.source.start, network.head.weight.device
     for split in ("train", "val"):
-        parts = [network.embed(batch.x.to(device), start).cpu() for batch in batches.plain(split)]
+        parts = [network.embed(batch.x.to(device), start).cpu() for batch in batches.deterministic(split)]
         z[batches.rows(split)] = torch.cat(parts)
     return z
 
 
-def learn(
+def train_student(
     student: Network,
     teacher: Network,
     alpha: float,
     cfg: StudentRecipe,
     batches: Batches,
-    on_epoch: Tell,
+    on_epoch: EpochCallback,
     file: Path | None = None,
-) -> Taught:
-    """Train a copy of the student; `alpha` is the share of the teacher's word in the loss."""
+) -> TrainedModel:
+    """Train a copy of the student; `alpha` is the weight of the distillation loss."""
     network = copy.deepcopy(student)
     start = batches.source.start
     network.freeze(start)
     groups = parameter_groups(network, start, cfg.head_lr, cfg.ratio, cfg.weight_decay)
     task = Distil(teacher, cfg.temperature, alpha, cfg)
     trained = train(network, start, task, batches, cfg, groups, on_epoch, file)
-    return Taught(trained, *calibrate(trained, batches))
+    return TrainedModel(trained, *calibrate(trained, batches))
 
 
 def warn_of_recomputing(choice: Candidate, boundary: int) -> None:
     """Say what it costs that a student does not read the cache."""
     if boundary and not choice.start:
         log.warning(
-            "the student, %s, does not reach above the freeze boundary %d, so it starts from the samples: "
-            "a cut after %d stages would read the cache, many times faster",
+            "the student, %s, does not reach above the freeze boundary %d, so every sample is decoded again: "
+            "a cut after %d stages would read the cache, which is many times faster",
             choice.name, boundary, boundary + 1,
         )  # fmt: skip

@@ -12,19 +12,25 @@ from torch import Tensor
 from steps.core.backbones.network import Network
 from steps.core.data.files import Source
 from steps.core.evaluation.baselines import control_rows
-from steps.core.evaluation.inference import Looker, predict_together
+from steps.core.evaluation.inference import Predictor, predict_together
 from steps.core.evaluation.robustness import robustness
 from steps.core.evaluation.slices import slice_rows
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Preprocessing
 from steps.core.modalities.registry import modality_of
-from steps.core.tasks.intervals import compare, evaluate, mcnemar
-from steps.core.tasks.label_sets import SetOutcome, label_rows
+from steps.core.tasks.intervals import mcnemar, metric_intervals, paired_differences
+from steps.core.tasks.label_sets import LabelSetPredictions, label_rows
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
-from steps.core.tasks.metrics import Outcome, auroc_per_class, binned, coverage, per_class
-from steps.core.tasks.predictions import Answers
-from steps.core.tasks.targets import cuts
-from steps.core.tasks.thresholds import outcome_of
+from steps.core.tasks.metrics import (
+    SingleLabelPredictions,
+    auroc_per_class,
+    calibration_bins,
+    coverage,
+    per_class,
+)
+from steps.core.tasks.predictions import Predictions
+from steps.core.tasks.targets import logit_thresholds
+from steps.core.tasks.thresholds import predictions_of
 
 MAIN = "finetuned"
 PAIRS = {"gain": (MAIN, "warm_head"), "student_loss": ("student", MAIN)}
@@ -38,7 +44,7 @@ class Model(Protocol):
         """Labels and temperature among others."""
 
     @property
-    def look(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:
         """How a sample becomes the network's input."""
 
     def network(self) -> Network:
@@ -46,95 +52,110 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EvaluationResult:
     """What the test set says."""
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     """A row per test sample: path, sha256, label, and per model its answer, confidence, logits."""
-    outcomes: dict[str, Answers]
+    predictions_by_model: dict[str, Predictions]
 
 
-def judge(
+def evaluate_models(
     models: Mapping[str, Model],
     rows: pd.DataFrame,
     labels: list[str],
     source: Source,
     draws: int,
     seed: int,
-    robust: int = 0,
+    robustness_samples: int = 0,
     controls: Mapping[str, Model] | None = None,
     labelling: Labelling = ONE_LABEL,
-) -> Verdict:
+) -> EvaluationResult:
     """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
 
-    `robust` is how many test samples the corruptions are tried on; `controls` are the student's.
+    `robustness_samples` is how many test samples the corruptions are tried on; `controls` are the student's.
     """
     controls = controls or {}
     truth = labelling.encode(rows["label"], labels)
     every = {**models, **controls}
-    lookers = {name: Looker(model.network(), model.look) for name, model in every.items()}
+    predictors = {name: Predictor(model.network(), model.preprocessing) for name, model in every.items()}
     kind = modality_of(models[MAIN].meta)
     logits, facts = predict_together(
-        lookers, source, list(rows["path"]), lambda sample, views: kind.slice_facts(sample, views[0])
+        predictors, source, list(rows["path"]), lambda sample, views: kind.slice_facts(sample, views[0])
     )
-    answered = {name: outcome_of(logits[name], truth, model.meta) for name, model in every.items()}
-    outcomes = {name: answered[name] for name in models}
+    all_predictions = {name: predictions_of(logits[name], truth, model.meta) for name, model in every.items()}
+    predictions_by_model = {name: all_predictions[name] for name in models}
     predictions = rows[["path", "sha256", "label"]].reset_index(drop=True)
-    for name, outcome in outcomes.items():
-        predictions[name] = outcome.answers(labels)
-        predictions[f"{name}_confidence"] = outcome.confidence
-        predictions[f"{name}_logits"] = list(outcome.logits)
-    pairs = {name: (outcomes[one], outcomes[other]) for name, (one, other) in PAIRS.items()}
+    for name, prediction in predictions_by_model.items():
+        predictions[name] = prediction.as_texts(labels)
+        predictions[f"{name}_confidence"] = prediction.confidence
+        predictions[f"{name}_logits"] = list(prediction.logits)
+    pairs = {
+        name: (predictions_by_model[one], predictions_by_model[other]) for name, (one, other) in PAIRS.items()
+    }
     metrics = {
-        "models": {name: evaluate(o, draws, seed) for name, o in outcomes.items()},
-        **{name: compare(*pair, draws, seed) for name, pair in pairs.items()},
+        "models": {name: metric_intervals(o, draws, seed) for name, o in predictions_by_model.items()},
+        **{name: paired_differences(*pair, draws, seed) for name, pair in pairs.items()},
         "mcnemar": {name: mcnemar(*pair) for name, pair in pairs.items()},
-        "per_class": {name: rows_of(o, labels, draws, seed) for name, o in outcomes.items()},
+        "per_class": {
+            name: per_class_rows(o, labels, draws, seed) for name, o in predictions_by_model.items()
+        },
         "temperature": {name: model.meta["temperature"] for name, model in models.items()},
-        "coverage": {name: coverage(o) for name, o in outcomes.items()},
-        "reliability": reliability_rows(outcomes[MAIN]),
-        "slices": slice_rows(outcomes[MAIN], rows, pd.DataFrame(facts)),
+        "coverage": {name: coverage(o) for name, o in predictions_by_model.items()},
+        "reliability": reliability_rows(predictions_by_model[MAIN]),
+        "slices": slice_rows(predictions_by_model[MAIN], rows, pd.DataFrame(facts)),
         "controls": control_rows(
-            outcomes["student"], {name: answered[name] for name in controls}, draws, seed
+            predictions_by_model["student"], {name: all_predictions[name] for name in controls}, draws, seed
         ),
-        "robustness": robust_rows(
-            lookers[MAIN], kind, rows, truth, source, robust, seed, cuts(models[MAIN].meta)
+        "robustness": robustness_rows(
+            predictors[MAIN],
+            kind,
+            rows,
+            truth,
+            source,
+            robustness_samples,
+            seed,
+            logit_thresholds(models[MAIN].meta),
         ),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }
-    if outcomes[MAIN].main != Outcome.main:
-        metrics["main"] = outcomes[MAIN].main
-    return Verdict(metrics, predictions, outcomes)
+    if predictions_by_model[MAIN].main != SingleLabelPredictions.main:
+        metrics["main"] = predictions_by_model[MAIN].main
+    return EvaluationResult(metrics, predictions, predictions_by_model)
 
 
-def robust_rows(
-    looker: Looker, kind: Modality, rows: pd.DataFrame, truth: "np.ndarray[Any, np.dtype[np.int64]]",
-    source: Source, count: int, seed: int, cut: Tensor,
+def robustness_rows(
+    predictor: Predictor, kind: Modality, rows: pd.DataFrame, truth: "np.ndarray[Any, np.dtype[np.int64]]",
+    source: Source, count: int, seed: int, logit_threshold: Tensor,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Try the corruptions on a part of the test set that follows from the contents of its files."""
     places = np.argsort(rows["sha256"].to_numpy(), kind="stable")[:count]
     if not len(places):
         return []
     paths = rows["path"].to_numpy()[places]
-    network, look = looker
-    views = [look.view(look.decode(source.read(path))) for path in paths]
-    return robustness(network, look, kind.corruptions, views, truth[places].tolist(), seed, cut)
+    network, preprocessing = predictor
+    views = [preprocessing.view(preprocessing.decode(source.read(path))) for path in paths]
+    return robustness(
+        network, preprocessing, kind.corruptions, views, truth[places].tolist(), seed, logit_threshold
+    )
 
 
-def rows_of(outcome: Answers, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+def per_class_rows(
+    predictions: Predictions, labels: list[str], draws: int, seed: int
+) -> list[dict[str, Any]]:
     """Return the table of the classes, or of the labels that may occur together."""
-    if isinstance(outcome, SetOutcome):
-        return label_rows(outcome, labels, draws, seed)
-    assert isinstance(outcome, Outcome)
-    return class_rows(outcome, labels)
+    if isinstance(predictions, LabelSetPredictions):
+        return label_rows(predictions, labels, draws, seed)
+    assert isinstance(predictions, SingleLabelPredictions)
+    return class_rows(predictions, labels)
 
 
-def class_rows(outcome: Outcome, labels: list[str]) -> list[dict[str, Any]]:
+def class_rows(predictions: SingleLabelPredictions, labels: list[str]) -> list[dict[str, Any]]:
     """Return precision, recall, F1, AUROC and support of every class."""
-    everything = np.arange(len(outcome.labels))
-    table = per_class(outcome.confusion(everything))
-    areas = auroc_per_class(outcome, everything)
+    everything = np.arange(len(predictions.labels))
+    table = per_class(predictions.confusion(everything))
+    areas = auroc_per_class(predictions, everything)
     numbers = table.pop("class").astype(int)
     return [
         {
@@ -152,9 +173,9 @@ def test_digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256(repr(pairs).encode()).hexdigest()
 
 
-def reliability_rows(outcome: Answers) -> dict[str, list[dict[str, float]]]:
+def reliability_rows(predictions: Predictions) -> dict[str, list[dict[str, float]]]:
     """Return the reliability diagram before and after the temperature."""
     return {
-        "before": binned(*outcome.beliefs(outcome.raw)),
-        "after": binned(*outcome.beliefs(outcome.probabilities)),
+        "before": calibration_bins(*predictions.calibration_pairs(predictions.uncalibrated)),
+        "after": calibration_bins(*predictions.calibration_pairs(predictions.probabilities)),
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.features.extraction import batched
+from steps.core.features.extraction import in_batches
 from steps.core.modalities.contract import Corruption
 from steps.core.modalities.parts import Preprocessing
 from steps.core.tasks import targets
@@ -21,12 +21,12 @@ MICRO_BATCH = 16
 @torch.inference_mode()
 def robustness(
     network: Network,
-    look: Preprocessing,
+    preprocessing: Preprocessing,
     corruptions: Mapping[str, tuple[Corruption, tuple[float, float, float]]],
     views: Sequence[Tensor],
     labels: Sequence[Any],
     seed: int,
-    cut: Tensor | float = 0.0,
+    logit_threshold: Tensor | float = 0.0,
 ) -> list[dict[str, Any]]:
     """Return per corruption and strength (1 to 3) the accuracy on `views`, and what it lost.
 
@@ -34,28 +34,34 @@ def robustness(
 
     Args:
         network: The model.
-        look: How views become its input.
+        preprocessing: How views become its input.
         corruptions: What is done to the views, by name, and three strengths of it.
         views: Deterministic ones.
         labels: Their class numbers, or indicators.
         seed: Of the noise.
-        cut: What is taken from the logits, for a label's answer to turn at 0.
+        logit_threshold: What is taken from the logits, for a label's answer to turn at 0.
     """
-    clean = right(network, look, views, labels, cut)
+    clean = accuracy_on(network, preprocessing, views, labels, logit_threshold)
     rows = []
     for name, (change, strengths) in corruptions.items():
         for step, strength in enumerate(strengths, start=1):
             generator = torch.Generator().manual_seed(seed)
             changed = [change(view, strength, generator) for view in views]
-            found = right(network, look, changed, labels, cut)
+            found = accuracy_on(network, preprocessing, changed, labels, logit_threshold)
             rows.append({"corruption": name, "strength": step, "accuracy": found, "drop": clean - found})
     return rows
 
 
-def right(
-    network: Network, look: Preprocessing, views: Sequence[Tensor], labels: Sequence[Any], cut: Tensor | float
+def accuracy_on(
+    network: Network,
+    preprocessing: Preprocessing,
+    views: Sequence[Tensor],
+    labels: Sequence[Any],
+    logit_threshold: Tensor | float,
 ) -> float:
     """Return the share of right answers."""
-    logits = [network(look.batch(part, network.device)).cpu() for part in batched(views, MICRO_BATCH)]
+    logits = [
+        network(preprocessing.batch(part, network.device)).cpu() for part in in_batches(views, MICRO_BATCH)
+    ]
     y = torch.tensor(labels)
-    return float(targets.of(y).right(torch.cat(logits) - cut, y).mean())
+    return float(targets.kind_for(y).correct(torch.cat(logits) - logit_threshold, y).mean())

@@ -8,32 +8,32 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from steps.core.tasks.predictions import Answers
+from steps.core.tasks.predictions import Predictions
 
-LEAST = 10  # samples of a slice
-MOST = 50  # slices of one kind
+MIN_SLICE_SAMPLES = 10  # samples of a slice
+MAX_SLICES = 50  # slices of one kind
 THIRDS = ("low", "middle", "high")
 
 
-def slice_rows(outcome: Answers, table: pd.DataFrame, facts: pd.DataFrame) -> list[dict[str, Any]]:
+def slice_rows(predictions: Predictions, table: pd.DataFrame, facts: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a row per slice, the weakest first.
 
     Args:
-        outcome: The model's answers.
+        predictions: The model's answers.
         table: The manifest's rows: path, label, split, and perhaps group.
         facts: What was measured in each sample: a number per column.
     """
-    right = outcome.right
+    correct = predictions.correct
     rows = []
-    for kind, names in kinds(table, facts).items():
+    for kind, names in slice_kinds(table, facts).items():
         for name, members in names.groupby(names).groups.items():
             places = names.index.get_indexer(members)
-            if len(places) >= LEAST:
-                rows.append({"kind": kind, "slice": str(name), **share(right[places])})
+            if len(places) >= MIN_SLICE_SAMPLES:
+                rows.append({"kind": kind, "slice": str(name), **accuracy_interval(correct[places])})
     return sorted(rows, key=lambda row: (row["accuracy"], row["kind"], row["slice"]))
 
 
-def kinds(table: pd.DataFrame, facts: pd.DataFrame) -> Mapping[str, "pd.Series[str]"]:
+def slice_kinds(table: pd.DataFrame, facts: pd.DataFrame) -> Mapping[str, "pd.Series[str]"]:
     """Return, per way to divide the samples, the name of each sample's part."""
     table, facts = table.reset_index(drop=True), facts.reset_index(drop=True)
     found = {name: thirds(facts[name]) for name in facts.columns}
@@ -41,7 +41,7 @@ def kinds(table: pd.DataFrame, facts: pd.DataFrame) -> Mapping[str, "pd.Series[s
     found["folder"] = pd.Series([source_folder(*row) for row in pairs])
     if "group" in table:
         found["group"] = table["group"].fillna("").astype(str)
-    return {kind: names for kind, names in found.items() if 2 <= names.nunique() <= MOST}
+    return {kind: names for kind, names in found.items() if 2 <= names.nunique() <= MAX_SLICES}
 
 
 def source_folder(path: str, label: str, split: str) -> str:
@@ -57,12 +57,12 @@ def thirds(values: "pd.Series[float]") -> "pd.Series[str]":
     return places.map(dict(enumerate(THIRDS))) if low < high else values.map(lambda _: THIRDS[1])
 
 
-def share(right: "np.ndarray[Any, np.dtype[np.bool_]]") -> dict[str, Any]:
+def accuracy_interval(correct: "np.ndarray[Any, np.dtype[np.bool_]]") -> dict[str, Any]:
     """Return samples and accuracy with a 95 % interval."""
-    found = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    found = binomtest(int(correct.sum()), len(correct)).proportion_ci(method="wilson")
     return {
-        "samples": len(right),
-        "accuracy": float(right.mean()),
+        "samples": len(correct),
+        "accuracy": float(correct.mean()),
         "low": float(found.low),
         "high": float(found.high),
     }

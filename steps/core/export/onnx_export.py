@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from steps.core.backbones.network import Network
 from steps.core.modalities.parts import InputGraph
-from steps.core.tasks.targets import ONE_OF, Targets
+from steps.core.tasks.targets import SINGLE_LABEL_TARGETS, Targets
 
 OPSET = 18
 LOGITS, PROBABILITIES = "logits", "probabilities"
@@ -29,19 +29,23 @@ Raw = NDArray[Any]
 """A sample as the file takes it, without the batch's axis."""
 
 
-class Deployed(nn.Module):
+class DeployedClassifier(nn.Module):
     """Raw inputs (n, ...) to logits and probabilities (n, classes)."""
 
     def __init__(
-        self, network: Network, front: nn.Module, temperature: float, targets: Targets = ONE_OF
+        self,
+        network: Network,
+        input_module: nn.Module,
+        temperature: float,
+        targets: Targets = SINGLE_LABEL_TARGETS,
     ) -> None:
         super().__init__()
-        self.network, self.front, self.temperature = network.eval().cpu(), front, temperature
+        self.network, self.input_module, self.temperature = network.eval().cpu(), input_module, temperature
         self.targets = targets
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Do all that production does with a sample after decoding it."""
-        logits = self.network(self.front(raw))
+        logits = self.network(self.input_module(raw))
         return logits, self.targets.probabilities(logits / self.temperature)
 
 
@@ -50,12 +54,14 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 BOUNDED = ("Clip", "Relu")
 
 
-def export_onnx(network: Network, graph: InputGraph, temperature: float, targets: Targets = ONE_OF) -> bytes:
+def export_onnx(
+    network: Network, graph: InputGraph, temperature: float, targets: Targets = SINGLE_LABEL_TARGETS
+) -> bytes:
     """Return the classifier as an ONNX file; the batch and what `graph` calls free may have any size."""
-    free = {0: "batch", **graph.free()}
-    axes = {number: torch.export.Dim(name, min=1, max=65536) for number, name in free.items()}
+    axis_names = {0: "batch", **graph.dynamic_axes()}
+    axes = {number: torch.export.Dim(name, min=1, max=65536) for number, name in axis_names.items()}
     example = graph.example()
-    deployed = Deployed(network, graph.module(), temperature, targets).eval()
+    deployed = DeployedClassifier(network, graph.module(), temperature, targets).eval()
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -71,10 +77,10 @@ def export_onnx(network: Network, graph: InputGraph, temperature: float, targets
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
     assert program is not None
-    return plain(program.model_proto)
+    return strip_metadata(program.model_proto)
 
 
-def plain(model: onnx.ModelProto) -> bytes:
+def strip_metadata(model: onnx.ModelProto) -> bytes:
     """Return a model without notes on where its nodes are from: they name files of this machine."""
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -117,12 +123,12 @@ def quantise(model: bytes, name: str, samples: Sequence[Raw]) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=[*WEIGHTED, *BOUNDED],
-            nodes_to_exclude=kept_whole(onnx.load(ready)),
+            nodes_to_exclude=float_nodes(onnx.load(ready)),
         )
         return target.read_bytes()
 
 
-def kept_whole(model: onnx.ModelProto) -> list[str]:
+def float_nodes(model: onnx.ModelProto) -> list[str]:
     """Name the nodes that stay in float: all up to the first layer with weights, and products of variables.
 
     What stands before the network is exact as it is, and the first layer, which is small, loses most of all

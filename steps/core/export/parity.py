@@ -1,4 +1,4 @@
-"""The files that production would run, held against the model that was judged: do they agree, how fast?"""
+"""The exported files compared with the evaluated PyTorch model: agreement and latency."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,18 +15,18 @@ from steps.core.evaluation.evaluation import Model
 from steps.core.export.onnx_export import export_onnx, quantise
 from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import modality_of
-from steps.core.tasks.intervals import evaluate
+from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.metrics import Floats
-from steps.core.tasks.predictions import Answers
-from steps.core.tasks.targets import of_model
+from steps.core.tasks.predictions import Predictions
+from steps.core.tasks.targets import kind_for_model
 
 FP32, INT8 = "fp32", "int8"
 WARM_UP = 5
-LEAST_SPREAD = 1e-12  # of logits that are all the same
+MIN_STD = 1e-12  # of logits that are all the same
 
 
 @dataclass(frozen=True)
-class File:
+class ExportedFile:
     """One exported model, ready to answer."""
 
     model: str
@@ -52,61 +52,65 @@ class File:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ParityResult:
     """A file, and how it compares with the torch model that it was made from."""
 
-    file: File
+    file: ExportedFile
     facts: dict[str, Any]
-    """megabytes, agreement of the answers, accuracy with interval, differences; see `hold_against`."""
-    clock: dict[str, float]
+    """megabytes, agreement of the answers, accuracy with interval, differences; see `compare_with_torch`."""
+    latency: dict[str, float]
     """latency_p50_ms, latency_p99_ms; apart, as they are never the same twice."""
 
 
-def deploy(models: Mapping[str, Model], calibration: Sequence[bytes], int8: bool) -> list[File]:
+def export_models(
+    models: Mapping[str, Model], calibration: Sequence[bytes], int8: bool
+) -> list[ExportedFile]:
     """Export every model, in float32 and, if asked, in int8 with ranges from the calibration samples."""
     files = []
     for name, model in models.items():
-        graph = modality_of(model.meta).input_graph(model.look)
-        whole = export_onnx(model.network(), graph, model.meta["temperature"], of_model(model.meta))
-        files.append(File(name, FP32, whole, graph))
+        graph = modality_of(model.meta).input_graph(model.preprocessing)
+        fp32_file = export_onnx(model.network(), graph, model.meta["temperature"], kind_for_model(model.meta))
+        files.append(ExportedFile(name, FP32, fp32_file, graph))
         if int8:
-            known = [graph.encode(model.look.decode(data)) for data in calibration]
-            files.append(File(name, INT8, quantise(whole, graph.name, known), graph))
+            known = [graph.encode(model.preprocessing.decode(data)) for data in calibration]
+            files.append(ExportedFile(name, INT8, quantise(fp32_file, graph.name, known), graph))
     return files
 
 
-def answer(files: Sequence[File], sample: Any) -> list[tuple[Floats, Floats]]:
+def run_files(files: Sequence[ExportedFile], sample: Any) -> list[tuple[Floats, Floats]]:
     """Return every file's logits and probabilities (1, classes) of a decoded sample."""
     return [run(file.session, [file.graph.encode(sample)]) for file in files]
 
 
-def hold_against(
-    file: File,
+def compare_with_torch(
+    file: ExportedFile,
     answers: tuple[Floats, Floats],
-    torch_says: Answers,
-    clock: dict[str, float],
+    torch_predictions: Predictions,
+    latency: dict[str, float],
     settings: Mapping[str, Any],
-) -> Exported:
-    """Compare a file's logits and probabilities (n, classes) with torch's; `clock` is its latency.
+) -> ParityResult:
+    """Compare a file's logits and probabilities (n, classes) with torch's; `latency` is the file's.
 
     A difference is the largest over a sample's classes: the largest and the mean of them over the samples.
     Those of logits are in standard deviations of the logits, since only their ratios mean something.
     """
     logits, probabilities = answers
-    outcome = torch_says.again(logits)
-    metrics = evaluate(outcome, settings["bootstrap"], settings["seed"])
-    of_logits = np.abs(logits - torch_says.logits).max(axis=1) / max(torch_says.logits.std(), LEAST_SPREAD)
-    of_probabilities = np.abs(probabilities - torch_says.probabilities).max(axis=1)
+    predictions = torch_predictions.with_logits(logits)
+    metrics = metric_intervals(predictions, settings["bootstrap"], settings["seed"])
+    of_logits = np.abs(logits - torch_predictions.logits).max(axis=1) / max(
+        torch_predictions.logits.std(), MIN_STD
+    )
+    of_probabilities = np.abs(probabilities - torch_predictions.probabilities).max(axis=1)
     facts = {
         "megabytes": len(file.content) / 1e6,
-        "agreement": float((outcome.predicted == torch_says.predicted).mean()),
+        "agreement": float((predictions.predicted == torch_predictions.predicted).mean()),
         "largest_logit_difference": float(of_logits.max()),
         "mean_logit_difference": float(of_logits.mean()),
         "largest_difference": float(of_probabilities.max()),
         "mean_difference": float(of_probabilities.mean()),
         "accuracy": metrics["accuracy"],
     }
-    return Exported(file, facts, clock)
+    return ParityResult(file, facts, latency)
 
 
 def open_session(file: bytes) -> ort.InferenceSession:
@@ -124,16 +128,16 @@ def run(session: ort.InferenceSession, samples: Iterable[NDArray[Any]]) -> tuple
     return logits, probabilities
 
 
-def by_turns(
-    sessions: Mapping[str, ort.InferenceSession], feed: Mapping[str, NDArray[Any]], timings: int
+def interleaved_latencies(
+    sessions: Mapping[str, ort.InferenceSession], feed: Mapping[str, NDArray[Any]], latency_runs: int
 ) -> dict[str, dict[str, float]]:
     """Return the median and the 99th percentile of single answers, in milliseconds.
 
-    All sessions answer in rounds, so that all meet the same weather: their ratios are worth more than the
-    figures.
+    All sessions answer in rounds, so that all see the same load of the machine: their ratios are more
+    reliable than the figures.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(timings + WARM_UP):
+    for _ in range(latency_runs + WARM_UP):
         for name, session in sessions.items():
             begun = time.perf_counter()
             session.run(None, feed)
@@ -145,7 +149,7 @@ def by_turns(
     }
 
 
-def golden(samples: Sequence[bytes], answers: Mapping[str, tuple[Floats, Floats]]) -> bytes:
+def golden_file(samples: Sequence[bytes], answers: Mapping[str, tuple[Floats, Floats]]) -> bytes:
     """Pack samples, as stored, with every model's logits and probabilities (n, classes), the first rows.
 
     By these anyone can check what they run: sample_0, ..., and "NAME logits", "NAME probabilities".

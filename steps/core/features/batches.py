@@ -17,11 +17,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.backbones.processes import own
+from steps.core.backbones.processes import local_slice
 from steps.core.data.files import Source as Data
-from steps.core.data.files import prefetched
+from steps.core.data.files import map_in_threads
 from steps.core.data.rows import open_source
-from steps.core.features.extraction import Sample, batched, prefix
+from steps.core.features.extraction import Sample, in_batches, prefix
 from steps.core.modalities.parts import Views
 from steps.core.modalities.registry import views_of
 from steps.core.tasks import targets
@@ -48,17 +48,17 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
-    elsewhere: int = 0
+    remote_samples: int = 0
     """Samples of the same batch that other processes have."""
 
     @property
     def size(self) -> int:
         """Samples of the whole batch."""
-        return len(self.y) + self.elsewhere
+        return len(self.y) + self.remote_samples
 
     def to(self, device: torch.device) -> "Batch":
         """Move the tensors."""
-        return Batch(self.x.to(device), self.y.to(device), self.elsewhere)
+        return Batch(self.x.to(device), self.y.to(device), self.remote_samples)
 
 
 class Source(Protocol):
@@ -73,7 +73,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedSource:
     """Reads from memory-mapped shards: no decoding, no forward."""
 
     index: pd.DataFrame
@@ -92,20 +92,20 @@ class Cached:
         return found
 
     @cached_property
-    def places(self) -> list[tuple[str, int]]:
+    def locations(self) -> list[tuple[str, int]]:
         """Shard file and row in it, by row of the index."""
         return list(zip(self.index["shard"], self.index["row"].astype(int), strict=True))
 
     def get(self, rows: list[int], views: list[int]) -> Tensor:
         """See `Source.get`."""
-        places = (self.places[row] for row in rows)
-        pairs = zip(places, views, strict=True)
+        locations = (self.locations[row] for row in rows)
+        pairs = zip(locations, views, strict=True)
         x = torch.stack([self.tensors[file][row, view] for (file, row), view in pairs]).float()
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 @dataclass(frozen=True)
-class Recomputed:
+class RecomputedSource:
     """Decodes the samples again, for full fine-tuning and as the proof of the cache.
 
     With a network, x is what the network's frozen prefix makes of the views, in micro-batches.
@@ -127,18 +127,18 @@ class Recomputed:
     def view(self, pair: tuple[int, int]) -> Tensor:
         """Decode one sample and return one view of it."""
         sample = self.samples[pair[0]]
-        return self.views.one(self.views.read(self.data.read(sample.path)), sample.sha256, pair[1])
+        return self.views.view(self.views.read(self.data.read(sample.path)), sample.sha256, pair[1])
 
     def get(self, rows: list[int], views: list[int]) -> Tensor:
         """See `Source.get`."""
-        seen = list(prefetched(self.view, zip(rows, views, strict=True), 32))
+        seen = list(map_in_threads(self.view, zip(rows, views, strict=True), 32))
         if self.network is None:
             return self.views.preprocessing.batch(seen, torch.device("cpu"))
         with torch.inference_mode():
-            parts = [self.through(part) for part in batched(seen, self.micro_batch)]
+            parts = [self.to_boundary(part) for part in in_batches(seen, self.micro_batch)]
         return torch.cat(parts).clone()
 
-    def through(self, views: list[Tensor]) -> Tensor:
+    def to_boundary(self, views: list[Tensor]) -> Tensor:
         """Take views to the boundary."""
         assert self.network is not None
         h = prefix(self.network, self.start, views, self.views.preprocessing, self.micro_batch)
@@ -184,13 +184,13 @@ class Batches:
         views = torch.randint(low, high, (len(rows),), generator=generator)
         for part, seen in zip(*(torch.split(t, self.batch_size) for t in (rows, views)), strict=True):
             if len(part) > 1:
-                mine = own(len(part))
+                mine = local_slice(len(part))
                 x = self.source.get(part[mine].tolist(), seen[mine].tolist())
                 yield Batch(x, self.labels[part[mine]], len(part) - len(x))
 
-    def plain(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+    def deterministic(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """Yield a split's batches in order, through the deterministic view; all, or some by number."""
-        for part in islice(batched(self.rows(split), self.batch_size), first, None, every):
+        for part in islice(in_batches(self.rows(split), self.batch_size), first, None, every):
             yield Batch(self.source.get(part, [0] * len(part)), self.labels[part])
 
 
@@ -199,10 +199,10 @@ def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratc
     meta = cache.meta
     source: Source
     if boundary == meta["stages"]:
-        source = Cached(cache.index_table, cache.shards, "z", boundary)
+        source = CachedSource(cache.index_table, cache.shards, "z", boundary)
     elif boundary == meta["boundary"] and boundary > 0:
-        source = Cached(cache.index_table, cache.shards, "h", boundary)
+        source = CachedSource(cache.index_table, cache.shards, "h", boundary)
     else:
         data = open_source(meta["root"], scratch, cache.index_table)
-        source = Recomputed(cache.index_table, data, views_of(meta))
+        source = RecomputedSource(cache.index_table, data, views_of(meta))
     return Batches(source, cache.index_table, meta["views"], batch_size, seed)

@@ -7,7 +7,13 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from steps.core.backbones.processes import agree, count, placed, rank, wait
+from steps.core.backbones.processes import (
+    assert_equal_everywhere,
+    on_device,
+    process_count,
+    rank,
+    wait_for_all,
+)
 from steps.core.data.files import Source
 from steps.core.data.rows import open_source
 from steps.core.data.splits import SPLITS
@@ -31,7 +37,7 @@ def build_cache(
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
     """Return the index (a row per sample), the shard files by name, and what describes them."""
     about = (encoder.modality, encoder.name, encoder.preprocessing)
-    network = placed(build_network(*about, len(labels), encoder.weights))
+    network = on_device(build_network(*about, len(labels), encoder.weights))
     extractor = Extractor(
         network,
         freeze_boundary(cfg.unfreeze, len(network.stages)),
@@ -44,8 +50,8 @@ def build_cache(
     index, shards = [], {}
     source = open_source(root, scratch, table)
     plan = plan_shards(table, cfg.shard_samples, cfg.views)
-    refuse_full_disk(extractor, plan)
-    fill_together(extractor, source, plan)
+    check_disk_space(extractor, plan)
+    fill_distributed(extractor, source, plan)
     progress = tqdm(total=len(table), desc="caching", unit="sample", disable=None)
     for name, part, views in plan:
         shards[name] = extractor.shard(source, samples_of(part), views)
@@ -80,25 +86,27 @@ def samples_of(part: pd.DataFrame) -> list[Sample]:
     return [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
 
 
-def fill_together(extractor: Extractor, source: Source, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+def fill_distributed(extractor: Extractor, source: Source, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
     """Compute what is missing in all processes, each shard in one of them, and wait for the last.
 
     Raises:
         ProcessError: The processes would not make the same bytes, or do not see each other's files.
     """
-    if count() == 1:
+    if process_count() == 1:
         return
-    agree("device, threads or versions", extractor.key([], 0), "start them on machines of one kind")
+    assert_equal_everywhere(
+        "device, threads or versions", extractor.key([], 0), "start them on machines of one kind"
+    )
     missing = [
         (samples, views)
         for samples, views in ((samples_of(part), views) for _, part, views in plan)
         if extractor.missing(samples, views)
     ]
-    wait()  # nobody begins before everybody has looked
-    mine = missing[rank() :: count()]
+    wait_for_all()  # nobody begins before everybody has looked
+    mine = missing[rank() :: process_count()]
     for samples, views in tqdm(mine, desc=f"caching, process {rank()}", unit="shard", disable=None):
         extractor.shard(source, samples, views)
-    wait()
+    wait_for_all()
     if unseen := sum(extractor.missing(samples, views) for samples, views in missing):
         raise ProcessError(
             f"{unseen} of {len(missing)} shards, computed by other processes, are not in {extractor.folder}: "
@@ -106,7 +114,7 @@ def fill_together(extractor: Extractor, source: Source, plan: list[tuple[str, pd
         )
 
 
-def refuse_full_disk(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+def check_disk_space(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
     """Look whether the shards that are missing fit on the disk, before hours are spent on them.
 
     Raises:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from steps.core.backbones.processes import placed
+from steps.core.backbones.processes import on_device
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.data.files import Source
 from steps.core.features.extraction import Extractor, Sample
@@ -40,7 +40,7 @@ class Encoder:
             "preprocessing": self.preprocessing.to_dict(),
         }
 
-    def seeing(self, preprocessing: Preprocessing) -> "Encoder":
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "Encoder":
         """Return the same backbone with another preprocessing."""
         return replace(self, preprocessing=preprocessing)
 
@@ -73,8 +73,10 @@ def embed(source: Source, table: pd.DataFrame, encoder: Encoder, scratch: Path) 
     The extractor is the one that fills the cache, and keeps its shards beside that: what has been
     embedded once is read the next time.
     """
-    network = placed(build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights))
-    views = encoder.modality.plain_views(encoder.preprocessing)
+    network = on_device(
+        build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights)
+    )
+    views = encoder.modality.deterministic_views(encoder.preprocessing)
     digest, kept = file_sha256(encoder.weights), scratch / "features"
     worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)
     samples = [Sample(p, s) for p, s in zip(table["path"], table["sha256"], strict=True)]

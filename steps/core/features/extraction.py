@@ -19,11 +19,11 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network, pool
 from steps.core.backbones.processes import describe_device
-from steps.core.data.files import Source, prefetched
+from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.parts import Preprocessing, Views
+from steps.core.system.checksummed import load_checked, with_checksum
 from steps.core.system.code import code_digest
 from steps.core.system.errors import BackboneError
-from steps.core.system.sealed import seal, unseal
 from steps.core.system.storage import write_file
 
 FORMAT = 4
@@ -85,7 +85,7 @@ class Extractor:
 
     def missing(self, samples: Sequence[Sample], count: int) -> bool:
         """Say whether a shard has yet to be computed."""
-        return not readable(self.folder / self.name(samples, count))
+        return not has_valid_header(self.folder / self.name(samples, count))
 
     def name(self, samples: Sequence[Sample], count: int) -> str:
         """Return the file name of a shard."""
@@ -94,9 +94,9 @@ class Extractor:
     def shard(self, data: Source, samples: Sequence[Sample], count: int) -> Path:
         """Return the file of one shard, computed unless it is there already."""
         path = self.folder / self.name(samples, count)
-        if unseal(path) is None:
+        if load_checked(path) is None:
             tensors = self.compute(data, samples, count)
-            write_file(path, seal(tensors))
+            write_file(path, with_checksum(tensors))
         return path
 
     def compute(self, data: Source, samples: Sequence[Sample], count: int) -> dict[str, Tensor]:
@@ -108,12 +108,12 @@ class Extractor:
 
         def views_of(sample: Sample) -> list[Tensor]:
             decoded = self.views.read(data.read(sample.path))
-            return [self.views.one(decoded, sample.sha256, number) for number in range(1 + count)]
+            return [self.views.view(decoded, sample.sha256, number) for number in range(1 + count)]
 
-        views = (view for found in prefetched(views_of, samples, 16) for view in found)
+        views = (view for found in map_in_threads(views_of, samples, 16) for view in found)
         plain = cycle([True, *[False] * count])
         outputs = [
-            self.forward(batch, [next(plain) for _ in batch]) for batch in batched(views, self.micro_batch)
+            self.forward(batch, [next(plain) for _ in batch]) for batch in in_batches(views, self.micro_batch)
         ]
         tensors = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
         per_view = {name: x for name, x in tensors.items() if not name.startswith("stage")}
@@ -132,9 +132,9 @@ class Extractor:
             if number + 1 == self.boundary < len(self.network.stages):
                 found["h"] = x[: len(views)]
         found["z"] = pool(x, self.network.channels_last)[: len(views)]
-        return {name: self.narrow(x) for name, x in found.items()}
+        return {name: self.to_stored_dtype(x) for name, x in found.items()}
 
-    def narrow(self, x: Tensor) -> Tensor:
+    def to_stored_dtype(self, x: Tensor) -> Tensor:
         """Convert to the kept precision.
 
         Raises:
@@ -166,14 +166,14 @@ def prefix(
     return network.run(preprocessing.batch(filled, network.device), 0, boundary)
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield lists of `size` items, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
-def readable(path: Path) -> bool:
+def has_valid_header(path: Path) -> bool:
     """Say whether a shard exists with an intact header and length; safetensors checks both."""
     try:
         with safe_open(path, framework="pt"):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from steps.core.data.files import Source
 from steps.core.features.embedding import SHARD, Encoder, embed
-from steps.core.features.probe import hits, linear_probe
+from steps.core.features.probe import correct_fraction, linear_probe
 from steps.core.modalities.parts import Preprocessing
 from steps.core.tasks.intervals import interval
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
@@ -22,8 +22,8 @@ from steps.core.tasks.metrics import Floats
 PRETRAINED = "pretrained"
 
 
-def hold_trial(
-    looks: dict[str, Preprocessing],
+def compare_normalisations(
+    preprocessings: dict[str, Preprocessing],
     table: pd.DataFrame,
     source: Source,
     encoder: Encoder,
@@ -43,18 +43,18 @@ def hold_trial(
     rows = np.flatnonzero(head["split"] != "test")  # sorted by digest: the head is a random part
     part = head.iloc[rows]
     train, val = ((part["split"] == split).to_numpy() for split in ("train", "val"))
-    y = labelling.encode(part["label"], sorted(labelling.members(part["label"]).unique()))
+    y = labelling.encode(part["label"], sorted(labelling.explode(part["label"]).unique()))
     if not val.any() or part["label"][train].nunique() < 2:
         return {"choice": PRETRAINED, "ways": {}}
     right = {}
-    for name, look in looks.items():
+    for name, preprocessing in preprocessings.items():
         z = (
-            embed(source, head, encoder.seeing(look), scratch)[rows]
+            embed(source, head, encoder.with_preprocessing(preprocessing), scratch)[rows]
             if name == PRETRAINED
-            else embed(source, part, encoder.seeing(look), scratch)
+            else embed(source, part, encoder.with_preprocessing(preprocessing), scratch)
         )
         x: Floats = z.astype(np.float64)
-        right[name] = hits(linear_probe(x[train], y[train], x[val]), y[val])
+        right[name] = correct_fraction(linear_probe(x[train], y[train], x[val]), y[val])
     drawn = np.random.default_rng(seed).integers(0, int(val.sum()), (draws, int(val.sum())))
     found = {}
     for name, shares in right.items():

@@ -40,7 +40,7 @@ def linear_probe(x: Floats, y: NDArray[np.int64], seen: Floats) -> NDArray[np.in
     return answers
 
 
-def hits(answers: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
+def correct_fraction(answers: NDArray[np.int64], y: NDArray[np.int64]) -> Floats:
     """Return what share of each sample's answers is right (n,)."""
     share: Floats = (answers == y).reshape(len(y), -1).mean(axis=1)
     return share
@@ -62,7 +62,7 @@ def probe_stages(cache: Cache, samples: int, draws: int, seed: int) -> dict[str,
         linear_probe(pooled(cache, stage, train), labels[train], pooled(cache, stage, val))
         for stage in range(stages)
     ]
-    right = np.stack([hits(found, labels[val]) for found in answers])
+    right = np.stack([correct_fraction(found, labels[val]) for found in answers])
     rows = generator.integers(0, len(val), (draws, len(val)))
     drawn = np.stack([curve[rows].mean(axis=1) for curve in right])  # (stages, draws)
     best = int(right.mean(axis=1).argmax())

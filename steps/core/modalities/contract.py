@@ -60,11 +60,16 @@ class Modality(Protocol):
     def check(self, table: pd.DataFrame, scan: Any, settings: Any) -> list[dict[str, Any]]:
         """Return findings about single samples; see `steps.core.data.findings`."""
 
-    def solid(self, scan: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def comparable_rows(self, scan: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows that have something to compare."""
 
     def near_copies(
-        self, scan: Any, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, clearance: float
+        self,
+        scan: Any,
+        z: NDArray[np.float16],
+        rows: NDArray[np.int64],
+        threshold: float,
+        near_copy_margin: float,
     ) -> Copies:
         """Return near copies among some of the audited rows; z (audited, features) are embeddings."""
 
@@ -72,7 +77,7 @@ class Modality(Protocol):
         """Return a small print of every sample, by which it is found again (samples, bytes)."""
 
     def print_copies(
-        self, theirs: NDArray[np.uint8], mine: NDArray[np.uint8], threshold: float, clearance: float
+        self, theirs: NDArray[np.uint8], mine: NDArray[np.uint8], threshold: float, near_copy_margin: float
     ) -> NDArray[np.int64]:
         """Return the places among `mine` of prints that are near copies of one of `theirs`."""
 
@@ -98,7 +103,7 @@ class Modality(Protocol):
     def views(self, preprocessing: Any, settings: Any, seed: int) -> Views:
         """Return the views of a training."""
 
-    def plain_views(self, preprocessing: Any) -> Views:
+    def deterministic_views(self, preprocessing: Any) -> Views:
         """Return views of which only the deterministic one is used."""
 
     def views_of(self, meta: Mapping[str, Any]) -> Views:

@@ -43,7 +43,7 @@ class Views(Protocol):
     def read(self, data: bytes) -> Any:
         """Decode a sample for its views; it may keep less of it than `Preprocessing.decode` does."""
 
-    def one(self, sample: Any, sha256: str, number: int) -> Tensor:
+    def view(self, sample: Any, sha256: str, number: int) -> Tensor:
         """Return a view that depends on the sample, its content's digest, the number and a seed alone."""
 
     def key(self, count: int) -> Any:
@@ -64,7 +64,7 @@ class Scan(Protocol):
     def audited(self) -> int:
         """How many of the first rows have a fingerprint too."""
 
-    def only(self, rows: NDArray[np.int64]) -> Self:
+    def select(self, rows: NDArray[np.int64]) -> Self:
         """Return some of the rows, in ascending order."""
 
 
@@ -110,18 +110,18 @@ class InputGraph(Protocol):
     def example(self) -> Tensor:
         """Return two raw inputs of an uneven size."""
 
-    def free(self) -> dict[int, str]:
+    def dynamic_axes(self) -> dict[int, str]:
         """Return the axes beside the batch that differ from sample to sample, by number: their names."""
 
     def encode(self, sample: Any) -> NDArray[Any]:
         """Return a decoded sample as the file takes it, without the batch's axis."""
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """What the model is given, in words."""
 
     @property
-    def takes(self) -> str:
+    def input_format(self) -> str:
         """What the file takes: type and axes."""
 
     @property

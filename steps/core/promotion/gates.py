@@ -1,4 +1,4 @@
-"""The gates of promotion. Every gate is held and listed, also after one has failed."""
+"""The promotion gates. Every gate is checked and listed, also after one has failed."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from steps.core.evaluation.evaluation import Model
-from steps.core.export.parity import FP32, INT8, Exported
+from steps.core.export.parity import FP32, INT8, ParityResult
 from steps.core.promotion.succession import common_ground
-from steps.core.tasks.intervals import compare, interval, mcnemar
+from steps.core.tasks.intervals import interval, mcnemar, paired_differences
 from steps.core.tasks.metrics import Floats
-from steps.core.tasks.predictions import Answers, Bools
+from steps.core.tasks.predictions import Bools, Predictions
 
 LEVEL = 0.90  # a two-sided 90 % interval's ends are one-sided 95 % bounds
 SHOWN = 5  # classes that the gate lists
@@ -25,35 +25,38 @@ MULTILABEL = (
 )
 
 
-def hold_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict: str) -> list[dict[str, Any]]:
+def metric_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict: str) -> list[dict[str, Any]]:
     """Compare the metrics of the test set, and the audit of the data, with the limits in the params."""
-    held = (*(MULTILABEL if "map" in metrics else SINGLE), ("ece", "at most", "max_ece"))
+    limits_of_metrics = (*(MULTILABEL if "map" in metrics else SINGLE), ("ece", "at most", "max_ece"))
     return [
-        *(gate(name, metrics[name], sense, limits[key]) for name, sense, key in held),
-        {**gate("data not rejected", exactly(float(verdict != "fail")), "at least", 1.0), "note": verdict},
+        *(gate(name, metrics[name], sense, limits[key]) for name, sense, key in limits_of_metrics),
+        {
+            **gate("data not rejected", exact_figure(float(verdict != "fail")), "at least", 1.0),
+            "note": verdict,
+        },
     ]
 
 
 def deployment_gates(
-    exported: Sequence[Exported], candidate: str, looks: int, limits: Mapping[str, Any]
+    parity_results: Sequence[ParityResult], candidate: str, test_uses: int, limits: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Hold what was measured of the files that production would run, and how often test was looked at.
 
     Every file must agree with the model that was judged; the candidate's must also fit the budget.
     """
-    rows = [row for one in exported for row in parity(one, limits["parity"][one.file.variant])]
-    mine = next(one for one in exported if (one.file.model, one.file.variant) == (candidate, FP32))
+    rows = [row for one in parity_results for row in parity_gates(one, limits["parity"][one.file.variant])]
+    mine = next(one for one in parity_results if (one.file.model, one.file.variant) == (candidate, FP32))
     for name, value, key in (
         ("megabytes", mine.facts["megabytes"], "max_megabytes"),
-        ("latency p50, ms", mine.clock["latency_p50_ms"], "max_latency_ms"),
-        ("looks at the test set", float(looks), "max_looks"),
+        ("latency p50, ms", mine.latency["latency_p50_ms"], "max_latency_ms"),
+        ("models judged on the test set", float(test_uses), "max_test_uses"),
     ):
         if limits[key] is not None:
-            rows.append(gate(name, exactly(value), "at most", limits[key]))
+            rows.append(gate(name, exact_figure(value), "at most", limits[key]))
     return rows
 
 
-def parity(one: Exported, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+def parity_gates(one: ParityResult, limits: Mapping[str, float]) -> list[dict[str, Any]]:
     """Hold a file to the model it was made from, on all test samples, at three levels.
 
     A conversion must be exact, so the largest difference of any sample counts; quantisation loses on
@@ -67,18 +70,18 @@ def parity(one: Exported, limits: Mapping[str, float]) -> list[dict[str, Any]]:
     )
     return [
         {
-            **gate(f"parity: {one.file.name}, {level}", exactly(one.facts[fact]), sense, limits[level]),
+            **gate(f"parity: {one.file.name}, {level}", exact_figure(one.facts[fact]), sense, limits[level]),
             "note": note,
         }
         for level, fact, sense, note in levels
     ]
 
 
-MEASURED = ("latency p50, ms", "looks at the test set")
-"""Gates whose figure is never the same twice."""
+MEASURED = ("latency p50, ms", "models judged on the test set")
+"""Gates whose figure differs from run to run."""
 
 
-HOLDS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+COMPARISONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
     "at least": ("value", operator.ge),
     "at most": ("value", operator.le),
     "low above": ("low", operator.gt),
@@ -89,21 +92,21 @@ HOLDS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
 
 
 def gate(name: str, found: Mapping[str, float], sense: str, limit: float) -> dict[str, Any]:
-    """Return a gate with its evidence; see `HOLDS`."""
-    figure, holds = HOLDS[sense]
-    passed = bool(holds(found[figure], limit))
+    """Return a gate with its evidence; see `COMPARISONS`."""
+    figure, compare = COMPARISONS[sense]
+    passed = bool(compare(found[figure], limit))
     return {"gate": name, "found": dict(found), "sense": sense, "limit": limit, "passed": passed}
 
 
-def exactly(value: float) -> dict[str, float]:
+def exact_figure(value: float) -> dict[str, float]:
     """Return a figure that has no uncertainty."""
     return {"value": value, "low": value, "high": value}
 
 
-def meet_champion(
+def champion_gates(
     champion: Model,
     logits: Floats,
-    challenger: Answers,
+    challenger: Predictions,
     labels: list[str],
     cfg: Mapping[str, Any],
     unknown: Bools | None = None,
@@ -119,21 +122,23 @@ def meet_champion(
     rows = np.ones(len(challenger.labels), dtype=bool) if unknown is None else unknown
     ground = common_ground(champion.meta, logits, challenger, labels, rows, cfg)
     if isinstance(ground, str):
-        row = {"gate": "beats champion", "found": exactly(0.0), "sense": "same labels", "limit": 0.0}
+        row = {"gate": "beats champion", "found": exact_figure(0.0), "sense": "same labels", "limit": 0.0}
         return [{**row, "passed": False, "note": ground}]
     held = []
     if unknown is not None:
-        left = exactly(float(len(ground.challenger.labels)))
+        left = exact_figure(float(len(ground.challenger.labels)))
         row = gate("test images unknown to both", left, "at least", cfg["min_unknown"])
         held = [{**row, "note": because if row["passed"] else f"too few to be compared on: {because}"}]
         if not row["passed"]:
             return held
-    first, *others = duel(ground.champion, ground.challenger, ground.names, cfg)
+    first, *others = compare_with_champion(ground.champion, ground.challenger, ground.names, cfg)
     note = "; ".join(filter(None, (first.get("note"), ground.said)))
     return [*held, {**first, "note": note}, *others]
 
 
-def duel(old: Answers, new: Answers, labels: list[str], cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compare_with_champion(
+    old: Predictions, new: Predictions, labels: list[str], cfg: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Hold the gates between two models' answers to the same test samples, champion first.
 
     - The lower one-sided 95 % bound of the accuracy gained, of label sets the mean average precision, is
@@ -142,37 +147,39 @@ def duel(old: Answers, new: Answers, labels: list[str], cfg: Mapping[str, Any]) 
       at 95 % for all classes together (Bonferroni), stays above minus the margin.
     - The calibration error has not risen by more than `calibration_margin` beyond doubt.
     """
-    found = compare(new, old, cfg["bootstrap"], cfg["seed"], LEVEL)
-    gained, blurred = found[new.main], found["ece"]
+    found = paired_differences(new, old, cfg["bootstrap"], cfg["seed"], LEVEL)
+    gained, calibration_change = found[new.main], found["ece"]
     test = mcnemar(new, old)
-    told = f"McNemar: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.3g}"
-    classes = class_gains(old, new, labels, cfg["bootstrap"], cfg["seed"])
+    mcnemar_note = f"McNemar: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.3g}"
+    classes = recall_gains(old, new, labels, cfg["bootstrap"], cfg["seed"])
     worst = classes[0]
-    facing = {name: worst[name] for name in ("value", "low", "high")}
+    worst_change = {name: worst[name] for name in ("value", "low", "high")}
     return [
-        {**gate("beats champion", gained, "low above", cfg["champion_margin"]), "note": told},
+        {**gate("beats champion", gained, "low above", cfg["champion_margin"]), "note": mcnemar_note},
         {
-            **gate("no class is lost", facing, "high above", -cfg["class_margin"]),
+            **gate("no class has lost recall", worst_change, "high above", -cfg["class_margin"]),
             "note": f"worst: {worst['class']}",
             "classes": classes[:SHOWN],
         },
-        gate("calibration", blurred, "low at most", cfg["calibration_margin"]),
+        gate("calibration", calibration_change, "low at most", cfg["calibration_margin"]),
     ]
 
 
-def class_gains(old: Answers, new: Answers, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+def recall_gains(
+    old: Predictions, new: Predictions, labels: list[str], draws: int, seed: int
+) -> list[dict[str, Any]]:
     """Return each class's gain in recall with an interval, the one that has lost most for sure first.
 
     A test of means within a class, by bootstrap, at 5 % over all classes; a class with a handful of
     samples can hardly be shown to have lost anything, and says so by its interval.
     """
-    present = np.flatnonzero(old.own.any(axis=1))
+    present = np.flatnonzero(old.true_mask.any(axis=1))
     level = 1 - 2 * (1 - 0.95) / len(present)
     generator = np.random.default_rng(seed)
     rows = []
     for number in present:
-        mine = old.own[number]
-        gap = new.says[number, mine].astype(np.float64) - old.says[number, mine]
+        mine = old.true_mask[number]
+        gap = new.predicted_mask[number, mine].astype(np.float64) - old.predicted_mask[number, mine]
         drawn = gap[generator.integers(0, len(gap), (draws, len(gap)))].mean(axis=1)
         row = interval(drawn, float(gap.mean()), level)
         rows.append({"class": labels[number], "samples": len(gap), **row})

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from steps.core.tasks.label_sets import SetOutcome
-from steps.core.tasks.metrics import Outcome
-from steps.core.tasks.predictions import Answers, Bools, Floats
-from steps.core.tasks.targets import of, of_model
-from steps.core.tasks.thresholds import outcome_of
+from steps.core.tasks.label_sets import LabelSetPredictions
+from steps.core.tasks.metrics import SingleLabelPredictions
+from steps.core.tasks.predictions import Bools, Floats, Predictions
+from steps.core.tasks.targets import kind_for, kind_for_model
+from steps.core.tasks.thresholds import predictions_of
 
 LISTED = 5  # classes that are named
 ELSE = "set promote.name to register another model"
@@ -29,8 +29,8 @@ ELSE = "set promote.name to register another model"
 class Ground:
     """Both models' answers to the same rows and classes."""
 
-    champion: Answers
-    challenger: Answers
+    champion: Predictions
+    challenger: Predictions
     names: list[str]
     """Of the classes that the answers are about."""
     said: str
@@ -42,7 +42,7 @@ class Ground:
 def common_ground(
     meta: Mapping[str, Any],
     logits: Floats,
-    challenger: Answers,
+    challenger: Predictions,
     labels: Sequence[str],
     rows: Bools,
     cfg: Mapping[str, Any],
@@ -57,16 +57,16 @@ def common_ground(
         rows: Which test images may be compared (n,).
         cfg: renamed, on_new_classes, on_lost_classes; looked at only where the classes differ.
     """
-    if of_model(dict(meta)) is not of(challenger.labels):
+    if kind_for_model(dict(meta)) is not kind_for(challenger.labels):
         return f"one answers with one label, the other with sets: {ELSE}"
     if list(meta["labels"]) == list(labels):
-        champion = outcome_of(logits[rows], challenger.labels[rows], meta)
+        champion = predictions_of(logits[rows], challenger.labels[rows], meta)
         own = reading(challenger, challenger.logits[rows], rows)
         return Ground(champion, own, list(labels), "", rows)
     known = [str(cfg["renamed"].get(name, name)) for name in meta["labels"]]
     if why := refusal(known, labels, cfg):
         return why
-    if isinstance(challenger, SetOutcome):
+    if isinstance(challenger, LabelSetPredictions):
         return shared_labels(meta, known, logits, challenger, labels, rows)
     return shared_rows(meta, known, logits, challenger, labels, rows)
 
@@ -94,7 +94,7 @@ def shared_rows(
     meta: Mapping[str, Any],
     known: Sequence[str],
     logits: Floats,
-    challenger: Answers,
+    challenger: Predictions,
     labels: Sequence[str],
     rows: Bools,
 ) -> Ground | str:
@@ -106,7 +106,7 @@ def shared_rows(
     of_common = np.isin(challenger.labels, [labels.index(name) for name in common])
     kept = rows & of_common
     truth = challenger.labels[kept]
-    champion = outcome_of(spread(logits[kept], known, names), truth, meta)
+    champion = predictions_of(spread(logits[kept], known, names), truth, meta)
     own = reading(challenger, spread(challenger.logits[kept], labels, names), kept)
     told = f"{of_common.sum()} of {len(rows)} test images are of them"
     return Ground(champion, own, names, said_of(common, known, labels, told), kept)
@@ -116,7 +116,7 @@ def shared_labels(
     meta: Mapping[str, Any],
     known: Sequence[str],
     logits: Floats,
-    challenger: SetOutcome,
+    challenger: LabelSetPredictions,
     labels: Sequence[str],
     rows: Bools,
 ) -> Ground | str:
@@ -127,19 +127,19 @@ def shared_labels(
     theirs, ours = ([names.index(name) for name in common] for names in (list(known), list(labels)))
     truth = challenger.labels[rows][:, ours]
     thresholds = np.array(meta["thresholds"])[theirs]
-    champion = SetOutcome(logits[rows][:, theirs], truth, meta["temperature"], thresholds)
-    own = SetOutcome(
+    champion = LabelSetPredictions(logits[rows][:, theirs], truth, meta["temperature"], thresholds)
+    own = LabelSetPredictions(
         challenger.logits[rows][:, ours], truth, challenger.temperature, challenger.thresholds[ours]
     )
     return Ground(champion, own, common, said_of(common, known, labels, "on all test images"), rows)
 
 
-def reading(answers: Answers, logits: Floats, rows: Bools) -> Answers:
+def reading(answers: Predictions, logits: Floats, rows: Bools) -> Predictions:
     """Return a model's answers to some rows, by logits that are given for these."""
-    if isinstance(answers, SetOutcome):
-        return SetOutcome(logits, answers.labels[rows], answers.temperature, answers.thresholds)
-    assert isinstance(answers, Outcome)
-    return Outcome(logits, answers.labels[rows], answers.temperature)
+    if isinstance(answers, LabelSetPredictions):
+        return LabelSetPredictions(logits, answers.labels[rows], answers.temperature, answers.thresholds)
+    assert isinstance(answers, SingleLabelPredictions)
+    return SingleLabelPredictions(logits, answers.labels[rows], answers.temperature)
 
 
 def spread(logits: Floats, own: Sequence[str], names: Sequence[str]) -> Floats:

@@ -30,7 +30,7 @@ def render_audit(
         verdict=next(word for word in ("fail", "warn", "pass") if word in verdicts),
         samples=samples,
         left_out=len(table) - samples,
-        worth=found.worth,
+        leak_impact=found.leak_impact,
         findings=findings,
         galleries=galleries,
     )
@@ -43,7 +43,7 @@ def gallery(
     if finding["verdict"] == "pass":
         return None
     if pairs := finding.get("pairs"):
-        shown = [([a, b], f"{a} | {b} ({likeness:.3f})") for a, b, likeness in pairs[:SHOWN]]
+        shown = [([a, b], f"{a} | {b} ({similarity:.3f})") for a, b, similarity in pairs[:SHOWN]]
     else:
         values = [*finding["values"], *[""] * (len(finding["files"]) - len(finding["values"]))]
         names = zip(finding["files"], values, strict=True)
@@ -53,4 +53,4 @@ def gallery(
         for paths, caption in shown
         if known.issuperset(paths)
     ]
-    return {"title": f"Not true: {finding['check']}", "rows": rows} if rows else None
+    return {"title": f"Failed: {finding['check']}", "rows": rows} if rows else None

@@ -10,7 +10,7 @@ from steps.core.report.html import render
 from steps.core.tasks.labelling import Labelling
 
 
-class Audited(Protocol):
+class AuditedDataset(Protocol):
     """A data set, as an artifact holds it."""
 
     @property
@@ -45,7 +45,7 @@ class Trained(Protocol):
         """Of its content."""
 
 
-class Judged(Protocol):
+class EvaluationReport(Protocol):
     """A report, as an artifact holds it."""
 
     @property
@@ -55,16 +55,16 @@ class Judged(Protocol):
 
 def render_card(
     name: str,
-    data: Audited,
+    data: AuditedDataset,
     model: Trained,
-    report: Judged,
+    report: EvaluationReport,
     verdict: str,
     gates: Sequence[Mapping[str, Any]],
-    judged: str,
+    candidate: str,
 ) -> str:
-    """Return the card as Markdown; `judged` is the model's name in the report."""
+    """Return the card as Markdown; `candidate` is the model's name in the report."""
     metrics = report.metrics
-    rows = sorted(metrics["per_class"][judged], key=lambda row: row["f1"])
+    rows = sorted(metrics["per_class"][candidate], key=lambda row: row["f1"])
     return render(
         "card.md",
         name=name,
@@ -73,10 +73,10 @@ def render_card(
         model=model,
         licence=modality_of(model.meta).licence(model.meta["backbone"]),
         graph=modality_of(model.meta).input_graph(preprocessing_of(model.meta)),
-        metrics=metrics["models"][judged],
+        metrics=metrics["models"][candidate],
         classes=rows,
-        slices=metrics.get("slices", [])[:5] if judged == "finetuned" else [],
-        robustness=metrics.get("robustness", []) if judged == "finetuned" else [],
+        slices=metrics.get("slices", [])[:5] if candidate == "finetuned" else [],
+        robustness=metrics.get("robustness", []) if candidate == "finetuned" else [],
         test=metrics["test"],
         data=data,
         counts={split: len(data.part(split)) for split in ("train", "val", "test")},

@@ -28,20 +28,20 @@ def pareto_rows(
         {"model": name, "accuracy": found, "as_is": as_is.get(cost), **figures[cost]}
         for name, (found, cost) in {**tested, **rest}.items()
     ]
-    return [{**row, "front": on_front(row, rows)} for row in rows]
+    return [{**row, "front": is_on_front(row, rows)} for row in rows]
 
 
-def on_front(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> bool:
+def is_on_front(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> bool:
     """Say whether no other row is as good at less cost, or better at no more."""
     if row["accuracy"] is None:
         return False
-    mine = worth(row)
-    others = (worth(other) for other in rows if other["accuracy"] is not None)
+    mine = pareto_values(row)
+    others = (pareto_values(other) for other in rows if other["accuracy"] is not None)
     return not any(
         all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others
     )
 
 
-def worth(row: Mapping[str, Any]) -> tuple[float, float, float]:
+def pareto_values(row: Mapping[str, Any]) -> tuple[float, float, float]:
     """Return accuracy, latency and size such that more is better."""
     return row["accuracy"]["value"], -row["latency_p50_ms"], -row["megabytes"]

@@ -46,7 +46,7 @@ def confusion(counts: NDArray[np.float64], labels: list[str]) -> str:
     return data_uri(figure)
 
 
-def spans(names: list[str], figures: Mapping[str, list[dict[str, float] | None]]) -> str:
+def interval_plot(names: list[str], figures: Mapping[str, list[dict[str, float] | None]]) -> str:
     """Draw figures of 0 to 1 with their intervals, a row per name; None is left out."""
     figure, axis = plt.subplots(figsize=(6.0, 1.2 + 0.32 * len(names)))
     for number, (title, values) in enumerate(figures.items()):

@@ -17,13 +17,13 @@ from optuna.visualization import matplotlib as draw
 from steps.core.report.html import render
 from steps.core.report.plots import ACCENT, PALE, data_uri
 from steps.core.strategy.search import DISCRIMINATIVE
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.search_space import SearchSpace
 
 LEAST = 4  # finished trials with different losses: below that, importance and contour mean nothing
 
 
 def render_search(
-    trials: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], space: Space, seed: int
+    trials: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], space: SearchSpace, seed: int
 ) -> str:
     """Render the page; the figures are of the search itself, without its control."""
     rows = [row for row in trials if row["study"] == trials[0]["study"]]
@@ -36,22 +36,22 @@ def render_search(
     )
 
 
-def draw_study(rows: Sequence[Mapping[str, Any]], space: Space, seed: int) -> dict[str, str]:
+def draw_study(rows: Sequence[Mapping[str, Any]], space: SearchSpace, seed: int) -> dict[str, str]:
     """Draw what Optuna draws of a study: history, and with enough trials importance and contour."""
     study = rebuild(rows, space)
     ended = {trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        figures = {"history": drawn(draw.plot_optimization_history(study))}
+        figures = {"history": optuna_figure(draw.plot_optimization_history(study))}
         tuned = sorted({name for trial in study.trials for name in trial.params})
         if len(ended) >= LEAST and len(tuned) > 1:
-            judge = FanovaImportanceEvaluator(seed=seed)
-            figures["importance"] = drawn(draw.plot_param_importances(study, evaluator=judge))
-            figures["contour"] = drawn(draw.plot_contour(study, tuned[:2]))
+            evaluator = FanovaImportanceEvaluator(seed=seed)
+            figures["importance"] = optuna_figure(draw.plot_param_importances(study, evaluator=evaluator))
+            figures["contour"] = optuna_figure(draw.plot_contour(study, tuned[:2]))
     return figures
 
 
-def rebuild(rows: Sequence[Mapping[str, Any]], space: Space) -> optuna.Study:
+def rebuild(rows: Sequence[Mapping[str, Any]], space: SearchSpace) -> optuna.Study:
     """Put trials back into a study in memory."""
     study = optuna.create_study()
     rate = FloatDistribution(space.head_lr_low, space.head_lr_high, log=True)
@@ -76,7 +76,7 @@ def rebuild(rows: Sequence[Mapping[str, Any]], space: Space) -> optuna.Study:
     return study
 
 
-def drawn(axes: Any) -> str:
+def optuna_figure(axes: Any) -> str:
     """Return one of Optuna's figures as a data URI; its global style is undone."""
     figure = axes.figure
     assert isinstance(figure, Figure)

@@ -5,43 +5,45 @@ from typing import Any
 import numpy as np
 
 from steps.core.data.files import Source
-from steps.core.evaluation.evaluation import MAIN, Model, Verdict
+from steps.core.evaluation.evaluation import MAIN, EvaluationResult, Model
 from steps.core.modalities.registry import modality_of
 from steps.core.report import plots
 from steps.core.report.html import render
-from steps.core.tasks.label_sets import SetOutcome
-from steps.core.tasks.metrics import TITLES, Outcome
-from steps.core.tasks.predictions import Answers
+from steps.core.tasks.label_sets import LabelSetPredictions
+from steps.core.tasks.metrics import TITLES, SingleLabelPredictions
+from steps.core.tasks.predictions import Predictions
 
 
 def render_evaluation(
-    verdict: Verdict,
+    result: EvaluationResult,
     histories: dict[str, list[dict[str, Any]]],
     model: Model,
     source: Source,
     mistakes: int,
 ) -> str:
     """Render the page of the test results; the figures are of `model`, the fine-tuned one."""
-    main = verdict.outcomes[MAIN]
+    main = result.predictions_by_model[MAIN]
     labels = model.meta["labels"]
     return render(
         "evaluation.html",
-        metrics=verdict.metrics,
+        metrics=result.metrics,
         headlines={name: {**TITLES, **main.titles}[name] for name in main.metrics},
         main=main.main,
         confusion=draw_confusion(main, labels),
-        sets=draw_labels(verdict.metrics["per_class"][MAIN]) if isinstance(main, SetOutcome) else None,
-        reliability=plots.reliability(verdict.metrics["reliability"]),
+        sets=draw_labels(result.metrics["per_class"][MAIN])
+        if isinstance(main, LabelSetPredictions)
+        else None,
+        reliability=plots.reliability(result.metrics["reliability"]),
         curves=plots.curves(histories),
-        coverage=plots.coverage_curves(verdict.metrics["coverage"]),
-        robustness=by_corruption(verdict.metrics["robustness"]),
-        mistakes=worst_mistakes(verdict, model, source, mistakes),
+        coverage=plots.coverage_curves(result.metrics["coverage"]),
+        robustness=by_corruption(result.metrics["robustness"]),
+        mistakes=worst_mistakes(result, model, source, mistakes),
     )
 
 
-def draw_confusion(main: Answers, labels: list[str]) -> str | None:
+def draw_confusion(main: Predictions, labels: list[str]) -> str | None:
     """Draw the confusion of classes; labels that may occur together cannot be confused."""
-    if not isinstance(main, Outcome):
+    if not isinstance(main, SingleLabelPredictions):
         return None
     return plots.confusion(main.confusion(np.arange(len(main.labels))), labels)
 
@@ -52,7 +54,7 @@ def draw_labels(rows: list[dict[str, Any]]) -> str:
         title: [row["intervals"][name] for row in rows]
         for name, title in (("average_precision", "average precision"), ("f1", "F1"))
     }
-    return plots.spans([row["class"] for row in rows], spans)
+    return plots.interval_plot([row["class"] for row in rows], spans)
 
 
 def by_corruption(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -63,16 +65,20 @@ def by_corruption(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def worst_mistakes(verdict: Verdict, model: Model, source: Source, count: int) -> list[dict[str, Any]]:
+def worst_mistakes(
+    result: EvaluationResult, model: Model, source: Source, count: int
+) -> list[dict[str, Any]]:
     """Return the fine-tuned model's most confident mistakes, with the samples, and where it looked."""
     network, kind = model.network(), modality_of(model.meta)
-    table = verdict.predictions
+    table = result.predictions
     wrong = table[table["finetuned"] != table["label"]]
     worst = wrong.sort_values(["finetuned_confidence", "sha256"], ascending=[False, True])
     rows = []
     for row in worst.head(count).to_dict("records"):
         data = source.read(row["path"])
-        heat = kind.attribute(network, model.look, model.look.view(model.look.decode(data)))
+        heat = kind.attribute(
+            network, model.preprocessing, model.preprocessing.view(model.preprocessing.decode(data))
+        )
         rows.append(
             {
                 "path": row["path"],
@@ -80,7 +86,7 @@ def worst_mistakes(verdict: Verdict, model: Model, source: Source, count: int) -
                 "answer": row["finetuned"],
                 "confidence": row["finetuned_confidence"],
                 "sample": kind.show(data, row["path"]),
-                "heat": kind.show_attribution(data, model.look, heat),
+                "heat": kind.show_attribution(data, model.preprocessing, heat),
             }
         )
     return rows

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steps.core.strategy.search import DISCRIMINATIVE, UNIFORM, completed, derive
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.search import DISCRIMINATIVE, UNIFORM, completed, derive_seed
+from steps.core.strategy.search_space import SearchSpace
 from steps.core.strategy.trials import Rates, Run, Trials
 from steps.core.system.errors import TrainingError
 from steps.core.tasks import targets
@@ -48,8 +48,8 @@ class Finalist:
         }
 
 
-def hold_finals(
-    trials: Trials, found: Mapping[str, list[dict[str, Any]]], space: Space, seed: int
+def train_finalists(
+    trials: Trials, found: Mapping[str, list[dict[str, Any]]], space: SearchSpace, seed: int
 ) -> list[Finalist]:
     """Train the best of every study again; the best finalist comes first.
 
@@ -57,27 +57,27 @@ def hold_finals(
         TrainingError: No trial came to its end, or no finalist did.
     """
     unfreeze = len(trials.network.stages) - trials.boundary
-    finals = []
+    finalists = []
     for name, rows in found.items():
         for rates in completed(rows)[: 1 if name == UNIFORM else space.finalists]:
-            finals.append(Finalist(name, rates, unfreeze, repeat(trials, rates, space.repeats, seed)))
-    finals.sort(key=lambda finalist: finalist.val_loss)
-    if not finals or not np.isfinite(finals[0].val_loss):
-        raise TrainingError("every trial was pruned or diverged: lower search_lr_ratio.head_lr_high")
-    return finals
+            finalists.append(Finalist(name, rates, unfreeze, repeat(trials, rates, space.repeats, seed)))
+    finalists.sort(key=lambda finalist: finalist.val_loss)
+    if not finalists or not np.isfinite(finalists[0].val_loss):
+        raise TrainingError("all trials were pruned or diverged: lower search_lr_ratio.head_lr_high")
+    return finalists
 
 
 def repeat(trials: Trials, rates: Rates, repeats: int, seed: int, unfreeze: int | None = None) -> list[Run]:
     """Train with the same rates and several seeds, the same ones for all rates."""
-    return [trials.run(rates, derive(seed, f"final/{k}"), unfreeze) for k in range(repeats)]
+    return [trials.run(rates, derive_seed(seed, f"final/{k}"), unfreeze) for k in range(repeats)]
 
 
-def best_of(finals: Sequence[Finalist], study: str) -> Finalist | None:
+def best_of(finalists: Sequence[Finalist], study: str) -> Finalist | None:
     """Return the best finalist of a study."""
-    return next((finalist for finalist in finals if finalist.study == study), None)
+    return next((finalist for finalist in finalists if finalist.study == study), None)
 
 
-def difference(
+def paired_difference(
     first: Sequence[Run], second: Sequence[Run], labels: Tensor, draws: int, seed: int
 ) -> dict[str, Any]:
     """Return the paired difference of two sets of runs, first minus second, with 95 % intervals.
@@ -90,7 +90,7 @@ def difference(
         return {}
     facts = {
         "loss": [nll(a, labels) - nll(b, labels) for a, b in pairs],
-        "accuracy": [right(a, labels) - right(b, labels) for a, b in pairs],
+        "accuracy": [correct_share(a, labels) - correct_share(b, labels) for a, b in pairs],
     }
     generator = np.random.default_rng(seed)
     rows = [
@@ -110,24 +110,26 @@ def difference(
 
 def nll(run: Run, labels: Tensor) -> NDArray[np.float64]:
     """Return each validation sample's loss in nats."""
-    return targets.of(labels).loss(run.val_logits, labels, reduction="none").double().numpy()
+    return targets.kind_for(labels).loss(run.val_logits, labels, reduction="none").double().numpy()
 
 
-def right(run: Run, labels: Tensor) -> NDArray[np.float64]:
+def correct_share(run: Run, labels: Tensor) -> NDArray[np.float64]:
     """Return 1 for each validation sample that is answered rightly, 0 for the others, or the share."""
-    return targets.of(labels).right(run.val_logits, labels).double().numpy()
+    return targets.kind_for(labels).correct(run.val_logits, labels).double().numpy()
 
 
-def compare_rates(finals: Sequence[Finalist], labels: Tensor, draws: int, seed: int) -> dict[str, Any] | None:
+def compare_rates(
+    finalists: Sequence[Finalist], labels: Tensor, draws: int, seed: int
+) -> dict[str, Any] | None:
     """Say whether discriminative rates beat the best uniform rate; None without a control."""
-    first, second = best_of(finals, DISCRIMINATIVE), best_of(finals, UNIFORM)
+    first, second = best_of(finalists, DISCRIMINATIVE), best_of(finalists, UNIFORM)
     if first is None or second is None:
         return None
-    found = difference(first.runs, second.runs, labels, draws, seed)
-    return {**found, "verdict": in_words(found)}
+    found = paired_difference(first.runs, second.runs, labels, draws, seed)
+    return {**found, "verdict": loss_verdict(found)}
 
 
-def in_words(found: Mapping[str, Any]) -> str:
+def loss_verdict(found: Mapping[str, Any]) -> str:
     """Put a difference of losses, first minus second, into `better`, `worse` or `no difference shown`."""
     if not found:
         return "not measured"

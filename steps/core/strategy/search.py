@@ -24,18 +24,18 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from steps.core.strategy.pruning import Fittest
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.pruning import BestFractionPruner
+from steps.core.strategy.search_space import SearchSpace
 from steps.core.strategy.trials import Rates, Trials
 from steps.core.system.errors import ArtifactError, Diverged
-from steps.core.system.process_owner import living, owner
+from steps.core.system.process_owner import is_alive, process_name
 from steps.core.system.secrets import mask
 
 DISCRIMINATIVE, UNIFORM, HEAD = "discriminative", "uniform", "head"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-OWNER, SEEN, SLOT = "owner", "seen", "slot"
-POLL = 0.5  # seconds between looks at the trials of other workers
-CLAIM = 5.0  # seconds within which a worker has put its name on a trial that it has drawn
+OWNER, LAST_SEEN, SLOT = "owner", "seen", "slot"
+POLL_SECONDS = 0.5  # seconds between looks at the trials of other workers
+CLAIM_SECONDS = 5.0  # seconds within which a worker has put its name on a trial that it has drawn
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Search:
 
     storage: str
     name: str
-    space: Space
+    space: SearchSpace
     seed: int
     depth: int
     """Stages that train; their ratios are searched unless this is 0."""
@@ -52,27 +52,27 @@ class Search:
     on_trial: Callable[[str, FrozenTrial], None]
 
     @property
-    def short(self) -> str:
+    def short_name(self) -> str:
         """The name without what makes it unique."""
         return self.name.rpartition("/")[2]
 
     def run(self, objective: Trials, budget: int) -> list[dict[str, Any]]:
         """Run until `budget` trials are finished, here or elsewhere; return them in order."""
         study = self.study()
-        progress = tqdm(total=budget, desc=self.short, unit="trial", disable=None)
+        progress = tqdm(total=budget, desc=self.short_name, unit="trial", disable=None)
         while len(done := finished(study)) < budget:
             progress.update(len(done) - progress.n)
-            self.release_dead(study)
+            self.fail_abandoned_trials(study)
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if len(done) + len(running) >= budget:
-                time.sleep(POLL)
+                time.sleep(POLL_SECONDS)
                 continue
-            trial = self.begin(study)
-            self.one(study, trial, objective)
-            self.on_trial(self.short, study.trials[trial.number])
+            trial = self.start_trial(study)
+            self.run_trial(study, trial, objective)
+            self.on_trial(self.short_name, study.trials[trial.number])
         progress.update(budget - progress.n)
         progress.close()
-        return [self.record(trial) for trial in finished(study)[:budget]]
+        return [self.trial_row(trial) for trial in finished(study)[:budget]]
 
     def study(self) -> optuna.Study:
         """Open or create the study.
@@ -95,40 +95,40 @@ class Search:
             study_name=self.name,
             direction="minimize",
             load_if_exists=True,
-            pruner=Fittest(self.space.keep, self.space.prune_after),
+            pruner=BestFractionPruner(self.space.keep_fraction, self.space.prune_after),
         )
 
-    def release_dead(self, study: optuna.Study) -> None:
+    def fail_abandoned_trials(self, study: optuna.Study) -> None:
         """Mark as failed what a killed worker left running; another trial takes its slot."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not alive(trial, self.space.worker_timeout):
+            if not is_running(trial, self.space.worker_timeout):
                 study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def begin(self, study: optuna.Study) -> Trial:
+    def start_trial(self, study: optuna.Study) -> Trial:
         """Open a trial in the first free slot, with a sampler of the slot's own."""
         # Enqueued with its owner, a trial is never seen without one, whenever the kill comes.
-        study.enqueue_trial({}, user_attrs={OWNER: owner(), SEEN: time.time()})
+        study.enqueue_trial({}, user_attrs={OWNER: process_name(), LAST_SEEN: time.time()})
         trial = study.ask()
-        trial.set_user_attr(OWNER, owner())
+        trial.set_user_attr(OWNER, process_name())
         live = [t for t in study.get_trials(deepcopy=False) if t.state in (*FINISHED, TrialState.RUNNING)]
         taken = {t.user_attrs[SLOT] for t in live if SLOT in t.user_attrs}
         ahead = sum(SLOT not in t.user_attrs and t.number < trial.number for t in live)
         free = [slot for slot in range(len(live) + 1) if slot not in taken]
         trial.set_user_attr(SLOT, free[ahead])
         study.sampler = TPESampler(
-            seed=derive(self.seed, f"{self.short}/{free[ahead]}"),
+            seed=derive_seed(self.seed, f"{self.short_name}/{free[ahead]}"),
             n_startup_trials=self.space.startup_trials,
         )
         return trial
 
-    def one(self, study: optuna.Study, trial: Trial, objective: Trials) -> None:
+    def run_trial(self, study: optuna.Study, trial: Trial, objective: Trials) -> None:
         """Train one trial to its end, or until too many rivals were better."""
         best = float("inf")
         try:
             for epoch in objective(self.propose(trial)):
                 best = min(best, epoch.val_loss)
                 trial.report(epoch.val_loss, epoch.epoch - 1)
-                trial.set_user_attr(SEEN, time.time())
+                trial.set_user_attr(LAST_SEEN, time.time())
                 if epoch.epoch < objective.epochs and trial.should_prune():
                     study.tell(trial, state=TrialState.PRUNED)
                     return
@@ -148,7 +148,7 @@ class Search:
             trial.suggest_float("weight_decay", *space.weight_decay, log=True)
         return rates_of(trial.params, self.weight_decay)
 
-    def record(self, trial: FrozenTrial) -> dict[str, Any]:
+    def trial_row(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return a trial as plain json types, without clock times."""
         rates = rates_of(trial.params, self.weight_decay)
         return {
@@ -168,7 +168,7 @@ class Studies:
     storage: str
     key: str
     """What distinguishes these studies from all others in the storage."""
-    space: Space
+    space: SearchSpace
     seed: int
     on_trial: Callable[[str, FrozenTrial], None]
 
@@ -214,15 +214,15 @@ def completed(rows: Sequence[Mapping[str, Any]]) -> list[Rates]:
     return [Rates(row["head_lr"], row["ratio"], row["weight_decay"]) for row in ended]
 
 
-def alive(trial: FrozenTrial, timeout: float) -> bool:
+def is_running(trial: FrozenTrial, timeout: float) -> bool:
     """Say whether somebody else still works on a running trial; elsewhere only silence can tell."""
     name = trial.user_attrs[OWNER]
-    known = living(name)
-    silence = abs(time.time() - trial.user_attrs[SEEN])  # a clock set back must not make it endless
+    known = is_alive(name)
+    silence = abs(time.time() - trial.user_attrs[LAST_SEEN])  # a clock set back must not make it endless
     if known is None:
         return bool(silence < timeout)
-    if name == owner():  # another worker may have drawn it a moment ago, and not yet put its own name on it
-        return SLOT not in trial.user_attrs and bool(silence < CLAIM)
+    if name == process_name():  # drawn a moment ago by a worker that has not claimed it yet
+        return SLOT not in trial.user_attrs and bool(silence < CLAIM_SECONDS)
     return known
 
 
@@ -231,6 +231,6 @@ def study_name(*depends: str) -> str:
     return hashlib.sha256(json.dumps([*depends, torch.__version__]).encode()).hexdigest()[:32]
 
 
-def derive(seed: int, name: str) -> int:
+def derive_seed(seed: int, name: str) -> int:
     """Derive a 32-bit seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from steps.core.system.config import Config, Count, Positive
 
 
-class Space(Config):
+class SearchSpace(Config):
     """What is searched, and for how long."""
 
     trials: Count
@@ -26,7 +26,7 @@ class Space(Config):
     """Least and greatest value that is tried; null: the recipe's, not searched."""
     prune_after: Count
     """Epochs of a trial before it may be stopped."""
-    keep: Annotated[float, Field(gt=0, le=1)]
+    keep_fraction: Annotated[float, Field(gt=0, le=1)]
     """Fraction of all trials that have come as far that one must be among to go on; the best always does."""
     finalists: Count
     """Best trials of the search that are repeated, beside the best of the control."""
@@ -40,7 +40,7 @@ class Space(Config):
     """Seconds without an epoch after which a trial of another machine is taken over."""
 
     @model_validator(mode="after")
-    def ordered(self) -> "Space":
+    def ordered(self) -> "SearchSpace":
         """Refuse empty ranges, and ratios above 1."""
         if self.head_lr_low >= self.head_lr_high:
             raise ValueError("head_lr_low below head_lr_high")

@@ -8,38 +8,45 @@ from torch import Tensor
 
 from steps.core.features.batches import Cache
 from steps.core.features.probe import probe_stages
-from steps.core.strategy.finalists import Finalist, compare_rates, difference, hold_finals, in_words, repeat
+from steps.core.strategy.finalists import (
+    Finalist,
+    compare_rates,
+    loss_verdict,
+    paired_difference,
+    repeat,
+    train_finalists,
+)
 from steps.core.strategy.search import completed
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.search_space import SearchSpace
 from steps.core.strategy.soup import greedy_soup
 from steps.core.strategy.trials import Rates, Trials
 
 
-def conclude(
-    trials: Trials, found: Mapping[str, list[dict[str, Any]]], cache: Cache, space: Space, seed: int
+def summarise_search(
+    trials: Trials, found: Mapping[str, list[dict[str, Any]]], cache: Cache, space: SearchSpace, seed: int
 ) -> tuple[Rates, dict[str, Any], dict[str, Tensor] | None]:
     """Return the winning rates, all figures behind them, and the soup's weights if it was better."""
-    finals = hold_finals(trials, found, space, seed)
-    winner = finals[0]
-    labels = torch.cat([batch.y for batch in trials.batches.plain("val")])
+    finalists = train_finalists(trials, found, space, seed)
+    winner = finalists[0]
+    labels = torch.cat([batch.y for batch in trials.batches.deterministic("val")])
     ended = [trials.run(rates) for rows in found.values() for rates in completed(rows)]
-    runs = [*ended, *(run for finalist in finals if finalist.unfreeze for run in finalist.runs)]
+    runs = [*ended, *(run for finalist in finalists if finalist.unfreeze for run in finalist.runs)]
     best = min(winner.runs, key=lambda run: run.val_loss)
     soup, state = greedy_soup(trials, runs, best, labels, space.bootstrap, seed)
     rows = [row for rows in found.values() for row in rows]
     summary = {
         "trials": len(rows),
         "pruned": sum(row["pruned"] for row in rows),
-        "finalists": [finalist.row() for finalist in finals],
-        "comparison": compare_rates(finals, labels, space.bootstrap, seed),
+        "finalists": [finalist.row() for finalist in finalists],
+        "comparison": compare_rates(finalists, labels, space.bootstrap, seed),
         "soup": soup,
-        "probe": heed_probe(trials, winner, cache, labels, space, seed),
+        "probe": check_probe_suggestion(trials, winner, cache, labels, space, seed),
     }
     return winner.rates, summary, state
 
 
-def heed_probe(
-    trials: Trials, winner: Finalist, cache: Cache, labels: Tensor, space: Space, seed: int
+def check_probe_suggestion(
+    trials: Trials, winner: Finalist, cache: Cache, labels: Tensor, space: SearchSpace, seed: int
 ) -> dict[str, Any]:
     """Probe every stage, and train the winner's rates again with as many stages as it suggests.
 
@@ -48,15 +55,15 @@ def heed_probe(
     probe = probe_stages(cache, space.probe_samples, space.bootstrap, seed)
     wanted, used = probe["suggested_unfreeze"], winner.unfreeze
     if wanted > used:
-        said = f"The search did not try it: set fine_tune.unfreeze to {wanted} and run again."
-        return {**probe, "unfreeze": used, "agreed": None, "said": said}
+        advice = f"The search did not test this: set fine_tune.unfreeze to {wanted} and run again."
+        return {**probe, "unfreeze": used, "agreed": None, "advice": advice}
     if wanted == used:
-        return {**probe, "unfreeze": used, "agreed": True, "said": "The two agree."}
+        return {**probe, "unfreeze": used, "agreed": True, "advice": "The two agree."}
     runs = repeat(trials, winner.rates, space.repeats, seed, wanted)
-    gap = difference(runs, winner.runs, labels, space.bootstrap, seed)
-    word = in_words(gap)
-    said = {
+    gap = paired_difference(runs, winner.runs, labels, space.bootstrap, seed)
+    word = loss_verdict(gap)
+    advice = {
         "better": f"The search agrees: {wanted} would be better.",
         "worse": f"The search disagrees: with {wanted} the loss is worse.",
-    }.get(word, f"The search shows no difference between {wanted} and {used}: {wanted} would be cheaper.")
-    return {**probe, "unfreeze": used, "agreed": word != "worse", "difference": gap, "said": said}
+    }.get(word, f"The search shows no difference between {wanted} and {used}: {wanted} is cheaper.")
+    return {**probe, "unfreeze": used, "agreed": word != "worse", "difference": gap, "advice": advice}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from steps.core.features.batches import Batches
-from steps.core.strategy.finalists import difference
+from steps.core.strategy.finalists import paired_difference
 from steps.core.strategy.trials import Run, Trials
 from steps.core.tasks import targets
 from steps.core.training.loop import Trained, predict
@@ -26,7 +26,7 @@ def greedy_soup(
     members = [ranked[0]]
     best = ranked[0]
     for run in ranked[1:]:
-        mixed = taste(trials, [*members, run])
+        mixed = evaluate_average(trials, [*members, run])
         if mixed.val_loss < best.val_loss:
             members, best = [*members, run], mixed
     kept = len(members) > 1 and best.val_loss < winner.val_loss
@@ -35,13 +35,13 @@ def greedy_soup(
         "candidates": len(ranked),
         "val_loss": best.val_loss,
         "winner_val_loss": winner.val_loss,
-        "against_winner": difference([best], [winner], labels, draws, seed),
+        "against_winner": paired_difference([best], [winner], labels, draws, seed),
         "kept": kept,
     }
     return figures, best.state if kept else None
 
 
-def taste(trials: Trials, members: Sequence[Run]) -> Run:
+def evaluate_average(trials: Trials, members: Sequence[Run]) -> Run:
     """Average the members' weights, and measure the average on validation."""
     state = {
         name: torch.stack([member.state[name] for member in members]).mean(dim=0)
@@ -50,21 +50,23 @@ def taste(trials: Trials, members: Sequence[Run]) -> Run:
         for name, tensor in members[0].state.items()
     }
     logits, labels = predict(trials.with_state(state), trials.batches, "val")
-    loss = float(targets.of(labels).loss(logits, labels))
+    loss = float(targets.kind_for(labels).loss(logits, labels))
     return Run(members[0].rates, [loss], state, logits)
 
 
-def serve_soup(trained: Trained, soup: dict[str, Tensor] | None, batches: Batches) -> tuple[Trained, bool]:
+def use_soup_if_better(
+    trained: Trained, soup: dict[str, Tensor] | None, batches: Batches
+) -> tuple[Trained, bool]:
     """Give a trained network the soup's weights if they do better on validation; say whether."""
     if soup is None:
         return trained, False
     network, own = trained.network, trained.network.state()
     network.load_state({**own, **soup})
     logits, labels = predict(network, batches, "val")
-    loss = float(targets.of(labels).loss(logits, labels))
+    loss = float(targets.kind_for(labels).loss(logits, labels))
     if loss >= trained.best.val_loss:
         network.load_state(own)
         return trained, False
-    accuracy = float(targets.of(labels).right(logits, labels).mean())
+    accuracy = float(targets.kind_for(labels).correct(logits, labels).mean())
     best = replace(trained.best, val_loss=loss, val_accuracy=accuracy, val_logits=logits)
     return replace(trained, best=best), True

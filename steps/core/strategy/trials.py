@@ -17,8 +17,8 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network, public_name
 from steps.core.features.batches import Batches
+from steps.core.system.checksummed import load_checked, with_checksum
 from steps.core.system.errors import DiskError, Diverged
-from steps.core.system.sealed import seal, unseal
 from steps.core.system.storage import write_file
 from steps.core.training.loop import Epoch, fit
 from steps.core.training.objectives import Classify
@@ -36,7 +36,7 @@ class Rates:
     ratio: Ratio
     weight_decay: float
 
-    def at(self, depth: int) -> Ratio:
+    def for_depth(self, depth: int) -> Ratio:
         """Return the ratios of the last `depth` boundaries."""
         return self.ratio if isinstance(self.ratio, int | float) else self.ratio[:depth]
 
@@ -84,7 +84,7 @@ class Trials:
         network.freeze(boundary)
         recipe = self.recipe.model_copy(update={"epochs": self.epochs})
         batches = self.batches if seed is None else replace(self.batches, seed=seed)
-        ratio = rates.at(len(network.stages) - boundary)
+        ratio = rates.for_depth(len(network.stages) - boundary)
         groups = parameter_groups(network, boundary, rates.head_lr, ratio, rates.weight_decay)
         losses: list[float] = []
         best: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ class Trials:
                 best = {**self.trained_state(network), LOGITS: epoch.val_logits}
             yield epoch
         kept = {**best, LOSSES: torch.tensor(losses, dtype=torch.float64)}
-        write_file(self.path(rates, seed, unfreeze), seal(kept))
+        write_file(self.path(rates, seed, unfreeze), with_checksum(kept))
 
     def trained_state(self, network: Network) -> dict[str, Tensor]:
         """Copy what lies above the cache's boundary."""
@@ -108,15 +108,15 @@ class Trials:
     def run(self, rates: Rates, seed: int | None = None, unfreeze: int | None = None) -> Run:
         """Return a finished training, from disk if it is there; an empty one if it diverges."""
         path = self.path(rates, seed, unfreeze)
-        if (kept := unseal(path)) is None:
+        if (kept := load_checked(path)) is None:
             try:
                 for _ in self(rates, seed, unfreeze):
                     pass
             except Diverged:
                 return Run(rates, [], {}, Tensor())
-            kept = unseal(path)
+            kept = load_checked(path)
         if kept is None:
-            raise DiskError(f"{path} is not what was just written there: look after the disk that holds it")
+            raise DiskError(f"{path} is not what was just written there: check the disk that holds it")
         tensors = kept[0]
         losses, logits = tensors.pop(LOSSES), tensors.pop(LOGITS)
         return Run(rates, losses.tolist(), tensors, logits)

@@ -4,10 +4,10 @@ import ctypes
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-MOST = 32 << 20  # bytes; the highest that glibc takes as M_MMAP_THRESHOLD
+MAX_MMAP_THRESHOLD = 32 << 20  # bytes; the highest that glibc takes as M_MMAP_THRESHOLD
 
 
-def keep_freed() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc's allocator not to give freed memory back to the kernel; elsewhere do nothing.
 
     Every step frees its activations, hundreds of megabytes. Given back, they return page by page, zeroed and
@@ -17,4 +17,4 @@ def keep_freed() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_MMAP_THRESHOLD, MOST)
+        mallopt(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD)

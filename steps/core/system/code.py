@@ -11,21 +11,21 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULE = re.compile(r"steps(\.\w+)+")
 
 
-def imported(module: str) -> list[str]:
+def imported_files(module: str) -> list[str]:
     """Return the files of this project that `module` imports, directly or not, and its own."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
         file = source_file(waiting.pop())
         if file is not None and file not in found:
-            modules, files = mentioned(file)
+            modules, files = references_of(file)
             found.update((file, *files))
             waiting += modules
     return sorted(found)
 
 
 @cache
-def mentioned(file: str) -> tuple[list[str], list[str]]:
+def references_of(file: str) -> tuple[list[str], list[str]]:
     """Return the modules that a file imports or names, and the project's files that its strings name."""
     modules, files = [], []
     for node in walk_code(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
@@ -72,7 +72,7 @@ def source_file(module: str) -> str | None:
 def code_digest(*modules: str, without: str | None = None) -> str:
     """Hash the files that modules depend on, except those in the folder `without`."""
     digest = hashlib.sha256()
-    for file in sorted({file for module in modules for file in imported(module)}):
+    for file in sorted({file for module in modules for file in imported_files(module)}):
         if without is None or not file.startswith(without):
             digest.update(f"{file}\n".encode() + (ROOT / file).read_bytes())
     return digest.hexdigest()

@@ -14,13 +14,13 @@ from pathlib import Path
 from steps.core.system.errors import DiskError
 from steps.core.system.process_owner import PROC
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
-UNWRITABLE = {*FULL, errno.EROFS, errno.EACCES, errno.EPERM}
+UNWRITABLE_ERRNOS = {*DISK_FULL_ERRNOS, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
-def on_disk(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Put a full disk, and one that may not be written to, into words.
 
     Raises:
@@ -29,17 +29,17 @@ def on_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE_ERRNOS:
             raise
-        raise unwritable(error, path) from None
+        raise disk_error(error, path) from None
 
 
-def unwritable(error: OSError, path: Path) -> DiskError:
+def disk_error(error: OSError, path: Path) -> DiskError:
     """Return what to say of a disk that refuses to be written to."""
-    if error.errno in FULL:
+    if error.errno in DISK_FULL_ERRNOS:
         return DiskError(
             f"{path} cannot be written, the disk is full: make room, or point HEADSTART_SCRATCH to a larger "
-            "disk, and run the same command again; what is finished is kept"
+            "disk, and run the same command again; finished work is kept"
         )
     return DiskError(
         f"{path} cannot be written ({error.strerror}): give this user the right to write there, or choose a "
@@ -48,7 +48,7 @@ def unwritable(error: OSError, path: Path) -> DiskError:
 
 
 @contextmanager
-def beside(folder: Path) -> Iterator[Path]:
+def staging_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder next to `folder`, which is gone at the end; so is what killed processes left."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     mine = f".{folder.name}-{socket.gethostname()}-"
@@ -70,17 +70,17 @@ def replace_folder(staged: Path, folder: Path) -> None:
     one. Elsewhere the old one goes away only after the move has worked. Processes that do so at once take
     turns, and the last one's stays.
     """
-    if moved(staged, folder) or exchanged(staged, folder):
+    if try_move(staged, folder) or try_exchange(staged, folder):
         return
-    with beside(folder) as old:
+    with staging_folder(folder) as old:
         for number in itertools.count():
             with suppress(FileNotFoundError):  # another process was first
                 folder.rename(old / str(number))
-            if moved(staged, folder):
+            if try_move(staged, folder):
                 return
 
 
-def moved(staged: Path, folder: Path) -> bool:
+def try_move(staged: Path, folder: Path) -> bool:
     """Move `staged` to `folder`; False where something is there."""
     try:
         staged.rename(folder)
@@ -91,7 +91,7 @@ def moved(staged: Path, folder: Path) -> bool:
     return True
 
 
-def exchanged(one: Path, other: Path) -> bool:
+def try_exchange(one: Path, other: Path) -> bool:
     """Exchange two folders at once, see renameat2(2); False where that cannot be done."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     return rename is not None and rename(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE) == 0

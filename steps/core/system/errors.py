@@ -11,7 +11,7 @@ HeadstartError
 ├── BudgetError      no candidate for the student is fast and small enough
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
-│   └── FrozenDrift  a frozen parameter or buffer has changed
+│   └── FrozenWeightsChanged  a frozen parameter or buffer has changed
 ├── ProcessError     of several processes on one phase, one is lost or works on something else
 ├── TrackerError     the MLflow server, or what it stands on, does not answer
 ├── RegistryError    the model registry is not in a state that promotion can work with
@@ -66,7 +66,7 @@ class Diverged(TrainingError):
     """Raised at the first loss that is not finite."""
 
 
-class FrozenDrift(TrainingError):
+class FrozenWeightsChanged(TrainingError):
     """Raised when something frozen has changed: the cache would no longer be true."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 WORDS = r"(?:password|passwd|pwd|secret|token|credential|signature|sig|api_?key|access_?key|private_?key)"
-NAMED = re.compile(rf"(?:^|[_\W]|x-amz-){WORDS}(?:$|[_\W])", re.IGNORECASE)
+SECRET_NAME = re.compile(rf"(?:^|[_\W]|x-amz-){WORDS}(?:$|[_\W])", re.IGNORECASE)
 IN_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE)
 IN_QUERY = re.compile(rf"(?P<name>[?&][\w-]*{WORDS}[\w-]*=)[^\s&'\"]+", re.IGNORECASE)
 HIDDEN = "***"
@@ -18,7 +18,7 @@ def holds_secret(url: str) -> bool:
     if "://" not in url:
         return False
     parts = urlsplit(url)
-    return parts.password is not None or any(NAMED.search(name) for name, _ in parse_qsl(parts.query))
+    return parts.password is not None or any(SECRET_NAME.search(name) for name, _ in parse_qsl(parts.query))
 
 
 def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -31,7 +31,7 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def secrets(environment: Mapping[str, str]) -> set[str]:
     """Return the values that no log may show, the passwords of URLs among them."""
-    found = {value for name, value in environment.items() if NAMED.search(name)}
+    found = {value for name, value in environment.items() if SECRET_NAME.search(name)}
     for value in environment.values():
         if "://" in value and (password := password_of(value)):
             found.add(password)

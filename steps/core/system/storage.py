@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic_core import CoreSchema, core_schema
 from safetensors import SafetensorError
 
-from steps.core.system.disk import beside, on_disk, replace_folder
+from steps.core.system.disk import disk_errors, replace_folder, staging_folder
 from steps.core.system.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Artifact(ABC):
     def read(cls, folder: Path) -> Self:
         """Build the artifact from a folder whose files have been verified."""
 
-    def remarks(self) -> Mapping[str, bytes]:
+    def undigested_files(self) -> Mapping[str, bytes]:
         """Return files that are kept beside the content and are no part of it: clock times, say."""
         return {}
 
@@ -74,10 +74,10 @@ class Artifact(ABC):
     def save(self, folder: Path) -> None:
         """Write the artifact to `folder`, replacing what is there; all or nothing."""
         folder = Path(folder)
-        with on_disk(folder), beside(folder) as staged:
+        with disk_errors(folder), staging_folder(folder) as staged:
             for name, blob in self.files().items():
                 place(blob, staged / name)
-            for name, content in self.remarks().items():
+            for name, content in self.undigested_files().items():
                 write_file(staged / name, content)
             write_file(staged / INDEX, self.index)
             staged.chmod(0o755)
@@ -106,7 +106,7 @@ class Artifact(ABC):
         return artifact
 
 
-class Record(Artifact):
+class JsonArtifact(Artifact):
     """An artifact that is one json file with its own fields."""
 
     file: ClassVar[str]
@@ -209,7 +209,7 @@ def write_file(path: Path, content: bytes, durable: bool = True) -> None:
         DiskError: The disk is full, or may not be written to.
     """
     partial = None
-    with on_disk(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             number, partial = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from steps.core.tasks.predictions import Answers, Floats, Ints
+from steps.core.tasks.predictions import Floats, Ints, Predictions
 
 
 def resamples(labels: Ints, draws: int, seed: int) -> Iterator[Ints]:
@@ -27,18 +27,20 @@ def interval(values: Floats, point: float, level: float) -> dict[str, float]:
     return {"value": point, "low": float(low), "high": float(high)}
 
 
-def evaluate(outcome: Answers, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
+def metric_intervals(predictions: Predictions, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
     """Return every metric as value, low, high."""
-    everything = np.arange(len(outcome.labels))
-    samples = list(resamples(outcome.strata, draws, seed))
+    everything = np.arange(len(predictions.labels))
+    samples = list(resamples(predictions.strata, draws, seed))
     found = {}
-    for name, metric in outcome.metrics.items():
-        drawn = np.array([metric(outcome, rows) for rows in samples])
-        found[name] = interval(drawn, metric(outcome, everything), level)
+    for name, metric in predictions.metrics.items():
+        drawn = np.array([metric(predictions, rows) for rows in samples])
+        found[name] = interval(drawn, metric(predictions, everything), level)
     return found
 
 
-def compare(better: Answers, worse: Answers, draws: int, seed: int, level: float = 0.95) -> dict[str, Any]:
+def paired_differences(
+    better: Predictions, worse: Predictions, draws: int, seed: int, level: float = 0.95
+) -> dict[str, Any]:
     """Return the paired difference of every metric, first model minus second."""
     if not np.array_equal(better.labels, worse.labels):
         raise ValueError("a paired comparison needs the same samples in the same order")
@@ -54,9 +56,9 @@ def compare(better: Answers, worse: Answers, draws: int, seed: int, level: float
     }
 
 
-def mcnemar(one: Answers, other: Answers) -> dict[str, float]:
+def mcnemar(one: Predictions, other: Predictions) -> dict[str, float]:
     """Count the samples that only one of two models answers rightly; p is McNemar's, exact, two-sided."""
-    right, rival = one.right, other.right
-    won, lost = int((right & ~rival).sum()), int((rival & ~right).sum())
+    correct, rival = one.correct, other.correct
+    won, lost = int((correct & ~rival).sum()), int((rival & ~correct).sum())
     p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
     return {"only_first": won, "only_second": lost, "p": p}

@@ -13,16 +13,16 @@ import numpy as np
 from scipy.special import expit, log_expit
 
 from steps.core.tasks.intervals import interval, resamples
-from steps.core.tasks.labelling import join
+from steps.core.tasks.labelling import join_labels
 from steps.core.tasks.metrics import ECE_BINS, accuracy, auroc_per_class, macro_auroc, negative_log_likelihood
-from steps.core.tasks.predictions import Bools, Floats, Ints, Metric, ranked
+from steps.core.tasks.predictions import Bools, Floats, Ints, Metric, rank_by_probability
 
 
-class SetOutcome:
+class LabelSetPredictions:
     """Probabilities (n, classes), indicators (n, classes) and thresholds (classes,)."""
 
     main = "map"
-    told: tuple[str, ...] = ("macro_auroc", "map", "macro_f1", "ece")
+    validation_metrics: tuple[str, ...] = ("macro_auroc", "map", "macro_f1", "ece")
     titles: Mapping[str, str] = {
         "accuracy": "accuracy, all labels of a sample right",
         "nll": "log loss, nats a label",
@@ -32,51 +32,51 @@ class SetOutcome:
         """Take logits (n, classes); `temperature` divides them; the thresholds are of probabilities."""
         self.labels, self.logits, self.temperature = labels, logits, temperature
         self.thresholds = thresholds
-        self.raw: Floats = expit(logits)
+        self.uncalibrated: Floats = expit(logits)
         self.probabilities: Floats = expit(logits / temperature)
         self.predicted: Bools = self.probabilities >= thresholds
         self.nll: Floats = losses(logits / temperature, labels).mean(axis=1)
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """See `Answers`."""
+        """See `Predictions`."""
         return SET_METRICS
 
     @cached_property
-    def right(self) -> Bools:
-        """See `Answers`."""
-        right: Bools = (self.predicted == self.labels).all(axis=1)
-        return right
+    def correct(self) -> Bools:
+        """See `Predictions`."""
+        correct: Bools = (self.predicted == self.labels).all(axis=1)
+        return correct
 
     @property
     def confidence(self) -> Floats:
-        """See `Answers`: as if the labels were independent of each other."""
+        """See `Predictions`: as if the labels were independent of each other."""
         yes = np.where(self.predicted, self.probabilities, 1 - self.probabilities)
         confidence: Floats = yes.prod(axis=1)
         return confidence
 
     @property
     def strata(self) -> Ints:
-        """See `Answers`."""
+        """See `Predictions`."""
         return np.zeros(len(self.labels), np.int64)
 
     @property
-    def own(self) -> Bools:
-        """See `Answers`."""
+    def true_mask(self) -> Bools:
+        """See `Predictions`."""
         return self.labels.T > 0
 
     @property
-    def says(self) -> Bools:
-        """See `Answers`."""
+    def predicted_mask(self) -> Bools:
+        """See `Predictions`."""
         return self.predicted.T
 
     @cached_property
     def ranking(self) -> tuple[Ints, Floats]:
-        """See `ranked`."""
-        return ranked(self.own, self.probabilities)
+        """See `rank_by_probability`."""
+        return rank_by_probability(self.true_mask, self.probabilities)
 
     @cached_property
-    def falling(self) -> tuple[Ints, Floats, Ints]:
+    def descending(self) -> tuple[Ints, Floats, Ints]:
         """Rows in falling order of each label's probability, 1 where it is there, the end of each tie.
 
         All (classes, n).
@@ -87,24 +87,24 @@ class SetOutcome:
         last[:, :-1] = scores[:, 1:] != scores[:, :-1]
         places = np.where(last, np.arange(scores.shape[1]), scores.shape[1])
         ends = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
-        return order, np.take_along_axis(self.own, order, 1).astype(float), ends
+        return order, np.take_along_axis(self.true_mask, order, 1).astype(float), ends
 
     @cached_property
-    def cells(self) -> Ints:
+    def calibration_cells(self) -> Ints:
         """The calibration bin of each probability, numbered over all labels (n, classes)."""
         bins = np.minimum((self.probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
         return bins + ECE_BINS * np.arange(bins.shape[1])
 
-    def answers(self, labels: list[str]) -> list[str]:
-        """See `Answers`."""
-        return [join(np.array(labels, dtype=object)[row]) for row in self.predicted]
+    def as_texts(self, labels: list[str]) -> list[str]:
+        """See `Predictions`."""
+        return [join_labels(np.array(labels, dtype=object)[row]) for row in self.predicted]
 
-    def again(self, logits: Floats) -> "SetOutcome":
-        """See `Answers`."""
-        return SetOutcome(logits, self.labels, self.temperature, self.thresholds)
+    def with_logits(self, logits: Floats) -> "LabelSetPredictions":
+        """See `Predictions`."""
+        return LabelSetPredictions(logits, self.labels, self.temperature, self.thresholds)
 
-    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
-        """See `Answers`: that a label is there."""
+    def calibration_pairs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+        """See `Predictions`: that a label is there."""
         return probabilities.ravel(), self.labels.ravel() > 0
 
     def counts(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
@@ -123,10 +123,10 @@ def losses(logits: Floats, labels: Ints) -> Floats:
     return found
 
 
-def f1_per_label(outcome: SetOutcome, rows: Ints) -> Floats:
+def f1_per_label(predictions: LabelSetPredictions, rows: Ints) -> Floats:
     """Return F1 (classes,); NaN for a label that neither occurs nor is answered."""
-    hits, said, true = outcome.counts(rows)
-    return ratio(2 * hits, said + true)
+    hits, predicted, true = predictions.counts(rows)
+    return ratio(2 * hits, predicted + true)
 
 
 def ratio(top: Floats, bottom: Floats) -> Floats:
@@ -135,30 +135,30 @@ def ratio(top: Floats, bottom: Floats) -> Floats:
     return found
 
 
-def macro_f1(outcome: SetOutcome, rows: Ints) -> float:
+def macro_f1(predictions: LabelSetPredictions, rows: Ints) -> float:
     """Return the mean F1 of the labels that occur or are answered; 0 where none does."""
-    return mean_known(f1_per_label(outcome, rows), 0.0)
+    return mean_known(f1_per_label(predictions, rows), 0.0)
 
 
-def micro_f1(outcome: SetOutcome, rows: Ints) -> float:
+def micro_f1(predictions: LabelSetPredictions, rows: Ints) -> float:
     """Return F1 over all decisions."""
-    hits, said, true = (part.sum() for part in outcome.counts(rows))
-    return float(2 * hits / (said + true)) if said + true else 0.0
+    hits, predicted, true = (part.sum() for part in predictions.counts(rows))
+    return float(2 * hits / (predicted + true)) if predicted + true else 0.0
 
 
-def precision_per_label(outcome: SetOutcome, rows: Ints) -> Floats:
+def precision_per_label(predictions: LabelSetPredictions, rows: Ints) -> Floats:
     """Return average precision (classes,); NaN for a label that does not occur."""
-    order, own, ends = outcome.falling
-    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)[order]
-    hits = weights * own
-    said, found = weights.cumsum(axis=1), hits.cumsum(axis=1)
-    precision = np.divide(found, said, out=np.zeros_like(found), where=said > 0)
+    order, true_mask, ends = predictions.descending
+    weights = np.bincount(rows, minlength=len(predictions.labels)).astype(float)[order]
+    hits = weights * true_mask
+    predicted, found = weights.cumsum(axis=1), hits.cumsum(axis=1)
+    precision = np.divide(found, predicted, out=np.zeros_like(found), where=predicted > 0)
     return ratio((hits * np.take_along_axis(precision, ends, 1)).sum(axis=1), hits.sum(axis=1))
 
 
-def mean_average_precision(outcome: SetOutcome, rows: Ints) -> float:
+def mean_average_precision(predictions: LabelSetPredictions, rows: Ints) -> float:
     """Return the mean average precision of the labels that occur; 0 where none does."""
-    return mean_known(precision_per_label(outcome, rows), 0.0)
+    return mean_known(precision_per_label(predictions, rows), 0.0)
 
 
 def mean_known(values: Floats, otherwise: float) -> float:
@@ -167,19 +167,21 @@ def mean_known(values: Floats, otherwise: float) -> float:
     return float(known.mean()) if len(known) else otherwise
 
 
-def ece_per_label(outcome: SetOutcome, rows: Ints) -> Floats:
+def ece_per_label(predictions: LabelSetPredictions, rows: Ints) -> Floats:
     """Return the gap between a label's probability and how often it is there, over bins (classes,)."""
-    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)
-    gaps = (outcome.labels - outcome.probabilities) * weights[:, None]
+    weights = np.bincount(rows, minlength=len(predictions.labels)).astype(float)
+    gaps = (predictions.labels - predictions.probabilities) * weights[:, None]
     classes = gaps.shape[1]
-    sums = np.bincount(outcome.cells.ravel(), weights=gaps.ravel(), minlength=classes * ECE_BINS)
+    sums = np.bincount(
+        predictions.calibration_cells.ravel(), weights=gaps.ravel(), minlength=classes * ECE_BINS
+    )
     found: Floats = np.abs(sums).reshape(classes, ECE_BINS).sum(axis=1) / weights.sum()
     return found
 
 
-def macro_ece(outcome: SetOutcome, rows: Ints) -> float:
+def macro_ece(predictions: LabelSetPredictions, rows: Ints) -> float:
     """Return the mean over the labels of their calibration error, a fraction of 1."""
-    return float(ece_per_label(outcome, rows).mean())
+    return float(ece_per_label(predictions, rows).mean())
 
 
 SET_METRICS: dict[str, Metric] = {
@@ -193,39 +195,43 @@ SET_METRICS: dict[str, Metric] = {
 }
 
 
-def label_rows(outcome: SetOutcome, labels: list[str], draws: int, seed: int) -> list[dict[str, Any]]:
+def label_rows(
+    predictions: LabelSetPredictions, labels: list[str], draws: int, seed: int
+) -> list[dict[str, Any]]:
     """Return a row per label: threshold, precision, recall, support, and figures with 95 % intervals."""
-    everything = np.arange(len(outcome.labels))
-    samples = list(resamples(outcome.strata, draws, seed))
-    hits, said, true = outcome.counts(everything)
-    plain = {"precision": ratio(hits, said), "recall": ratio(hits, true)}
+    everything = np.arange(len(predictions.labels))
+    samples = list(resamples(predictions.strata, draws, seed))
+    hits, predicted, true = predictions.counts(everything)
+    plain = {"precision": ratio(hits, predicted), "recall": ratio(hits, true)}
     figures = {
         "f1": f1_per_label,
         "auroc": auroc_per_class,
         "average_precision": precision_per_label,
         "ece": ece_per_label,
     }
-    points = {name: figure(outcome, everything) for name, figure in figures.items()}
-    drawn = {name: np.stack([figure(outcome, rows) for rows in samples]) for name, figure in figures.items()}
+    points = {name: figure(predictions, everything) for name, figure in figures.items()}
+    drawn = {
+        name: np.stack([figure(predictions, rows) for rows in samples]) for name, figure in figures.items()
+    }
     return [
         {
             "class": label,
-            "threshold": float(outcome.thresholds[k]),
+            "threshold": float(predictions.thresholds[k]),
             "support": float(true[k]),
             **{name: float(np.nan_to_num(column[k])) for name, column in plain.items()},
-            **{name: known(points[name][k]) or 0.0 for name in ("f1", "ece")},
-            "auroc": known(points["auroc"][k]),
-            "intervals": {name: spread(drawn[name][:, k], points[name][k]) for name in figures},
+            **{name: none_if_nan(points[name][k]) or 0.0 for name in ("f1", "ece")},
+            "auroc": none_if_nan(points["auroc"][k]),
+            "intervals": {name: interval_or_none(drawn[name][:, k], points[name][k]) for name in figures},
         }
         for k, label in enumerate(labels)
     ]
 
 
-def known(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
     """Return a number, or None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
-def spread(drawn: Floats, point: float) -> dict[str, float] | None:
+def interval_or_none(drawn: Floats, point: float) -> dict[str, float] | None:
     """Return the interval of what could be measured; None where the point could not."""
     return None if np.isnan(point) else interval(drawn[~np.isnan(drawn)], float(point), 0.95)

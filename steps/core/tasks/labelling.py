@@ -20,27 +20,27 @@ SEPARATOR = "|"
 class Labelling(Protocol):
     """Reads the `label` column of a manifest."""
 
-    def written(self, text: str) -> str:
+    def normalised(self, text: str) -> str:
         """Return a cell as it is written in a manifest."""
 
-    def members(self, cells: "pd.Series[str]") -> "pd.Series[str]":
+    def explode(self, cells: "pd.Series[str]") -> "pd.Series[str]":
         """Return a label per row; a row with several occurs as often, one without does not."""
 
     def encode(self, cells: "pd.Series[str]", names: Sequence[str]) -> Ints:
         """Return class numbers (rows,), or indicators (rows, classes) of 0 and 1."""
 
-    def allowed(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
+    def allowed_cells(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
         """Return what may stand in a cell where only `names` are labels."""
 
 
 class OneLabel:
     """Every sample has exactly one label; a cell is the label itself."""
 
-    def written(self, text: str) -> str:
+    def normalised(self, text: str) -> str:
         """See `Labelling`."""
         return text
 
-    def members(self, cells: "pd.Series[str]") -> "pd.Series[str]":
+    def explode(self, cells: "pd.Series[str]") -> "pd.Series[str]":
         """See `Labelling`."""
         return cells
 
@@ -48,7 +48,7 @@ class OneLabel:
         """See `Labelling`."""
         return cells.map(list(names).index).to_numpy(dtype=np.int64)
 
-    def allowed(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
+    def allowed_cells(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
         """See `Labelling`."""
         return list(names)
 
@@ -56,11 +56,11 @@ class OneLabel:
 class LabelSets:
     """Every sample has a set of labels; a cell is the set as text."""
 
-    def written(self, text: str) -> str:
+    def normalised(self, text: str) -> str:
         """See `Labelling`."""
-        return join(split(text, text))
+        return join_labels(parse_labels(text, text))
 
-    def members(self, cells: "pd.Series[str]") -> "pd.Series[str]":
+    def explode(self, cells: "pd.Series[str]") -> "pd.Series[str]":
         """See `Labelling`."""
         return cells[cells != ""].str.split(SEPARATOR, regex=False).explode()
 
@@ -69,12 +69,12 @@ class LabelSets:
         places = {name: place for place, name in enumerate(names)}
         found = np.zeros((len(cells), len(names)), np.int64)
         for row, cell in zip(found, cells, strict=True):
-            row[[places[name] for name in parts(cell)]] = 1
+            row[[places[name] for name in split_labels(cell)]] = 1
         return found
 
-    def allowed(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
+    def allowed_cells(self, cells: Iterable[str], names: Sequence[str]) -> list[str]:
         """See `Labelling`."""
-        return [*names, *sorted(cell for cell in set(cells) if set(parts(cell)) <= set(names))]
+        return [*names, *sorted(cell for cell in set(cells) if set(split_labels(cell)) <= set(names))]
 
 
 ONE_LABEL, LABEL_SETS = OneLabel(), LabelSets()
@@ -85,17 +85,17 @@ def labelling(label_sets: bool) -> Labelling:
     return LABEL_SETS if label_sets else ONE_LABEL
 
 
-def parts(cell: str) -> list[str]:
+def split_labels(cell: str) -> list[str]:
     """Return the labels of a set that is written as text."""
     return cell.split(SEPARATOR) if cell else []
 
 
-def join(names: Iterable[str]) -> str:
+def join_labels(names: Iterable[str]) -> str:
     """Write a set of labels as text."""
     return SEPARATOR.join(sorted(set(names)))
 
 
-def split(cell: str, place: str) -> list[str]:
+def parse_labels(cell: str, place: str) -> list[str]:
     """Return the labels of a cell that a person has written.
 
     Raises:
@@ -133,8 +133,8 @@ def read_sets(column: "pd.Series[Any]", name: str) -> "pd.Series[Any] | None":
 def read_set(cell: Any, place: str) -> str:
     """Return one cell as text; see `read_sets`."""
     if not isinstance(cell, list | tuple | np.ndarray):
-        return join(split("" if pd.isna(cell) else str(cell), place))
+        return join_labels(parse_labels("" if pd.isna(cell) else str(cell), place))
     names = [str(name).strip() for name in cell]
     if any(not name or SEPARATOR in name for name in names) or any(name is None for name in cell):
         raise DataError(f"{place}: labels are {list(cell)!r}: none may be empty or contain {SEPARATOR}")
-    return join(names)
+    return join_labels(names)

@@ -11,78 +11,78 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from steps.core.tasks.predictions import Answers, Bools, Metric, ranked
+from steps.core.tasks.predictions import Bools, Metric, Predictions, rank_by_probability
 from steps.core.tasks.predictions import Floats as Floats
 from steps.core.tasks.predictions import Ints as Ints
 
 ECE_BINS = 15
 
 
-class Outcome:
+class SingleLabelPredictions:
     """Probabilities (n, classes) and labels (n,), with what the metrics share worked out once."""
 
     def __init__(self, logits: Floats, labels: Ints, temperature: float) -> None:
         """Take logits (n, classes); `temperature` divides them before the softmax."""
         self.labels, self.logits, self.temperature = labels, logits, temperature
         self.classes = logits.shape[1]
-        self.raw = softmax(logits, axis=1)
+        self.uncalibrated = softmax(logits, axis=1)
         self.probabilities = softmax(logits / temperature, axis=1)
         self.predicted = logits.argmax(axis=1)
         self.nll = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
 
     main = "accuracy"
-    told: tuple[str, ...] = ("ece",)
+    validation_metrics: tuple[str, ...] = ("ece",)
     titles: Mapping[str, str] = {}
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """See `Answers`."""
+        """See `Predictions`."""
         return METRICS
 
     @cached_property
-    def right(self) -> Bools:
-        """See `Answers`."""
-        right: Bools = self.predicted == self.labels
-        return right
+    def correct(self) -> Bools:
+        """See `Predictions`."""
+        correct: Bools = self.predicted == self.labels
+        return correct
 
     @property
     def confidence(self) -> Floats:
-        """See `Answers`."""
+        """See `Predictions`."""
         confidence: Floats = self.probabilities.max(axis=1)
         return confidence
 
     @property
     def strata(self) -> Ints:
-        """See `Answers`."""
+        """See `Predictions`."""
         return self.labels
 
     @property
-    def own(self) -> Bools:
-        """See `Answers`."""
-        own: Bools = self.labels[None] == np.arange(self.classes)[:, None]
-        return own
+    def true_mask(self) -> Bools:
+        """See `Predictions`."""
+        true_mask: Bools = self.labels[None] == np.arange(self.classes)[:, None]
+        return true_mask
 
     @property
-    def says(self) -> Bools:
-        """See `Answers`."""
-        says: Bools = self.predicted[None] == np.arange(self.classes)[:, None]
-        return says
+    def predicted_mask(self) -> Bools:
+        """See `Predictions`."""
+        predicted_mask: Bools = self.predicted[None] == np.arange(self.classes)[:, None]
+        return predicted_mask
 
     @cached_property
     def ranking(self) -> tuple[Ints, Floats]:
-        """See `ranked`."""
-        return ranked(self.own, self.probabilities)
+        """See `rank_by_probability`."""
+        return rank_by_probability(self.true_mask, self.probabilities)
 
-    def answers(self, labels: list[str]) -> list[str]:
-        """See `Answers`."""
+    def as_texts(self, labels: list[str]) -> list[str]:
+        """See `Predictions`."""
         return [labels[k] for k in self.predicted]
 
-    def again(self, logits: Floats) -> "Outcome":
-        """See `Answers`."""
-        return Outcome(logits, self.labels, self.temperature)
+    def with_logits(self, logits: Floats) -> "SingleLabelPredictions":
+        """See `Predictions`."""
+        return SingleLabelPredictions(logits, self.labels, self.temperature)
 
-    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
-        """See `Answers`: that the likeliest class is the right one."""
+    def calibration_pairs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+        """See `Predictions`: that the likeliest class is the right one."""
         return probabilities.max(axis=1), probabilities.argmax(axis=1) == self.labels
 
     def confusion(self, rows: Ints) -> Floats:
@@ -92,43 +92,43 @@ class Outcome:
         return counts.reshape(self.classes, self.classes)
 
 
-def accuracy(outcome: Answers, rows: Ints) -> float:
+def accuracy(predictions: Predictions, rows: Ints) -> float:
     """Return the share of right answers."""
-    return float(outcome.right[rows].mean())
+    return float(predictions.correct[rows].mean())
 
 
-def balanced_accuracy(outcome: Outcome, rows: Ints) -> float:
+def balanced_accuracy(predictions: SingleLabelPredictions, rows: Ints) -> float:
     """Return the mean recall of the classes that occur."""
-    counts = outcome.confusion(rows)
+    counts = predictions.confusion(rows)
     present = counts.sum(axis=1) > 0
     return float((counts.diagonal()[present] / counts.sum(axis=1)[present]).mean())
 
 
-def macro_f1(outcome: Outcome, rows: Ints) -> float:
+def macro_f1(predictions: SingleLabelPredictions, rows: Ints) -> float:
     """Return the mean F1 of the classes that occur or are predicted."""
-    return float(per_class(outcome.confusion(rows))["f1"].mean())
+    return float(per_class(predictions.confusion(rows))["f1"].mean())
 
 
-def negative_log_likelihood(outcome: Outcome, rows: Ints) -> float:
+def negative_log_likelihood(predictions: SingleLabelPredictions, rows: Ints) -> float:
     """Return nats per sample, calibrated."""
-    return float(outcome.nll[rows].mean())
+    return float(predictions.nll[rows].mean())
 
 
-def ece(outcome: Outcome, rows: Ints) -> float:
+def ece(predictions: SingleLabelPredictions, rows: Ints) -> float:
     """Return the calibrated probabilities' expected calibration error, a fraction of 1."""
-    return calibration_error(outcome.probabilities[rows], outcome.labels[rows])
+    return calibration_error(predictions.probabilities[rows], predictions.labels[rows])
 
 
-def ece_uncalibrated(outcome: Outcome, rows: Ints) -> float:
+def ece_uncalibrated(predictions: SingleLabelPredictions, rows: Ints) -> float:
     """Return the same before the temperature."""
-    return calibration_error(outcome.raw[rows], outcome.labels[rows])
+    return calibration_error(predictions.uncalibrated[rows], predictions.labels[rows])
 
 
-def auroc_per_class(outcome: Answers, rows: Ints) -> Floats:
+def auroc_per_class(predictions: Predictions, rows: Ints) -> Floats:
     """Return the area under each class's ROC curve (classes,); NaN where it has no samples, or all."""
-    orders, own = outcome.ranking
-    weights = np.bincount(rows, minlength=len(outcome.labels)).astype(float)[orders]
-    positive = weights * own
+    orders, true_mask = predictions.ranking
+    weights = np.bincount(rows, minlength=len(predictions.labels)).astype(float)[orders]
+    positive = weights * true_mask
     negative = weights - positive
     won = (positive * negative.cumsum(axis=2)).sum(axis=2)
     pairs = positive.sum(axis=2) * negative.sum(axis=2)
@@ -136,9 +136,9 @@ def auroc_per_class(outcome: Answers, rows: Ints) -> Floats:
     return areas
 
 
-def macro_auroc(outcome: Answers, rows: Ints) -> float:
+def macro_auroc(predictions: Predictions, rows: Ints) -> float:
     """Return the mean area over the classes that have one; 1/2 where none has."""
-    areas = auroc_per_class(outcome, rows)
+    areas = auroc_per_class(predictions, rows)
     known = areas[~np.isnan(areas)]
     return float(known.mean()) if len(known) else 0.5
 
@@ -189,17 +189,17 @@ def per_class(counts: Floats) -> dict[str, Floats]:
 
 def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, float]]:
     """Return count, mean confidence and accuracy of each of the bins that is not empty."""
-    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    return calibration_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
 
 
-def binned(confidence: Floats, right: Bools) -> list[dict[str, float]]:
+def calibration_bins(confidence: Floats, correct: Bools) -> list[dict[str, float]]:
     """Return the same of statements (n,) and whether they are true."""
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     return [
         {
             "count": float((bins == b).sum()),
             "confidence": float(confidence[bins == b].mean()),
-            "accuracy": float(right[bins == b].mean()),
+            "accuracy": float(correct[bins == b].mean()),
         }
         for b in np.unique(bins)
     ]
@@ -212,16 +212,16 @@ def calibration_error(probabilities: Floats, labels: Ints) -> float:
     return sum(gaps) / len(labels)
 
 
-def coverage(outcome: Answers, steps: int = 20) -> list[dict[str, float]]:
+def coverage(predictions: Predictions, steps: int = 20) -> list[dict[str, float]]:
     """Return the accuracy of the most confident answers, by the fraction of samples that are answered."""
-    order = np.argsort(-outcome.confidence, kind="stable")
-    right = outcome.right[order].cumsum()
-    counts = sorted({max(1, round(len(right) * step / steps)) for step in range(1, steps + 1)})
+    order = np.argsort(-predictions.confidence, kind="stable")
+    correct = predictions.correct[order].cumsum()
+    counts = sorted({max(1, round(len(correct) * step / steps)) for step in range(1, steps + 1)})
     return [
         {
-            "coverage": n / len(right),
-            "accuracy": float(right[n - 1] / n),
-            "confidence": float(outcome.confidence[order[n - 1]]),
+            "coverage": n / len(correct),
+            "accuracy": float(correct[n - 1] / n),
+            "confidence": float(predictions.confidence[order[n - 1]]),
         }
         for n in counts
     ]

@@ -13,18 +13,18 @@ Metric = Callable[[Any, Ints], float]
 """Takes answers of the kind it is for, and rows."""
 
 
-class Answers(Protocol):
+class Predictions(Protocol):
     """What a model answered to n samples, and what is true; what all kinds of targets share."""
 
     labels: Ints
     logits: Floats
-    raw: Floats
+    uncalibrated: Floats
     """Probabilities (n, classes) before the temperature."""
     probabilities: Floats
     predicted: NDArray[Any]
     main: str
     """The metric by which models are compared."""
-    told: tuple[str, ...]
+    validation_metrics: tuple[str, ...]
     """The metrics that are told of validation."""
     titles: Mapping[str, str]
     """What a metric is called where that depends on the kind of target."""
@@ -34,7 +34,7 @@ class Answers(Protocol):
         """The headline metrics."""
 
     @property
-    def right(self) -> Bools:
+    def correct(self) -> Bools:
         """Whether the whole of each answer is right (n,)."""
 
     @property
@@ -46,31 +46,31 @@ class Answers(Protocol):
         """A number per sample; samples are resampled among those that share it (n,)."""
 
     @property
-    def own(self) -> Bools:
+    def true_mask(self) -> Bools:
         """Whether a sample is of a class (classes, n)."""
 
     @property
-    def says(self) -> Bools:
+    def predicted_mask(self) -> Bools:
         """Whether a sample was said to be of a class (classes, n)."""
 
     @property
     def ranking(self) -> tuple[Ints, Floats]:
-        """See `ranked`."""
+        """See `rank_by_probability`."""
 
-    def answers(self, labels: list[str]) -> list[str]:
+    def as_texts(self, labels: list[str]) -> list[str]:
         """Return each answer as text."""
 
-    def again(self, logits: Floats) -> "Answers":
+    def with_logits(self, logits: Floats) -> "Predictions":
         """Return what other logits would have answered to the same samples."""
 
-    def beliefs(self, probabilities: Floats) -> tuple[Floats, Bools]:
+    def calibration_pairs(self, probabilities: Floats) -> tuple[Floats, Bools]:
         """Return probabilities of statements, and whether each is true, both flat."""
 
 
-def ranked(own: Bools, probabilities: Floats) -> tuple[Ints, Floats]:
+def rank_by_probability(true_mask: Bools, probabilities: Floats) -> tuple[Ints, Floats]:
     """Return rows in rising order of each class's probability, and 1 where the row is of the class.
 
     Both (2, classes, n): among equals, first the others come first, then the class's own.
     """
-    orders = np.stack([np.lexsort((tie, probabilities.T), axis=-1) for tie in (own, ~own)])
-    return orders, np.stack([np.take_along_axis(own, order, 1) for order in orders]).astype(float)
+    orders = np.stack([np.lexsort((tie, probabilities.T), axis=-1) for tie in (true_mask, ~true_mask)])
+    return orders, np.stack([np.take_along_axis(true_mask, order, 1) for order in orders]).astype(float)

@@ -20,29 +20,29 @@ class Targets(Protocol):
     def loss(self, logits: Tensor, y: Tensor, smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
         """Return the loss in nats, of the mean sample, or with `none` of each (n,)."""
 
-    def divergence(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def divergence(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return KL(taught || own) of the mean sample, in nats."""
 
-    def right(self, logits: Tensor, y: Tensor) -> Tensor:
+    def correct(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return what share of each sample's answers is right (n,)."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities (n, classes)."""
 
 
-class OneOf:
+class SingleLabelTargets:
     """Each sample is of exactly one class: softmax, cross-entropy, the largest logit."""
 
     def loss(self, logits: Tensor, y: Tensor, smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
         """See `Targets`."""
         return F.cross_entropy(logits, y, label_smoothing=smoothing, reduction=reduction)
 
-    def divergence(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def divergence(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Targets`."""
-        own, other = F.log_softmax(logits, dim=1), F.log_softmax(taught, dim=1)
+        own, other = F.log_softmax(logits, dim=1), F.log_softmax(teacher_logits, dim=1)
         return F.kl_div(own, other, reduction="batchmean", log_target=True)
 
-    def right(self, logits: Tensor, y: Tensor) -> Tensor:
+    def correct(self, logits: Tensor, y: Tensor) -> Tensor:
         """See `Targets`."""
         return (logits.argmax(dim=1) == y).float()
 
@@ -51,7 +51,7 @@ class OneOf:
         return torch.softmax(logits, dim=1)
 
 
-class AnyOf:
+class LabelSetTargets:
     """Each label is there or not: sigmoid, binary cross-entropy, even odds; means over the labels."""
 
     def loss(self, logits: Tensor, y: Tensor, smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
@@ -60,13 +60,13 @@ class AnyOf:
         losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
         return losses.mean() if reduction == "mean" else losses
 
-    def divergence(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def divergence(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Targets`: between Bernoulli distributions, label by label."""
-        wanted = torch.sigmoid(taught)
+        wanted = torch.sigmoid(teacher_logits)
         crossed = F.binary_cross_entropy_with_logits(logits, wanted)
-        return crossed - F.binary_cross_entropy_with_logits(taught, wanted)
+        return crossed - F.binary_cross_entropy_with_logits(teacher_logits, wanted)
 
-    def right(self, logits: Tensor, y: Tensor) -> Tensor:
+    def correct(self, logits: Tensor, y: Tensor) -> Tensor:
         """See `Targets`."""
         return ((logits > 0) == (y > 0)).float().mean(dim=1)
 
@@ -75,17 +75,17 @@ class AnyOf:
         return torch.sigmoid(logits)
 
 
-ONE_OF, ANY_OF = OneOf(), AnyOf()
+SINGLE_LABEL_TARGETS, LABEL_SET_TARGETS = SingleLabelTargets(), LabelSetTargets()
 
 
-def of(y: Tensor | NDArray[Any]) -> Targets:
+def kind_for(y: Tensor | NDArray[Any]) -> Targets:
     """Return what targets of this form mean."""
-    return ONE_OF if y.ndim == 1 else ANY_OF
+    return SINGLE_LABEL_TARGETS if y.ndim == 1 else LABEL_SET_TARGETS
 
 
-def of_model(meta: dict[str, Any]) -> Targets:
+def kind_for_model(meta: dict[str, Any]) -> Targets:
     """Return what a trained model's logits mean; one with thresholds answers with sets of labels."""
-    return ANY_OF if "thresholds" in meta else ONE_OF
+    return LABEL_SET_TARGETS if "thresholds" in meta else SINGLE_LABEL_TARGETS
 
 
 def stack(column: "pd.Series[Any]") -> NDArray[np.int64]:
@@ -93,7 +93,7 @@ def stack(column: "pd.Series[Any]") -> NDArray[np.int64]:
     return np.array(column.to_list(), dtype=np.int64)
 
 
-def cuts(meta: dict[str, Any]) -> Tensor:
+def logit_thresholds(meta: dict[str, Any]) -> Tensor:
     """Return what to take from a model's logits for 0 to be where its answer turns (classes,)."""
     thresholds = torch.tensor(meta.get("thresholds", [0.5] * len(meta["labels"])), dtype=torch.float32)
     return float(meta["temperature"]) * torch.logit(thresholds)

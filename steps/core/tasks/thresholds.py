@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
-from steps.core.tasks.label_sets import SetOutcome, losses
-from steps.core.tasks.labelling import join
-from steps.core.tasks.metrics import Outcome, best_temperature, fit_temperature
-from steps.core.tasks.predictions import Answers, Floats, Ints
+from steps.core.tasks.label_sets import LabelSetPredictions, losses
+from steps.core.tasks.labelling import join_labels
+from steps.core.tasks.metrics import SingleLabelPredictions, best_temperature, fit_temperature
+from steps.core.tasks.predictions import Floats, Ints, Predictions
 
-EVEN = 0.5  # the threshold of a label for which validation has nothing to say
+DEFAULT_THRESHOLD = 0.5  # the threshold of a label for which validation has nothing to say
 
 
-def outcome_of(logits: Floats, labels: Ints, meta: Mapping[str, Any]) -> Answers:
+def predictions_of(logits: Floats, labels: Ints, meta: Mapping[str, Any]) -> Predictions:
     """Return the answers of a model; labels are (n,) class numbers, or (n, classes) indicators.
 
     `meta` is the model's: its temperature and, where it answers with sets, its thresholds.
     """
     if labels.ndim == 1:
-        return Outcome(logits, labels, meta["temperature"])
-    return SetOutcome(logits, labels, meta["temperature"], np.array(meta["thresholds"]))
+        return SingleLabelPredictions(logits, labels, meta["temperature"])
+    return LabelSetPredictions(logits, labels, meta["temperature"], np.array(meta["thresholds"]))
 
 
 def answers_of(logits: Floats, meta: Mapping[str, Any]) -> list[str]:
@@ -33,10 +33,10 @@ def answers_of(logits: Floats, meta: Mapping[str, Any]) -> list[str]:
     if "thresholds" not in meta:
         return [str(name) for name in names[logits.argmax(axis=1)]]
     there = expit(logits / meta["temperature"]) >= np.array(meta["thresholds"])
-    return [join(names[row]) for row in there]
+    return [join_labels(names[row]) for row in there]
 
 
-def fit_answers(logits: Floats, labels: Ints) -> dict[str, Any]:
+def fit_temperature_and_thresholds(logits: Floats, labels: Ints) -> dict[str, Any]:
     """Return what is chosen on validation for a model to answer: temperature, and of sets thresholds."""
     if labels.ndim == 1:
         return {"temperature": round(fit_temperature(logits, labels), 4)}
@@ -56,7 +56,7 @@ def choose_threshold(probabilities: Floats, labels: Ints) -> float:
     A label that is in no sample, or in all of them, gets one half.
     """
     if not 0 < labels.sum() < len(labels):
-        return EVEN
+        return DEFAULT_THRESHOLD
     order = np.argsort(-probabilities, kind="stable")
     falling, hits = probabilities[order], labels[order].cumsum()
     f1 = 2 * hits / (np.arange(1, len(labels) + 1) + labels.sum())
@@ -64,10 +64,10 @@ def choose_threshold(probabilities: Floats, labels: Ints) -> float:
     f1[falling == below] = -1.0  # equal probabilities are answered alike
     middles = (falling + below) / 2
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
-    return float(middles[best[np.abs(middles[best] - EVEN).argmin()]])
+    return float(middles[best[np.abs(middles[best] - DEFAULT_THRESHOLD).argmin()]])
 
 
-def say(logits: Floats, meta: Mapping[str, Any]) -> dict[str, Any]:
+def format_prediction(logits: Floats, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return a model's answer to one sample, by its logits (classes,), in the words of its labels."""
     scaled, names = logits / meta["temperature"], meta["labels"]
     if "thresholds" not in meta:

@@ -6,25 +6,28 @@ import numpy as np
 import torch
 
 from steps.core.features.batches import Batches
-from steps.core.tasks.thresholds import fit_answers, outcome_of
+from steps.core.tasks.thresholds import fit_temperature_and_thresholds, predictions_of
 from steps.core.training.loop import Trained, predict
 
 
 def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return what is chosen on validation (see `fit_answers`), and the validation metrics."""
+    """Return temperature and thresholds, chosen on validation, and the validation metrics."""
     logits, labels = (tensor.numpy() for tensor in predict(trained.network, batches, "val"))
     wide = logits.astype(np.float64)
-    chosen = fit_answers(wide, labels)
-    outcome, rows = outcome_of(wide, labels, chosen), np.arange(len(labels))
+    chosen = fit_temperature_and_thresholds(wide, labels)
+    predictions, rows = predictions_of(wide, labels, chosen), np.arange(len(labels))
     return chosen, {
         "val_accuracy": round(trained.best.val_accuracy, 6),
         "val_loss": round(trained.best.val_loss, 6),
-        **{f"val_{name}": round(outcome.metrics[name](outcome, rows), 6) for name in outcome.told},
+        **{
+            f"val_{name}": round(predictions.metrics[name](predictions, rows), 6)
+            for name in predictions.validation_metrics
+        },
         "best_epoch": float(trained.best.epoch),
     }
 
 
-def describe(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[str, Any]:
+def model_metadata(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[str, Any]:
     """Return all that is needed, beside the weights, to predict; `chosen` is from `calibrate`."""
     return {
         "modality": meta["modality"],
@@ -37,7 +40,7 @@ def describe(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[
     }
 
 
-def seeded(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Make everything that draws from torch's own generator repeatable."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)

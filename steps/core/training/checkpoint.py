@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.system.sealed import seal, unseal
+from steps.core.system.checksummed import load_checked, with_checksum
 from steps.core.system.storage import write_file
 
-SECONDS = 1.0  # between two waits for the disk, at least: an epoch of a head takes a few milliseconds
+SYNC_SECONDS = 1.0  # between two waits for the disk, at least: an epoch of a head takes a few milliseconds
 FACTS = "facts"
 
 
@@ -45,14 +45,14 @@ class Checkpoint:
         parts = {"network": now.network, "moments": now.moments, "best": best}
         tensors = {f"{part}/{name}": x for part, found in parts.items() for name, x in found.items()}
         facts = json.dumps({"rates": now.rates, "history": history})
-        due = time.monotonic() - self.written >= SECONDS
-        write_file(self.path, seal(tensors, {FACTS: facts}), durable=due)
+        due = time.monotonic() - self.written >= SYNC_SECONDS
+        write_file(self.path, with_checksum(tensors, {FACTS: facts}), durable=due)
         if due:
             self.written = time.monotonic()
 
     def load(self) -> tuple[Snapshot, dict[str, Tensor], list[dict[str, Any]]] | None:
         """Read the state, the best weights and the curve; None if there are none to go on from."""
-        if (found := unseal(self.path)) is None:
+        if (found := load_checked(self.path)) is None:
             return None
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "moments": {}, "best": {}}
         for key, x in found[0].items():
@@ -69,7 +69,7 @@ def trainable_state(network: Network) -> dict[str, Tensor]:
     return {name: x for name, x in network.state_dict().items() if not name.startswith(frozen)}
 
 
-def take(network: Network, optimizer: torch.optim.Optimizer) -> Snapshot:
+def take_snapshot(network: Network, optimizer: torch.optim.Optimizer) -> Snapshot:
     """Copy what an epoch has left behind."""
     state = optimizer.state_dict()["state"]
     moments = {f"{n}/{name}": x.clone() for n, found in state.items() for name, x in found.items()}
@@ -77,7 +77,7 @@ def take(network: Network, optimizer: torch.optim.Optimizer) -> Snapshot:
     return Snapshot(changed, moments, [float(group["lr"]) for group in optimizer.param_groups])
 
 
-def put(snapshot: Snapshot, network: Network, optimizer: torch.optim.Optimizer) -> None:
+def restore_snapshot(snapshot: Snapshot, network: Network, optimizer: torch.optim.Optimizer) -> None:
     """Go back to a snapshot; moments keep the memory layout of their parameters, as kernels expect."""
     network.load_state_dict(snapshot.network, strict=False)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

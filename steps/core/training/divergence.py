@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-EXPLODED = 20.0  # times the loss of guessing, or that of the first step: no training comes back from there
+DIVERGENCE_FACTOR = 20.0  # times the loss of guessing, or of the first step: no training recovers
 SMALLEST_WEIGHT = 0.01  # what a weight is taken to have been at least, where its growth is measured
 
 

@@ -11,12 +11,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steps.core.backbones.network import Network, assert_frozen, frozen_digest
-from steps.core.backbones.processes import agree, count, interleaved, leads, placed, rank, team
+from steps.core.backbones.processes import (
+    assert_equal_everywhere,
+    distributed_state,
+    gather_interleaved,
+    is_main_process,
+    on_device,
+    process_count,
+    rank,
+)
 from steps.core.features.batches import Batches
 from steps.core.system.errors import Diverged
 from steps.core.tasks import targets
-from steps.core.training.checkpoint import Checkpoint, Snapshot, take, trainable_state
-from steps.core.training.objectives import Task
+from steps.core.training.checkpoint import Checkpoint, Snapshot, take_snapshot, trainable_state
+from steps.core.training.objectives import Objective
 from steps.core.training.recipe import Recipe
 from steps.core.training.stepper import Stepper
 
@@ -56,12 +64,12 @@ class Trained:
 
 def fit(
     network: Network,
-    task: Task,
+    task: Objective,
     batches: Batches,
     recipe: Recipe,
     groups: list[dict[str, Any]],
-    begin: tuple[int, Snapshot] | None = None,
-    keep: Callable[[Snapshot], None] | None = None,
+    resume_from: tuple[int, Snapshot] | None = None,
+    on_snapshot: Callable[[Snapshot], None] | None = None,
 ) -> Iterator[Epoch]:
     """Train in place, one epoch per item.
 
@@ -71,30 +79,30 @@ def fit(
         batches: What is seen.
         recipe: Epochs, schedule and the like.
         groups: Of the optimiser.
-        begin: Epochs that are done, and what they left; None starts anew.
-        keep: Told what an epoch has left, before the epoch is yielded.
+        resume_from: Epochs that are done, and what they left; None starts anew.
+        on_snapshot: Told what an epoch has left, before the epoch is yielded.
 
     Raises:
         Diverged: A loss is not finite, or has exploded; says which rate to lower.
     """
-    team()
+    distributed_state()
     stepper = Stepper(network, task, batches, recipe, groups)
-    done = stepper.resume(*begin) if begin is not None else 0
+    done = stepper.resume(*resume_from) if resume_from is not None else 0
     for epoch in range(done + 1, recipe.epochs + 1):
         train_loss, rate = stepper.epoch(epoch)
         logits, labels = predict(network, batches, "val")
-        means = targets.of(labels)
-        val_loss = float(means.loss(logits, labels))
-        stepper.refuse_explosion(val_loss, stepper.limit, epoch, batches.steps())
-        if keep is not None:
-            keep(take(network, stepper.optimizer))
-        yield Epoch(epoch, train_loss, val_loss, float(means.right(logits, labels).mean()), rate, logits)
+        kind = targets.kind_for(labels)
+        val_loss = float(kind.loss(logits, labels))
+        stepper.check_divergence(val_loss, stepper.limit, epoch, batches.steps())
+        if on_snapshot is not None:
+            on_snapshot(take_snapshot(network, stepper.optimizer))
+        yield Epoch(epoch, train_loss, val_loss, float(kind.correct(logits, labels).mean()), rate, logits)
 
 
 def train(
     network: Network,
     boundary: int,
-    task: Task,
+    task: Objective,
     batches: Batches,
     recipe: Recipe,
     groups: list[dict[str, Any]],
@@ -106,26 +114,28 @@ def train(
     With a `file`, whose name stands for all that goes in, a training that was killed goes on from there.
 
     Raises:
-        FrozenDrift: Something below the boundary has changed.
+        FrozenWeightsChanged: Something below the boundary has changed.
         Diverged: See `fit`.
     """
     before = frozen_digest(network, boundary)
     checkpoint = Checkpoint(file) if file else None
-    begin, weights, history = resume(checkpoint)
-    agree("epochs that are done", str(len(history)), "HEADSTART_SCRATCH must be a folder that all see")
+    resume_from, weights, history = resume(checkpoint)
+    assert_equal_everywhere(
+        "epochs that are done", str(len(history)), "HEADSTART_SCRATCH must be a folder that all see"
+    )
     for known in history:
         on_epoch(known)
     best = min(history, key=lambda epoch: epoch.val_loss, default=None)
     left: list[Snapshot] = []
-    writes = leads() and checkpoint
-    epochs = fit(network, task, batches, recipe, groups, begin, left.append if writes else None)
-    silent = None if leads() else True
+    writes = is_main_process() and checkpoint
+    epochs = fit(network, task, batches, recipe, groups, resume_from, left.append if writes else None)
+    silent = None if is_main_process() else True
     bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=silent)
     while best is None or history[-1].epoch - best.epoch < recipe.patience:
         try:
             epoch = next(epochs, None)
         except Diverged as error:
-            raise kept_before(error, checkpoint, history) from None
+            raise with_best_checkpoint(error, checkpoint, history) from None
         if epoch is None:
             break
         history.append(epoch)
@@ -140,11 +150,13 @@ def train(
         raise Diverged("no epoch was trained")
     assert_frozen(network, boundary, before)
     network.load_state_dict(weights, strict=False)
-    agree("the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind")
+    assert_equal_everywhere(
+        "the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind"
+    )
     return Trained(network.eval(), history, best)
 
 
-def kept_before(error: Diverged, checkpoint: Checkpoint | None, history: list[Epoch]) -> Diverged:
+def with_best_checkpoint(error: Diverged, checkpoint: Checkpoint | None, history: list[Epoch]) -> Diverged:
     """Say where the best weights from before a training diverged are."""
     if checkpoint is None or not history:
         return error
@@ -167,10 +179,10 @@ def resume(
 @torch.inference_mode()
 def predict(network: Network, batches: Batches, split: str) -> tuple[Tensor, Tensor]:
     """Return logits (n, classes) and targets of a split, through the deterministic view."""
-    placed(network)
+    on_device(network)
     parts = [
         network(batch.x.to(network.device), batches.source.start).float().cpu()
-        for batch in batches.plain(split, rank(), count())
+        for batch in batches.deterministic(split, rank(), process_count())
     ]
     labels = batches.labels[batches.rows(split)]
-    return interleaved(parts, batches.batch_size, len(labels), network.head.out_features), labels
+    return gather_interleaved(parts, batches.batch_size, len(labels), network.head.out_features), labels

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.backbones.processes import joined, own
+from steps.core.backbones.processes import gather_batch, local_slice
 from steps.core.features.batches import Batch
 from steps.core.system.errors import BackboneError
 from steps.core.tasks import targets
 from steps.core.training.recipe import Recipe
 
 
-class Task(Protocol):
+class Objective(Protocol):
     """Turns a batch that enters the network at boundary `start` into a mean loss in nats."""
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
@@ -28,7 +28,7 @@ class Classify:
     recipe: Recipe
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
-        """See `Task`."""
+        """See `Objective`."""
         x, share, others = mixed_input(network, batch, start, self.recipe, generator)
         return mixed_loss(network(x, start), batch.y, share, others, self.recipe.label_smoothing)
 
@@ -48,47 +48,49 @@ class Distil:
     recipe: Recipe
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
-        """See `Task`."""
+        """See `Objective`."""
         x, share, others = mixed_input(network, batch, start, self.recipe, generator)
         logits = network(x, start)
         hard = mixed_loss(logits, batch.y, share, others, self.recipe.label_smoothing)
         if self.alpha == 0:
             return hard
         with torch.no_grad():
-            taught = self.teacher(x, start)
-        soft = targets.of(batch.y).divergence(logits / self.temperature, taught / self.temperature)
+            teacher_logits = self.teacher(x, start)
+        soft = targets.kind_for(batch.y).divergence(
+            logits / self.temperature, teacher_logits / self.temperature
+        )
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
 
 
 def mixed_loss(logits: Tensor, y: Tensor, share: float, others: Tensor, smoothing: float) -> Tensor:
     """Return the loss in nats of the labels, and of the partners' where `share` leaves them a part."""
-    means = targets.of(y)
-    loss = means.loss(logits, y, smoothing)
+    kind = targets.kind_for(y)
+    loss = kind.loss(logits, y, smoothing)
     if share == 1:
         return loss
-    return share * loss + (1 - share) * means.loss(logits, others, smoothing)
+    return share * loss + (1 - share) * kind.loss(logits, others, smoothing)
 
 
 def mixed_input(
     network: Network, batch: Batch, start: int, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, float, Tensor]:
-    """Mix a batch that enters at boundary `start`; see `mix_part`."""
+    """Mix a batch that enters at boundary `start`; see `mix_local_part`."""
     # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
     turned = network.channels_last and start > 0 and batch.x.ndim == 4
     x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
-    x, share, others = mix_part(x, batch, recipe, generator)
+    x, share, others = mix_local_part(x, batch, recipe, generator)
     return (x.permute(0, 2, 3, 1) if turned else x), share, others
 
 
-def mix_part(
+def mix_local_part(
     x: Tensor, batch: Batch, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, float, Tensor]:
     """Mix this process's part of a batch with partners from all of it; return it, its share, their y."""
     if not recipe.mixup and not recipe.cutmix:
         return x, 1.0, batch.y
-    mine = own(batch.size)
-    x, share, partner = mix(joined(x, batch.size), recipe, generator)
-    return x[mine], share, joined(batch.y, batch.size)[partner[mine]]
+    mine = local_slice(batch.size)
+    x, share, partner = mix(gather_batch(x, batch.size), recipe, generator)
+    return x[mine], share, gather_batch(batch.y, batch.size)[partner[mine]]
 
 
 def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, float, Tensor]:

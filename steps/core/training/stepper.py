@@ -11,13 +11,13 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from steps.core.backbones.convolutions import FastConvolutions
 from steps.core.backbones.network import Network
-from steps.core.backbones.precision import HalfProducts, halves
+from steps.core.backbones.precision import BFloat16Products, uses_bfloat16
 from steps.core.backbones.processes import backward, rank
 from steps.core.features.batches import Batches
 from steps.core.system.errors import Diverged
-from steps.core.training.checkpoint import Snapshot, put
-from steps.core.training.divergence import EXPLODED, explain_divergence, largest_weights
-from steps.core.training.objectives import Task
+from steps.core.training.checkpoint import Snapshot, restore_snapshot
+from steps.core.training.divergence import DIVERGENCE_FACTOR, explain_divergence, largest_weights
+from steps.core.training.objectives import Objective
 from steps.core.training.recipe import Recipe
 
 
@@ -25,7 +25,12 @@ class Stepper:
     """One training's optimiser and schedule, and what its loss may come to."""
 
     def __init__(
-        self, network: Network, task: Task, batches: Batches, recipe: Recipe, groups: list[dict[str, Any]]
+        self,
+        network: Network,
+        task: Objective,
+        batches: Batches,
+        recipe: Recipe,
+        groups: list[dict[str, Any]],
     ) -> None:
         """Take what `fit` was given."""
         self.network, self.task, self.batches = network, task, batches
@@ -33,9 +38,9 @@ class Stepper:
         self.accelerator = Accelerator()
         # "evaluation" leaves the wrapper for several processes away, see `backward`
         self.model = self.accelerator.prepare_model(network, evaluation_mode=True)
-        self.half = halves(recipe.precision, self.accelerator.device)
+        self.half = uses_bfloat16(recipe.precision, self.accelerator.device)
         self.sizes = largest_weights(groups)
-        self.limit = EXPLODED * math.log(max(2, network.head.out_features))
+        self.limit = DIVERGENCE_FACTOR * math.log(max(2, network.head.out_features))
         # fused: one kernel a tensor instead of a dozen; on a CPU a tenth of a small step
         optimizer = torch.optim.AdamW(groups, fused=True)
         self.schedule = make_schedule(optimizer, recipe, batches.steps())
@@ -43,7 +48,7 @@ class Stepper:
 
     def resume(self, done: int, snapshot: Snapshot) -> int:
         """Go on after `done` epochs with what they left; return their number."""
-        put(snapshot, self.network, self.optimizer)
+        restore_snapshot(snapshot, self.network, self.optimizer)
         self.schedule.last_epoch = done * self.batches.steps()
         return done
 
@@ -62,11 +67,14 @@ class Stepper:
         for step, batch in enumerate(self.batches.train(number)):
             batch = batch.to(self.accelerator.device)
             mean = partial(self.task, self.model, batch, start, generator)
-            with FastConvolutions(), HalfProducts(self.network.head.weight) if self.half else nullcontext():
+            with (
+                FastConvolutions(),
+                BFloat16Products(self.network.head.weight) if self.half else nullcontext(),
+            ):
                 loss = backward(self.accelerator, self.optimizer, self.model, len(batch.y), batch.size, mean)
             if step == 0:  # of every epoch, so that one which goes on after a kill judges alike
-                most = max(self.limit, EXPLODED * loss)
-            self.refuse_explosion(loss, most, number, step)
+                most = max(self.limit, DIVERGENCE_FACTOR * loss)
+            self.check_divergence(loss, most, number, step)
             if self.recipe.clip_norm is not None:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
             self.optimizer.step()
@@ -74,7 +82,7 @@ class Stepper:
             losses.append(loss)
         return sum(losses) / len(losses), float(self.optimizer.param_groups[-1]["lr"])
 
-    def refuse_explosion(self, loss: float, most: float, epoch: int, step: int) -> None:
+    def check_divergence(self, loss: float, most: float, epoch: int, step: int) -> None:
         """Raise Diverged where a loss is not finite or more than it may be."""
         if not (math.isfinite(loss) and loss <= most):
             raise Diverged(explain_divergence(loss, epoch, step, self.groups, self.sizes))

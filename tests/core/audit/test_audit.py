@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steps.core.audit.audit import Examined, audit, drifts, imbalance
-from steps.core.audit.filename_groups import origin, sibling_groups
+from steps.core.audit.audit import ReadableSamples, audit, check_imbalance, check_split_drift
+from steps.core.audit.filename_groups import filename_groups, original_name
 from steps.core.audit.label_suspects import label_suspects
-from steps.core.audit.leaks import Copies, all_pairs, judge_copies
-from steps.core.audit.shortcuts import canary, canary_of_sets
+from steps.core.audit.leaks import Copies, copy_findings, cross_split_pairs
+from steps.core.audit.shortcuts import label_set_shortcut_test, shortcut_test
 from steps.core.backbones.settings import BackboneConfig
-from steps.core.modalities.image.scan import Survey
-from steps.core.tasks.labelling import LABEL_SETS, join
-from tests.bench import court
+from steps.core.modalities.image.scan import FileScan
+from steps.core.tasks.labelling import LABEL_SETS, join_labels
+from tests.bench import audit_detectors
 from tests.clone import BACKBONE, write_weights
 from tests.core.toys import IMAGE, image_settings
 
@@ -32,7 +32,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneConfig:
 def test_whatever_is_wrong_with_a_file_or_a_name_is_found_and_nothing_else_accused(
     tmp_path: Path, backbone: BackboneConfig
 ) -> None:
-    rows = court.oddities(tmp_path, 40, backbone)
+    rows = audit_detectors.oddities(tmp_path, 40, backbone)
     assert len(rows) == 20
     assert {row.detector: (row.recall, row.false_alarms) for row in rows} == {
         row.detector: (1.0, 0) for row in rows
@@ -40,7 +40,7 @@ def test_whatever_is_wrong_with_a_file_or_a_name_is_found_and_nothing_else_accus
 
 
 def test_copies_are_found_whatever_was_done_to_them(tmp_path: Path, backbone: BackboneConfig) -> None:
-    rows = court.copies(tmp_path, 96, backbone)
+    rows = audit_detectors.copies(tmp_path, 96, backbone)
     *kinds, every = rows
     assert {row.detector for row in kinds} >= {"exact copy", "JPEG 60", "flip", "5 % corner crop"}
     assert all(row.planted >= 7 for row in kinds)
@@ -49,37 +49,40 @@ def test_copies_are_found_whatever_was_done_to_them(tmp_path: Path, backbone: Ba
     assert kinds[0].recall == 1.0
 
 
-def test_a_canary_sings_for_a_planted_border_and_file_and_stays_silent_for_clean_ones(tmp_path: Path) -> None:
-    for row in court.borders(tmp_path, 90, 20):
+def test_a_shortcut_test_finds_a_planted_border_and_file_and_nothing_in_clean_ones(tmp_path: Path) -> None:
+    for row in audit_detectors.borders(tmp_path, 90, 20):
         assert row.planted == 20
         assert row.recall >= 0.95, row.detector
         assert row.false_alarms <= 1, row.detector  # 0.2 are expected at the level of 0.01
 
 
-def test_the_canary_s_p_value_is_that_of_a_test_under_the_null() -> None:
+def test_the_shortcut_test_s_p_value_is_that_of_a_test_under_the_null() -> None:
     draw = np.random.default_rng(SEED)
-    found = [canary(draw.normal(size=(60, 8)), draw.integers(0, 3, 60), 39, seed)["p"] for seed in range(400)]
+    found = [
+        shortcut_test(draw.normal(size=(60, 8)), draw.integers(0, 3, 60), 39, seed)["p"]
+        for seed in range(400)
+    ]
     rate = float(np.mean(np.array(found) <= 0.05))
     assert rate == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 400))
     assert min(found) >= 1 / 40
 
 
-def test_a_canary_of_label_sets_names_the_label_that_the_file_tells_and_is_silent_under_the_null() -> None:
+def test_a_shortcut_test_of_label_sets_names_the_label_that_the_file_gives_away_and_holds_its_level() -> None:
     draw = np.random.default_rng(SEED)
     y = (draw.random((120, 5)) < 0.4).astype(np.int64)
     x = draw.normal(size=(120, 8))
     told = x + np.outer(y[:, 3], np.full(8, 1.5))
-    found = canary_of_sets(told, y, 99, SEED)
+    found = label_set_shortcut_test(told, y, 99, SEED)
     assert (found["label"], found["p"]) == (3, 0.01)
     assert found["accuracy"] > 0.9
-    null = [canary_of_sets(draw.normal(size=(60, 6)), y[:60], 39, seed)["p"] for seed in range(60)]
+    null = [label_set_shortcut_test(draw.normal(size=(60, 6)), y[:60], 39, seed)["p"] for seed in range(60)]
     assert np.mean(np.array(null) <= 0.05) <= 0.15
-    assert canary_of_sets(x, np.zeros_like(y), 19, SEED)["p"] is None
+    assert label_set_shortcut_test(x, np.zeros_like(y), 19, SEED)["p"] is None
 
 
-def test_a_canary_with_nothing_to_tell_apart_says_so() -> None:
-    assert canary(np.ones((20, 2)), np.zeros(20, dtype=np.int64), 19, 0)["p"] is None
-    constant = canary(np.ones((40, 2)), np.arange(40) % 2, 19, 0)
+def test_a_shortcut_test_with_nothing_to_tell_apart_says_so() -> None:
+    assert shortcut_test(np.ones((20, 2)), np.zeros(20, dtype=np.int64), 19, 0)["p"] is None
+    constant = shortcut_test(np.ones((40, 2)), np.arange(40) % 2, 19, 0)
     assert constant["p"] > 0.5
 
 
@@ -100,7 +103,7 @@ def test_a_canary_with_nothing_to_tell_apart_says_so() -> None:
     ],
 )
 def test_marks_of_augmentation_are_taken_off_a_name_and_plain_numbers_are_not(name: str, source: str) -> None:
-    assert origin(f"train/x/{name}.jpg") == source
+    assert original_name(f"train/x/{name}.jpg") == source
 
 
 def manifest(rows: list[tuple[str, str, str]], group: list[str | None] | None = None) -> pd.DataFrame:
@@ -110,15 +113,15 @@ def manifest(rows: list[tuple[str, str, str]], group: list[str | None] | None = 
 
 def test_equal_names_without_any_mark_are_no_siblings() -> None:
     table = manifest([("a/1.jpg", "x", "train"), ("b/1.jpg", "x", "test"), ("c/1_flip.jpg", "y", "test")])
-    assert sibling_groups(table).nunique() == 3
+    assert filename_groups(table).nunique() == 3
     marked = manifest([("a/1.jpg", "x", "train"), ("b/1_flip.jpg", "x", "test")])
-    assert sibling_groups(marked).nunique() == 1
+    assert filename_groups(marked).nunique() == 1
 
 
 def test_a_group_in_two_splits_leaks_and_all_its_earlier_members_would_leave() -> None:
     rows = [(f"{n}.jpg", "x", split) for n, split in enumerate(("train", "train", "val", "test", "train"))]
     table = manifest(rows, ["p", "p", "p", "p", "q"])
-    findings = {f["check"]: f for f in judge_copies(table, [], 0.0)}
+    findings = {f["check"]: f for f in copy_findings(table, [], 0.0)}
     found = findings["no member of one group lies in two splits"]
     assert (found["verdict"], found["files"]) == ("fail", ["3.jpg"])
     assert [row["path"] for row in found["repair"]] == ["0.jpg", "1.jpg", "2.jpg"]
@@ -127,14 +130,14 @@ def test_a_group_in_two_splits_leaks_and_all_its_earlier_members_would_leave() -
 def test_all_pairs_join_every_earlier_member_with_one_of_the_last_split() -> None:
     keys = pd.Series(["a", "a", "b", None, "a", None])
     split = pd.Series(["train", "test", "train", "train", "val", "test"])
-    assert all_pairs(keys, split).tolist() == [[0, 1], [4, 1]]
+    assert cross_split_pairs(keys, split).tolist() == [[0, 1], [4, 1]]
 
 
 def test_a_few_leaks_are_a_warning_and_many_a_failure() -> None:
     rows = [(f"{n}.jpg", "x", "test" if n >= 50 else "train") for n in range(100)]
     copies = Copies("exact copy", np.array([[0, 50]]), np.ones(1))
-    assert judge_copies(manifest(rows), [copies], 0.02)[1]["verdict"] == "warn"
-    assert judge_copies(manifest(rows), [copies], 0.01)[1]["verdict"] == "fail"
+    assert copy_findings(manifest(rows), [copies], 0.02)[1]["verdict"] == "warn"
+    assert copy_findings(manifest(rows), [copies], 0.01)[1]["verdict"] == "fail"
 
 
 def blobs(count: int, classes: int, spread: float, wide: int = 16) -> tuple[pd.DataFrame, np.ndarray]:  # type: ignore[type-arg]
@@ -165,9 +168,9 @@ def test_a_doubtful_label_of_a_set_is_turned_and_the_others_stay() -> None:
     y = (draw.random((200, 3)) < 0.5).astype(np.int64)
     z = (draw.normal(size=(200, 12)) * 0.5 + 3.0 * y @ np.eye(3, 12)).astype(np.float32)
     names = np.array(["a", "b", "c"], dtype=object)
-    right = [join(names[row > 0]) for row in y]
+    right = [join_labels(names[row > 0]) for row in y]
     y[::20, 1] ^= 1
-    wrong = [join(names[row > 0]) for row in y]
+    wrong = [join_labels(names[row > 0]) for row in y]
     table = pd.DataFrame({"path": [f"{n}.jpg" for n in range(200)], "label": wrong})
     found = label_suspects(table, z, SEED, 200, LABEL_SETS)
     assert len(found) >= 4
@@ -178,16 +181,16 @@ def test_a_doubtful_label_of_a_set_is_turned_and_the_others_stay() -> None:
 
 
 def test_one_picture_under_two_sets_contradicts_itself_and_under_equal_ones_does_not() -> None:
-    rows = [("a.jpg", LABEL_SETS.written(cell), "train") for cell in ("x|y", "y|x", "x", "")]
+    rows = [("a.jpg", LABEL_SETS.normalised(cell), "train") for cell in ("x|y", "y|x", "x", "")]
     for other, says in ((1, "lies beside its original"), (2, "has another label"), (3, "has another label")):
         copies = Copies("exact copy", np.array([[0, other]]), np.ones(1))
-        found = [row for row in judge_copies(manifest(rows), [copies], 0.01) if row["verdict"] != "pass"]
+        found = [row for row in copy_findings(manifest(rows), [copies], 0.01) if row["verdict"] != "pass"]
         assert [row["check"] for row in found] == [f"no exact copy {says}"]
 
 
 def test_a_rare_label_of_sets_is_named() -> None:
     rows = [(f"{n}.jpg", "a" if n else "a|b", "train") for n in range(30)]
-    found = imbalance(manifest(rows), court.limits(max_imbalance=20.0), LABEL_SETS)
+    found = check_imbalance(manifest(rows), audit_detectors.limits(max_imbalance=20.0), LABEL_SETS)
     assert (found["files"], found["observed"]) == (["b"], "30.0 times")
 
 
@@ -198,18 +201,18 @@ def test_classes_of_a_few_samples_are_not_judged() -> None:
 
 def test_a_test_set_from_elsewhere_is_told_and_one_from_the_same_pool_is_not() -> None:
     table, z = blobs(300, 4, 1.0)
-    assert [f["verdict"] for f in drifts(table, z, court.limits(), SEED)] == ["pass"]
+    assert [f["verdict"] for f in check_split_drift(table, z, audit_detectors.limits(), SEED)] == ["pass"]
     moved = z + np.where((table["split"] == "test").to_numpy()[:, None], 1.0, 0.0).astype(np.float32)
-    (found,) = drifts(table, moved, court.limits(), SEED)
+    (found,) = check_split_drift(table, moved, audit_detectors.limits(), SEED)
     assert found["verdict"] == "warn"
-    assert "AUC" in found["worth"]
+    assert "AUC" in found["impact"]
 
 
 def test_a_rare_class_is_named() -> None:
     rows = [(f"{n}.jpg", "common" if n else "rare", "train") for n in range(30)]
-    found = imbalance(manifest(rows), court.limits())
+    found = check_imbalance(manifest(rows), audit_detectors.limits())
     assert (found["verdict"], found["files"], found["observed"]) == ("warn", ["rare"], "29.0 times")
-    assert imbalance(manifest(rows), court.limits(max_imbalance=29.0))["verdict"] == "pass"
+    assert check_imbalance(manifest(rows), audit_detectors.limits(max_imbalance=29.0))["verdict"] == "pass"
 
 
 def test_a_leak_is_worth_what_a_probe_learns_by_heart_from_it() -> None:
@@ -228,10 +231,15 @@ def test_a_leak_is_worth_what_a_probe_learns_by_heart_from_it() -> None:
         {"oddities": [""] * count, "spread": [0.3] * count, "quantisation": 0.0, "exif": 0.0}
     )
     prints = draw.integers(0, 255, (count, 48, 48)).astype(np.uint8)
-    seen = Survey(facts, prints, np.zeros((count, 36), np.float32))
+    seen = FileScan(facts, prints, np.zeros((count, 36), np.float32))
     every = every.assign(bytes=1, width=9, height=9, format="PNG", mode="RGB")
-    found = audit(every, Examined(IMAGE, image_settings(), seen, zz), court.limits(permutations=19), SEED)
-    assert found.worth is not None
-    assert found.worth["difference"] > 0.2
+    found = audit(
+        every,
+        ReadableSamples(IMAGE, image_settings(), seen, zz),
+        audit_detectors.limits(permutations=19),
+        SEED,
+    )
+    assert found.leak_impact is not None
+    assert found.leak_impact["difference"] > 0.2
     assert not found.repaired["path"].str.startswith("twin-").any()
     assert len(found.repaired) == len(table)

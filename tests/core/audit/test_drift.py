@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from steps.core.audit.drift import Reference, first, hold_tests, label_p
+from steps.core.audit.drift import Reference, first_rows, predicted_label_p_value, run_drift_tests
 
 DRAWS, LEVEL = 200, 0.10
 CLASSES = ("a", "b", "c")
@@ -33,7 +33,7 @@ def test_the_false_alarm_rate_over_200_draws_without_drift_is_the_stated_level()
     for number in range(DRAWS):
         generator = np.random.default_rng(number)
         old, answers = reference(generator)
-        rows = hold_tests(old, draw(generator, 60), answers, LEVEL, 99, number)
+        rows = run_drift_tests(old, draw(generator, 60), answers, LEVEL, 99, number)
         alarms += any(row["drift"] for row in rows)
     low, high = binom.ppf([0.0005, 0.9995], DRAWS, LEVEL)
     assert low <= alarms <= high, f"{alarms} of {DRAWS} at level {LEVEL}"
@@ -43,7 +43,7 @@ def test_the_false_alarm_rate_over_200_draws_without_drift_is_the_stated_level()
 def test_vectors_that_moved_are_found_and_named() -> None:
     generator = np.random.default_rng(0)
     old, answers = reference(generator)
-    rows = {row["test"]: row for row in hold_tests(old, draw(generator, 60, 2.0), answers, 0.05, 99, 0)}
+    rows = {row["test"]: row for row in run_drift_tests(old, draw(generator, 60, 2.0), answers, 0.05, 99, 0)}
     assert rows["z"]["drift"]
     assert rows["z"]["limit"] == 0.025
     assert not rows["predicted labels"]["drift"]
@@ -52,21 +52,21 @@ def test_vectors_that_moved_are_found_and_named() -> None:
 def test_answers_that_moved_are_found_and_named() -> None:
     generator = np.random.default_rng(0)
     old, _ = reference(generator)
-    rows = {row["test"]: row for row in hold_tests(old, draw(generator, 60), ["c"] * 60, 0.05, 99, 0)}
+    rows = {row["test"]: row for row in run_drift_tests(old, draw(generator, 60), ["c"] * 60, 0.05, 99, 0)}
     assert rows["predicted labels"]["drift"]
     assert not rows["z"]["drift"]
 
 
 def test_one_label_that_was_always_the_only_one_is_no_drift() -> None:
-    assert label_p({"a": 30}, ["a"] * 10, 99, 0) == 1.0
-    assert label_p({"a": 30}, ["new"] * 10, 99, 0) <= 0.01
+    assert predicted_label_p_value({"a": 30}, ["a"] * 10, 99, 0) == 1.0
+    assert predicted_label_p_value({"a": 30}, ["new"] * 10, 99, 0) <= 0.01
 
 
 def test_a_reference_too_small_to_tell_anything_from_raises_no_alarm() -> None:
     generator = np.random.default_rng(0)
     tiny = Reference(draw(generator, 2), {"a": 5}, BACKBONE)
     assert not any(
-        row["drift"] for row in hold_tests(tiny, draw(generator, 20, 9.0), ["a"] * 20, 0.05, 99, 0)
+        row["drift"] for row in run_drift_tests(tiny, draw(generator, 20, 9.0), ["a"] * 20, 0.05, 99, 0)
     )
 
 
@@ -80,5 +80,5 @@ def test_the_reference_reads_what_it_wrote_in_half_precision(tmp_path: Path) -> 
 
 def test_a_sample_is_the_first_rows_of_those_that_are_asked_for() -> None:
     mask = np.array([False, True, True, False, True])
-    assert first(mask, 2).tolist() == [False, True, True, False, False]
-    assert first(mask, 9).tolist() == mask.tolist()
+    assert first_rows(mask, 2).tolist() == [False, True, True, False, False]
+    assert first_rows(mask, 9).tolist() == mask.tolist()

@@ -17,7 +17,7 @@ from steps.core.audit.known_samples import (
 )
 from steps.core.modalities.image.prints import SIDE
 from steps.core.system.storage import read_table, table_bytes
-from tests.bench.torture import NEAR, jpeg, pictures
+from tests.bench.planted_defects import NEAR, jpeg, pictures
 from tests.core.toys import IMAGE
 
 SHOWN = [image for _, image in pictures(60, first=4000)]

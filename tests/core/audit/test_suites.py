@@ -6,9 +6,15 @@ import pandas as pd
 import pytest
 
 from steps.core.audit.limits import Limits
-from steps.core.audit.suites import check, corrected, declare, quarantine, tables_of
+from steps.core.audit.suites import (
+    corrections_finding,
+    load_suites,
+    quarantine_finding,
+    run_suites,
+    tables_of,
+)
 from steps.core.data.files import Folder
-from steps.core.modalities.image.scan import survey
+from steps.core.modalities.image.scan import scan_files
 from steps.core.modalities.image.settings import Settings
 from steps.core.system.errors import ParamsError
 from steps.core.tasks.labelling import LABEL_SETS
@@ -32,14 +38,14 @@ def described(pictures: Pictures) -> pd.DataFrame:
 
 def decoded(pictures: Pictures, table: pd.DataFrame) -> pd.DataFrame:
     """The table with what decoding found."""
-    facts = survey(pictures.folder(), table, len(table)).facts
+    facts = scan_files(pictures.folder(), table, len(table)).facts
     return table.assign(error=facts["error"].to_numpy(dtype=object))
 
 
 def read_suites(
     file: Path = SUITE, settings: Settings = SETTINGS, limits: Limits = LIMITS, fractions: Any = FRACTIONS
 ) -> dict[str, list[dict[str, Any]]]:
-    return declare(file, limits, settings, "image", fractions)
+    return load_suites(file, limits, settings, "image", fractions)
 
 
 def judged(
@@ -47,8 +53,8 @@ def judged(
 ) -> dict[str, dict[str, Any]]:
     """The findings by what they are about."""
     findings = [
-        quarantine(table),
-        *check(table, read_suites(settings=settings, limits=limits), "image"),
+        quarantine_finding(table),
+        *run_suites(table, read_suites(settings=settings, limits=limits), "image"),
     ]
     assert len({finding["check"] for finding in findings}) == len(findings)
     return {finding["check"]: finding for finding in findings}
@@ -111,7 +117,7 @@ def test_unreadable_files_up_to_the_limit_are_left_out_and_the_run_goes_on(own: 
 def test_a_file_that_has_gone_is_quarantined_too(own: Pictures) -> None:
     table = pictures_table(own)
     (own.root / "val/blue/2.png").unlink()
-    found = quarantine(decoded(own, table))
+    found = quarantine_finding(decoded(own, table))
     assert [row["path"] for row in found["quarantined"]] == ["val/blue/2.png"]
 
 
@@ -180,9 +186,9 @@ def test_a_file_that_cannot_be_read_is_not_accused_of_being_small_too(own: Pictu
 @pytest.mark.parametrize(
     ("keep", "fails"),
     [
-        ("train|val", "there are test samples enough"),
-        ("train|test", "there are validation samples enough"),
-        ("val|test", "there are training samples enough"),
+        ("train|val", "there are enough test samples"),
+        ("train|test", "there are enough validation samples"),
+        ("val|test", "there are enough training samples"),
         ("red", "there are classes enough"),
     ],
 )
@@ -208,7 +214,7 @@ def test_a_tiny_image_and_a_gigantic_one_are_warned_of(own: Pictures) -> None:
 
 def test_a_split_far_from_its_share_is_warned_of(own: Pictures) -> None:
     table = described(own)
-    findings = check(table, read_suites(fractions={"train": 0.8, "val": 0.1, "test": 0.1}), "image")
+    findings = run_suites(table, read_suites(fractions={"train": 0.8, "val": 0.1, "test": 0.1}), "image")
     warned = {found["check"] for found in findings if found["verdict"] == "warn"}
     assert warned == {f"the share of {split} is near the one asked for" for split in ("train", "val", "test")}
 
@@ -226,7 +232,7 @@ def test_a_path_that_occurs_twice_and_an_unknown_split_fail(own: Pictures) -> No
 def test_a_finding_shows_some_files_and_counts_all(tmp_path: Path) -> None:
     own = draw_pictures(tmp_path / "own", {"train": 10, "val": 2, "test": 2})
     findings = judged(described(own), settings=SETTINGS.model_copy(update={"formats": ["JPEG"]}))
-    assert findings[FORMAT]["accused"] == 42
+    assert findings[FORMAT]["affected"] == 42
     assert len(findings[FORMAT]["files"]) == 20
     assert findings[FORMAT]["observed"] == "42 of 42"
 
@@ -263,10 +269,10 @@ def test_the_tables_count_readable_samples_by_class_and_split(own: Pictures) -> 
 def test_a_lost_column_fails(own: Pictures) -> None:
     suites = read_suites()
     exists = {"samples": [row for row in suites["samples"] if row["type"] == "ExpectColumnToExist"]}
-    findings = check(described(own).drop(columns="group"), {**suites, **exists}, "image")
+    findings = run_suites(described(own).drop(columns="group"), {**suites, **exists}, "image")
     assert {found["verdict"] for found in findings} == {"pass"}
     row = {**exists["samples"][0], "kwargs": {"column": "weight"}}
-    findings = check(described(own), {**suites, "samples": [row]}, "image")
+    findings = run_suites(described(own), {**suites, "samples": [row]}, "image")
     assert next(found["verdict"] for found in findings) == "fail"
 
 
@@ -289,7 +295,7 @@ def test_a_person_adds_an_expectation_without_a_line_of_code(own: Pictures, tmp_
         "kwargs": {"column": "bytes", "min_value": 1},
         "meta": {**LIGHT["meta"], "says": "some"},
     }
-    findings = check(
+    findings = run_suites(
         described(own),
         read_suites(suite(tmp_path, image=[LIGHT, heavy])),
         "image",
@@ -319,7 +325,7 @@ def test_a_suite_with_a_mistake_is_refused_by_its_place(tmp_path: Path, tables: 
 def test_arguments_that_an_expectation_refuses_are_named(own: Pictures, tmp_path: Path) -> None:
     odd = {**LIGHT, "kwargs": {"column": "bytes", "most": 3}}
     with pytest.raises(ParamsError, match="'files are light': ExpectColumnValuesToBeBetween refuses"):
-        check(
+        run_suites(
             described(own),
             read_suites(suite(tmp_path, image=[odd])),
             "image",
@@ -335,9 +341,9 @@ def test_a_suite_that_is_no_table_is_refused(tmp_path: Path, content: str) -> No
 
 def test_labels_that_a_person_has_corrected_are_recorded(own: Pictures) -> None:
     table = described(own)
-    assert corrected(table)["accused"] == 0
+    assert corrections_finding(table)["affected"] == 0
     table.loc[table["path"] == "val/red/0.png", ["label", "corrected_from"]] = ["green", "red"]
-    found = corrected(table)
+    found = corrections_finding(table)
     assert (found["files"], found["values"], found["verdict"]) == (
         ["val/red/0.png"],
         ["red -> green"],
@@ -357,16 +363,16 @@ def test_a_table_of_label_sets_is_checked_label_by_label(pictures: Pictures) -> 
     table.loc[table.index[:2], "label"] = ["", "blue|red"]
     cells = tables_of(table, "image", LABEL_SETS)["cells"]
     assert list(cells["name"]) == LABELS
-    members = LABEL_SETS.members(table["label"])
+    members = LABEL_SETS.explode(table["label"])
     assert int(cells[["train", "val", "test"]].to_numpy().sum()) == len(members)
     assert (
         int(tables_of(table, "image", LABEL_SETS)["splits"]["train_samples"][0])
         == (table["split"] == "train").sum()
     )
     suites = read_suites()
-    found = {row["check"]: row for row in check(table, suites, "image", LABEL_SETS)}
+    found = {row["check"]: row for row in run_suites(table, suites, "image", LABEL_SETS)}
     assert found["labels are in the list"]["verdict"] == "pass"
     strange = table.assign(label=["blue|violet", *table["label"][1:]])
-    found = {row["check"]: row for row in check(strange, suites, "image", LABEL_SETS)}
+    found = {row["check"]: row for row in run_suites(strange, suites, "image", LABEL_SETS)}
     assert found["labels are in the list"]["values"] == ["blue|violet"]
     assert "violet" in found["every class has samples in train"]["files"]

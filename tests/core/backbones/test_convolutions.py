@@ -36,7 +36,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect the calls that become a matrix product."""
-    return collect(monkeypatch, convolutions, "as_product")
+    return collect(monkeypatch, convolutions, "as_matrix_product")
 
 
 def map_of(*shape: int, **kind: Any) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from steps.core.backbones.network import Network, assert_frozen, frozen_digest, pool
 from steps.core.backbones.stages import Stage
 from steps.core.backbones.timm_adapter import create
-from steps.core.system.errors import ArtifactError, BackboneError, FrozenDrift
+from steps.core.system.errors import ArtifactError, BackboneError, FrozenWeightsChanged
 from tests.core.toys import build, image_network, same_state
 
 SMALL = ["test_efficientnet", "test_resnet", "test_convnext", "test_mambaout", "vit_tiny_patch16_224"]
@@ -200,6 +200,6 @@ def test_the_digest_notices_the_smallest_change_below_the_boundary(network: Netw
     with torch.no_grad():
         tensor[0] = torch.nextafter(tensor[0], torch.tensor(9.0))
     assert frozen_digest(network, 2) == below
-    with pytest.raises(FrozenDrift, match="below stage 3 changed"):
+    with pytest.raises(FrozenWeightsChanged, match="below stage 3 changed"):
         assert_frozen(network, 3, before)
     assert_frozen(network, 2, below)

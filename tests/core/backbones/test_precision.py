@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steps.core.backbones import precision
-from steps.core.backbones.precision import HalfProducts, halves, native
+from steps.core.backbones.precision import BFloat16Products, has_native_bfloat16, uses_bfloat16
 from tests.core.toys import image_network
 
 CPU = torch.device("cpu")
@@ -21,8 +21,8 @@ HEAD = torch.zeros(1)
 def products(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Collect the weights that are multiplied in bfloat16."""
     seen: list[Tensor] = []
-    own = precision.rounded
-    monkeypatch.setattr(precision, "rounded", lambda *args: seen.append(args[2]) or own(*args))
+    own = precision.in_bfloat16
+    monkeypatch.setattr(precision, "in_bfloat16", lambda *args: seen.append(args[2]) or own(*args))
     return seen
 
 
@@ -44,7 +44,7 @@ def test_a_convolution_multiplies_what_has_been_rounded(
     torch.manual_seed(0)
     layer = nn.Conv2d(6, 8, kernel, stride, kernel // 2, bias=bias)
     x = drawn(4, 6, 7, 7).to(memory_format=torch.channels_last if last else torch.contiguous_format)
-    with HalfProducts(HEAD):
+    with BFloat16Products(HEAD):
         found = layer(x)
     rounded = None if layer.bias is None else of_bfloat16(layer.bias)
     exact = F.conv2d(of_bfloat16(x), of_bfloat16(layer.weight), rounded, stride, kernel // 2)
@@ -62,7 +62,7 @@ def test_gradients_are_float32_and_close_to_the_exact_ones() -> None:
     (layer(x) * weights).sum().backward()
     exact = layer.weight.grad
     layer.zero_grad()
-    with HalfProducts(HEAD):
+    with BFloat16Products(HEAD):
         (layer(x) * weights).sum().backward()
     assert layer.weight.grad.dtype == torch.float32
     assert 0 < (layer.weight.grad - exact).norm() / exact.norm() < 2**-7
@@ -70,7 +70,7 @@ def test_gradients_are_float32_and_close_to_the_exact_ones() -> None:
 
 def test_the_head_groups_what_is_not_differentiated_and_other_types_stay(products: list[Tensor]) -> None:
     head, linear, grouped = nn.Linear(4, 2), nn.Linear(4, 4), nn.Conv2d(4, 4, 3, groups=2)
-    with HalfProducts(head.weight):
+    with BFloat16Products(head.weight):
         head(drawn(2, 4))
         grouped(drawn(2, 4, 5, 5))
         linear.double()(drawn(2, 4).double())
@@ -89,23 +89,23 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Be a machine with the instructions that a test says."""
     able: dict[str, Any] = {}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    native.cache_clear()
+    has_native_bfloat16.cache_clear()
     yield able
-    native.cache_clear()
+    has_native_bfloat16.cache_clear()
 
 
 @pytest.mark.parametrize("instruction", ["avx512_bf16", "amx_bf16"])
 def test_auto_is_bfloat16_where_the_processor_has_it(machine: dict[str, Any], instruction: str) -> None:
     machine[instruction] = True
-    assert halves("auto", CPU)
-    assert not halves("float32", CPU)
+    assert uses_bfloat16("auto", CPU)
+    assert not uses_bfloat16("float32", CPU)
 
 
 def test_auto_is_float32_elsewhere(machine: dict[str, Any]) -> None:
     machine.update(avx512_bf16=False, avx2=True)
-    assert not halves("auto", CPU)
-    assert halves("bfloat16", CPU), "who asks for it gets it"
-    assert not halves("auto", torch.device("mps"))
+    assert not uses_bfloat16("auto", CPU)
+    assert uses_bfloat16("bfloat16", CPU), "who asks for it gets it"
+    assert not uses_bfloat16("auto", torch.device("mps"))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_backbone_s_gradient_points_the_same_way(products: list[Tensor], name:
     nn.init.normal_(network.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     h = network.run(drawn(8, 3, 32, 32), 0, start).detach()
     grads = []
-    for mode in (nullcontext(), HalfProducts(network.head.weight)):
+    for mode in (nullcontext(), BFloat16Products(network.head.weight)):
         network.zero_grad()
         with mode:
             loss = F.cross_entropy(network(h, start), torch.arange(8) % 3)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 from steps.core.backbones import weights
 from steps.core.backbones.timm_adapter import create
 from steps.core.backbones.weights import PACKAGED, find_weights
-from steps.core.modalities.image.pixels import normalise, plain_view
+from steps.core.modalities.image.pixels import deterministic_view, normalise
 from steps.core.modalities.image.pretrained import pretrained_preprocessing
 from steps.core.system.errors import BackboneError
 from steps.core.system.storage import file_sha256
@@ -46,10 +46,10 @@ def test_packaged_weights_know_a_palace_and_a_daisy(
 ) -> None:
     model = timm.create_model(LITE)
     model.load_state_dict(load_file(unpacked[0]))
-    look = pretrained_preprocessing(LITE, None)
+    preprocessing = pretrained_preprocessing(LITE, None)
     pixels = torch.from_numpy(load_sample_image(photograph).copy()).permute(2, 0, 1)
     with torch.inference_mode():
-        logits = model.eval()(normalise(plain_view(pixels, look)[None], look))
+        logits = model.eval()(normalise(deterministic_view(pixels, preprocessing)[None], preprocessing))
     assert logits.argmax().item() == number  # of 1000 classes
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steps.core.data.files import Folder, prefetched
+from steps.core.data.files import Folder, map_in_threads
 from steps.core.system.errors import DataError
 
 
@@ -132,7 +132,7 @@ def test_two_remote_folders_do_not_share_their_copies(remote: str, tmp_path: Pat
 
 @given(st.lists(st.integers()), st.integers(1, 9))
 def test_prefetching_keeps_the_order(items: list[int], ahead: int) -> None:
-    assert list(prefetched(lambda item: item * 2, items, ahead)) == [item * 2 for item in items]
+    assert list(map_in_threads(lambda item: item * 2, items, ahead)) == [item * 2 for item in items]
 
 
 def test_prefetching_keeps_the_order_when_early_items_take_longest() -> None:
@@ -140,7 +140,7 @@ def test_prefetching_keeps_the_order_when_early_items_take_longest() -> None:
         time.sleep(0.02 if item < 3 else 0)
         return item
 
-    assert list(prefetched(work, range(12), 6)) == list(range(12))
+    assert list(map_in_threads(work, range(12), 6)) == list(range(12))
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
@@ -155,7 +155,7 @@ def test_never_more_items_are_in_flight_than_asked_for(ahead: int) -> None:
                 most = max(most, in_flight)
             yield item
 
-    for _ in prefetched(lambda item: item, items(), ahead):
+    for _ in map_in_threads(lambda item: item, items(), ahead):
         with lock:
             in_flight -= 1
     assert most == ahead
@@ -167,7 +167,7 @@ def test_an_exception_comes_out_at_its_place_after_the_results_before_it() -> No
             raise DataError("number 3 is broken")
         return item
 
-    results = prefetched(work, range(10), 4)
+    results = map_in_threads(work, range(10), 4)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(DataError, match="number 3"):
         next(results)
@@ -175,7 +175,7 @@ def test_an_exception_comes_out_at_its_place_after_the_results_before_it() -> No
 
 def test_a_consumer_that_stops_early_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    results = prefetched(lambda item: item, itertools.count(), 4)
+    results = map_in_threads(lambda item: item, itertools.count(), 4)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from steps.core.backbones.network import Network, frozen_digest
-from steps.core.distillation.candidates import Candidate, shorten, size
-from steps.core.distillation.settings import Cut, Named, StudentRecipe
-from steps.core.distillation.students import Grown, fit_budget, grow_students
+from steps.core.distillation.candidates import Candidate, cut_teacher, parameter_count
+from steps.core.distillation.settings import CutCandidate, NamedCandidate, StudentRecipe
+from steps.core.distillation.students import DistillationResult, train_students, within_budget
 from steps.core.system.errors import BackboneError, BudgetError
 from steps.core.training.loop import Epoch
 from steps.core.training.recipe import HeadRecipe
 from tests.core.toys import (
+    AUGMENTATION,
     LABELS,
-    LIVELY,
-    LOOK,
     MICRO_BATCH,
+    PREPROCESSING,
     RECIPE,
     VIEWS,
     Pictures,
@@ -32,10 +32,10 @@ from tests.core.toys import (
 
 CFG = StudentRecipe(
     **RECIPE.model_copy(update={"epochs": 3, "label_smoothing": 0.0}).model_dump(),
-    candidates=[Cut(keep_stages=4)],
-    cpu_ms=None,
-    megabytes=None,
-    timings=2,
+    candidates=[CutCandidate(keep_stages=4)],
+    max_latency_ms=None,
+    max_megabytes=None,
+    latency_runs=2,
     head_lr=3e-3,
     ratio=0.5,
     temperature=2.0,
@@ -61,8 +61,8 @@ def cache(pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> Artif
         "seed": 0,
         "root": str(pictures.root),
         "modality": "image",
-        "preprocessing": LOOK.to_dict(),
-        "augmentation": LIVELY.model_dump(),
+        "preprocessing": PREPROCESSING.to_dict(),
+        "augmentation": AUGMENTATION.model_dump(),
         "micro_batch": MICRO_BATCH,
         "oversampling": None,
         "backbone": "test_efficientnet",
@@ -74,22 +74,22 @@ def cache(pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> Artif
 
 def grow(
     cache: Artifact, folder: Path, told: list[Epoch] | None = None, **changes: Any
-) -> tuple[Grown, Network]:
+) -> tuple[DistillationResult, Network]:
     teacher = build("test_efficientnet")
     told = [] if told is None else told
     cfg = CFG.model_copy(update=changes)
     scratch = next(iter(cache.shards.values())).parent / "scratch"  # where benchmarks are kept for all tests
     way = folder / "way.safetensors"
-    return grow_students(cache, teacher, cfg, HEAD, 0, scratch, way, told.append), teacher
+    return train_students(cache, teacher, cfg, HEAD, 0, scratch, way, told.append), teacher
 
 
-def cuts(*numbers: int) -> list[Cut | Named]:
-    return [Cut(keep_stages=number) for number in numbers]
+def cuts(*numbers: int) -> list[CutCandidate | NamedCandidate]:
+    return [CutCandidate(keep_stages=number) for number in numbers]
 
 
 def test_a_student_is_the_first_stages_of_its_teacher_under_a_head_of_zeros() -> None:
     teacher = build("test_efficientnet")
-    student = shorten(teacher, 4, LOOK)
+    student = cut_teacher(teacher, 4, PREPROCESSING)
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(student.run(x, 0, 4), teacher.run(x, 0, 4))
@@ -109,26 +109,26 @@ def test_a_student_as_deep_as_its_teacher_is_refused(cache: Artifact, tmp_path: 
 
 
 def test_the_student_is_smaller_and_the_teacher_stays_as_it_was(cache: Artifact, tmp_path: Path) -> None:
-    grown, teacher = grow(cache, tmp_path)
-    student = grown.student.trained.network
-    assert size(student) < size(teacher)
-    assert grown.parameters_of_teacher == size(student) / size(teacher)
+    result, teacher = grow(cache, tmp_path)
+    student = result.student.trained.network
+    assert parameter_count(student) < parameter_count(teacher)
+    assert result.parameters_of_teacher == parameter_count(student) / parameter_count(teacher)
     assert same_state(teacher.state(), build("test_efficientnet").state())
     assert not any(module.training for module in teacher.stages.modules() if module is not teacher.stages)
 
 
 def test_what_the_student_reads_from_the_cache_is_not_trained(cache: Artifact, tmp_path: Path) -> None:
-    grown, teacher = grow(cache, tmp_path)
-    assert frozen_digest(grown.student.trained.network, 3) == frozen_digest(teacher, 3)
-    assert frozen_digest(grown.student.trained.network, 4) != frozen_digest(teacher, 4)
+    result, teacher = grow(cache, tmp_path)
+    assert frozen_digest(result.student.trained.network, 3) == frozen_digest(teacher, 3)
+    assert frozen_digest(result.student.trained.network, 4) != frozen_digest(teacher, 4)
 
 
 def test_without_the_teacher_s_word_student_and_hard_labels_are_the_same(
     cache: Artifact, tmp_path: Path
 ) -> None:
-    grown, _ = grow(cache, tmp_path / "one", alpha=0.0)
-    hard = grown.controls["hard_labels"]
-    assert grown.student.metrics == hard.metrics
+    result, _ = grow(cache, tmp_path / "one", alpha=0.0)
+    hard = result.controls["hard_labels"]
+    assert result.student.metrics == hard.metrics
     other, _ = grow(cache, tmp_path / "other", alpha=0.9)
     assert other.student.metrics["val_loss"] != other.controls["hard_labels"].metrics["val_loss"]
     assert other.controls["hard_labels"].metrics == hard.metrics
@@ -137,12 +137,12 @@ def test_without_the_teacher_s_word_student_and_hard_labels_are_the_same(
 def test_the_untrained_control_is_the_teacher_s_body_as_it_was_under_a_head_that_learned(
     cache: Artifact, tmp_path: Path
 ) -> None:
-    grown, teacher = grow(cache, tmp_path)
-    network = grown.controls["untrained"].trained.network
+    result, teacher = grow(cache, tmp_path)
+    network = result.controls["untrained"].trained.network
     assert frozen_digest(network, 4) == frozen_digest(teacher, 4)
     assert network.head.weight.any()
-    (row,) = grown.candidates
-    assert row["val_loss"] == grown.controls["untrained"].metrics["val_loss"] < math.log(3)
+    (row,) = result.candidates
+    assert row["val_loss"] == result.controls["untrained"].metrics["val_loss"] < math.log(3)
 
 
 def test_growing_twice_gives_the_same_student_and_tells_its_epochs_only(
@@ -170,18 +170,18 @@ def test_a_student_can_be_built_again_from_its_number_of_stages(cache: Artifact,
 def test_the_candidate_with_the_best_head_is_trained_from_pixels_where_the_cache_ends_above_it(
     cache: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    grown, teacher = grow(cache, tmp_path, candidates=cuts(2, 4, 5), epochs=1)
-    losses = {row["name"]: row["val_loss"] for row in grown.candidates}
+    result, teacher = grow(cache, tmp_path, candidates=cuts(2, 4, 5), epochs=1)
+    losses = {row["name"]: row["val_loss"] for row in result.candidates}
     assert list(losses) == ["first 2 stages", "first 4 stages", "first 5 stages"]
-    assert grown.choice.name == min(losses, key=lambda name: losses[name]) == "first 2 stages"
-    assert set(grown.figures) == {"teacher", *losses}
-    megabytes = {name: row["megabytes"] for name, row in grown.figures.items()}
+    assert result.choice.name == min(losses, key=lambda name: losses[name]) == "first 2 stages"
+    assert set(result.figures) == {"teacher", *losses}
+    megabytes = {name: row["megabytes"] for name, row in result.figures.items()}
     assert megabytes["first 2 stages"] < megabytes["first 4 stages"] < megabytes["teacher"]
     assert (
-        "first 2 stages, does not reach above the freeze boundary 3, so it starts from the samples"
+        "first 2 stages, does not reach above the freeze boundary 3, so every sample is decoded again"
         in caplog.text
     )
-    network = grown.student.trained.network
+    network = result.student.trained.network
     assert len(network.stages) == 2
     assert frozen_digest(network, 1) != frozen_digest(teacher, 1), "it trains from its first stage"
 
@@ -191,9 +191,9 @@ def test_where_nothing_fits_it_is_said_what_each_would_cost_and_nothing_is_train
 ) -> None:
     told: list[Epoch] = []
     with pytest.raises(BudgetError) as caught:
-        grow(cache, tmp_path, told, candidates=cuts(2, 4, 5), cpu_ms=1e-6, megabytes=1e-6)
+        grow(cache, tmp_path, told, candidates=cuts(2, 4, 5), max_latency_ms=1e-6, max_megabytes=1e-6)
     said = str(caught.value)
-    assert "fits distill.cpu_ms 1e-06 and distill.megabytes 1e-06 on this machine" in said
+    assert "fits distill.max_latency_ms 1e-06 and distill.max_megabytes 1e-06 on this machine" in said
     assert re.search(r"first 2 stages: \d+\.\d\d ms, \d+\.\d\d MB; first 4 stages: \d", said)
     assert "raise the limit, or add a smaller one to distill.candidates" in said
     assert not told
@@ -204,37 +204,37 @@ def figures(**milliseconds: float) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("cpu_ms", "megabytes", "fitting"),
+    ("max_latency_ms", "megabytes", "fitting"),
     [(None, None, [0, 1]), (2.0, None, [0]), (None, 0.5, [0]), (8.0, 0.5, [0]), (2.0, 9.0, [0])],
 )
 def test_what_is_fast_and_small_enough_fits(
-    cpu_ms: float | None, megabytes: float | None, fitting: list[int]
+    max_latency_ms: float | None, megabytes: float | None, fitting: list[int]
 ) -> None:
     pair = [Candidate(name, build("test_resnet"), 0, {}) for name in ("quick", "slow")]
-    cfg = CFG.model_copy(update={"cpu_ms": cpu_ms, "megabytes": megabytes})
-    assert fit_budget(pair, figures(quick=1.0, slow=4.0), cfg) == fitting
+    cfg = CFG.model_copy(update={"max_latency_ms": max_latency_ms, "max_megabytes": megabytes})
+    assert within_budget(pair, figures(quick=1.0, slow=4.0), cfg) == fitting
 
 
 def test_a_candidate_that_is_close_to_the_limit_is_named(caplog: pytest.LogCaptureFixture) -> None:
     network = build("test_resnet")
     pair = [Candidate(name, network, 0, {}) for name in ("quick", "slow")]
-    cfg = CFG.model_copy(update={"cpu_ms": 2.0})
-    assert fit_budget(pair, figures(quick=1.0, slow=3.0), cfg) == [0]
+    cfg = CFG.model_copy(update={"max_latency_ms": 2.0})
+    assert within_budget(pair, figures(quick=1.0, slow=3.0), cfg) == [0]
     assert not caplog.records
-    assert fit_budget(pair, figures(quick=1.0, slow=2.1), cfg) == [0]
-    assert "slow takes 2.10 ms, close to distill.cpu_ms 2" in caplog.text
+    assert within_budget(pair, figures(quick=1.0, slow=2.1), cfg) == [0]
+    assert "slow takes 2.10 ms, close to distill.max_latency_ms 2" in caplog.text
 
 
 def test_a_network_of_its_own_learns_from_the_teacher_s_views(
     cache: Artifact, tmp_path: Path, weights_of: Callable[[str], Path]
 ) -> None:
-    other = Named(name="test_resnet", weights=str(weights_of("test_resnet")))
-    grown, teacher = grow(cache, tmp_path, candidates=[other], epochs=1)
-    network = grown.student.trained.network
-    assert grown.choice.meta["backbone"] == grown.choice.name == "test_resnet"
-    assert grown.choice.start == 0
+    other = NamedCandidate(name="test_resnet", weights=str(weights_of("test_resnet")))
+    result, teacher = grow(cache, tmp_path, candidates=[other], epochs=1)
+    network = result.student.trained.network
+    assert result.choice.meta["backbone"] == result.choice.name == "test_resnet"
+    assert result.choice.start == 0
     own = image_network("test_resnet", 3, 32, other.weights)
-    assert frozen_digest(grown.controls["untrained"].trained.network, 5) == frozen_digest(own, 5)
+    assert frozen_digest(result.controls["untrained"].trained.network, 5) == frozen_digest(own, 5)
     assert frozen_digest(network, 1) != frozen_digest(own, 1), "it trains from its first stage"
     assert same_state(teacher.state(), build("test_efficientnet").state())
 
@@ -242,6 +242,6 @@ def test_a_network_of_its_own_learns_from_the_teacher_s_views(
 def test_weights_that_cannot_be_had_are_told_by_the_key_that_names_them(
     cache: Artifact, tmp_path: Path
 ) -> None:
-    nowhere = Named(name="test_resnet", weights="nowhere.safetensors")
+    nowhere = NamedCandidate(name="test_resnet", weights="nowhere.safetensors")
     with pytest.raises(BackboneError, match=r"distill\.candidates\.weights: nowhere\.safetensors does not"):
         grow(cache, tmp_path, candidates=[nowhere])

@@ -6,38 +6,43 @@ import torch
 from numpy.typing import NDArray
 
 from steps.core.backbones.network import Network
-from steps.core.evaluation.inference import MICRO_BATCH, Looker, predict_bytes, predict_together
-from steps.core.modalities.image.pixels import Preprocessing, normalise, plain_view, read_image
+from steps.core.evaluation.inference import MICRO_BATCH, Predictor, predict_bytes, predict_together
+from steps.core.modalities.image.pixels import Preprocessing, deterministic_view, normalise, read_image
 from steps.core.system.errors import DataError
-from tests.core.toys import IMAGE, LABELS, LOOK, Pictures, Seer, build
+from tests.core.toys import IMAGE, LABELS, PREPROCESSING, BrightestChannelModel, Pictures, build
 
 
 def logits_of(
-    network: Network, look: Preprocessing, pictures: Pictures, count: int = 99
+    network: Network, preprocessing: Preprocessing, pictures: Pictures, count: int = 99
 ) -> NDArray[np.float64]:
     files = pictures.folder()
-    return predict_bytes(network, look, [files.read(path) for path in pictures.table["path"][:count]])
+    return predict_bytes(
+        network, preprocessing, [files.read(path) for path in pictures.table["path"][:count]]
+    )
 
 
 def test_logits_are_those_of_the_plain_view_in_the_order_of_the_files(pictures: Pictures) -> None:
     network, paths = build("test_resnet"), list(pictures.table["path"])
-    found = logits_of(network, LOOK, pictures)
+    found = logits_of(network, PREPROCESSING, pictures)
     assert found.shape == (len(paths), 3)
     assert found.dtype == np.float64
     assert len(paths) > MICRO_BATCH
     for row in (0, 5, len(paths) - 1):
-        view = plain_view(read_image(pictures.folder().read(paths[row])), LOOK)
+        view = deterministic_view(read_image(pictures.folder().read(paths[row])), PREPROCESSING)
         with torch.inference_mode():
-            alone = network(normalise(view[None], LOOK))[0].numpy()
+            alone = network(normalise(view[None], PREPROCESSING))[0].numpy()
         np.testing.assert_allclose(found[row], alone, atol=1e-5)
 
 
 def test_one_pass_tells_what_each_model_tells_alone_and_shows_the_images_to_whoever_wants(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = replace(LOOK, resize=40)
-    lookers = {"one": Looker(build("test_resnet"), LOOK), "other": Looker(build("test_efficientnet"), near)}
-    wanted = {name: logits_of(*looker, pictures) for name, looker in lookers.items()}
+    near = replace(PREPROCESSING, resize=40)
+    predictors = {
+        "one": Predictor(build("test_resnet"), PREPROCESSING),
+        "other": Predictor(build("test_efficientnet"), near),
+    }
+    wanted = {name: logits_of(*predictor, pictures) for name, predictor in predictors.items()}
     decoded: list[int] = []
     monkeypatch.setattr(
         "steps.core.modalities.image.pixels.read_image",
@@ -45,7 +50,7 @@ def test_one_pass_tells_what_each_model_tells_alone_and_shows_the_images_to_whoe
     )
     paths = list(pictures.table["path"])
     found, sizes = predict_together(
-        lookers, pictures.folder(), paths, lambda image, views: (image.shape[1:], len(views))
+        predictors, pictures.folder(), paths, lambda image, views: (image.shape[1:], len(views))
     )
     assert len(decoded) == len(paths), "each file is decoded once, however many models there are"
     assert {name: np.array_equal(found[name], logits) for name, logits in wanted.items()} == {
@@ -57,7 +62,7 @@ def test_one_pass_tells_what_each_model_tells_alone_and_shows_the_images_to_whoe
 def test_without_models_the_images_are_shown_all_the_same(pictures: Pictures) -> None:
     paths = list(pictures.table["path"])
     logits, said = predict_together(
-        {}, pictures.folder(), paths, lambda image, views: len(views), decoder=LOOK
+        {}, pictures.folder(), paths, lambda image, views: len(views), decoder=PREPROCESSING
     )
     assert (logits, said) == ({}, [0] * len(paths))
 
@@ -77,24 +82,24 @@ def test_a_picture_is_described_by_its_view_and_its_size() -> None:
 
 def test_prediction_is_in_eval_mode_and_changes_nothing(pictures: Pictures) -> None:
     network = build("test_efficientnet")
-    wanted = logits_of(network, LOOK, pictures, 6)
+    wanted = logits_of(network, PREPROCESSING, pictures, 6)
     state = network.state()
     network.train()
-    assert np.array_equal(logits_of(network, LOOK, pictures, 6), wanted)
+    assert np.array_equal(logits_of(network, PREPROCESSING, pictures, 6), wanted)
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state().items())
 
 
 def test_a_classifier_that_can_see_is_right(pictures: Pictures) -> None:
-    found = logits_of(Seer().network(), Seer().look, pictures)
+    found = logits_of(BrightestChannelModel().network(), BrightestChannelModel().preprocessing, pictures)
     assert [LABELS[k] for k in found.argmax(axis=1)] == list(pictures.table["label"])
 
 
 def test_no_images_give_no_rows() -> None:
-    assert predict_bytes(build("test_resnet"), LOOK, []).shape == (0, 3)
+    assert predict_bytes(build("test_resnet"), PREPROCESSING, []).shape == (0, 3)
 
 
 def test_bytes_that_are_no_image_are_refused_and_not_replaced(pictures: Pictures) -> None:
     whole = pictures.folder().read(pictures.table["path"][0])
     for broken in (b"", b"no image", whole[: len(whole) // 2]):
         with pytest.raises(DataError):
-            predict_bytes(build("test_resnet"), LOOK, [whole, broken])
+            predict_bytes(build("test_resnet"), PREPROCESSING, [whole, broken])

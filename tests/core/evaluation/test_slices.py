@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import binomtest
 
 from steps.core.evaluation.slices import slice_rows, source_folder, thirds
-from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.metrics import SingleLabelPredictions
 from tests.core.toys import split_logits
 
 N = 90
@@ -15,9 +15,9 @@ def table(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({"path": paths, "label": "red", "split": "test", **columns})
 
 
-def outcome(right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Outcome:
+def outcome(right: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> SingleLabelPredictions:
     labels = np.zeros(N, dtype=np.int64)
-    return Outcome(split_logits(labels, 2, right, 1.0), labels, 1.0)
+    return SingleLabelPredictions(split_logits(labels, 2, right, 1.0), labels, 1.0)
 
 
 def test_the_weakest_part_comes_first_with_its_interval() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from steps.core.backbones.network import Network
 from steps.core.export import latency as module
-from steps.core.export.latency import Figures, benchmark, processor
-from tests.core.toys import IMAGE, LOOK, build, encode, picture
+from steps.core.export.latency import Figures, benchmark, processor_name
+from tests.core.toys import IMAGE, PREPROCESSING, build, encode, picture
 
 SAMPLE = encode(picture(0))
 
@@ -23,7 +23,7 @@ def networks(scale: float = 1.0) -> dict[str, Network]:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Figures]:
     folder = tmp_path_factory.mktemp("benchmarks")
-    return folder, benchmark(networks(), IMAGE, LOOK, SAMPLE, 3, folder)
+    return folder, benchmark(networks(), IMAGE, PREPROCESSING, SAMPLE, 3, folder)
 
 
 def test_every_network_has_its_latency_and_the_size_of_its_file(kept: tuple[Path, Figures]) -> None:
@@ -41,24 +41,30 @@ def test_what_was_measured_is_kept_whatever_the_weights(
     (file,) = (folder / "benchmarks").iterdir()
     assert json.loads(file.read_text()) == found
     monkeypatch.setattr(module, "export_onnx", refuse)
-    assert benchmark(networks(), IMAGE, LOOK, SAMPLE, 3, folder) == found
-    assert benchmark(networks(scale=2.0), IMAGE, LOOK, encode(picture(7)), 3, folder) == found
+    assert benchmark(networks(), IMAGE, PREPROCESSING, SAMPLE, 3, folder) == found
+    assert benchmark(networks(scale=2.0), IMAGE, PREPROCESSING, encode(picture(7)), 3, folder) == found
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"sample": encode(picture(0, 50, 60))},
-        {"timings": 4},
+        {"latency_runs": 4},
         {"networks": {"teacher": build("test_resnet")}},
-        {"look": replace(LOOK, resize=40)},
+        {"preprocessing": replace(PREPROCESSING, resize=40)},
     ],
-    ids=["picture", "timings", "networks", "look"],
+    ids=["picture", "latency_runs", "networks", "preprocessing"],
 )
 def test_what_the_clock_depends_on_is_measured_anew(
     kept: tuple[Path, Figures], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = {"networks": networks(), "modality": IMAGE, "look": LOOK, "sample": SAMPLE, "timings": 3}
+    usual = {
+        "networks": networks(),
+        "modality": IMAGE,
+        "preprocessing": PREPROCESSING,
+        "sample": SAMPLE,
+        "latency_runs": 3,
+    }
     monkeypatch.setattr(module, "export_onnx", refuse)
     with pytest.raises(AssertionError, match="measured again"):
         benchmark(**{**usual, **changes}, scratch=kept[0])
@@ -77,4 +83,4 @@ def test_architectures_are_told_apart_and_weights_are_not() -> None:
 
 
 def test_the_processor_has_a_name() -> None:
-    assert processor().strip()
+    assert processor_name().strip()

@@ -17,23 +17,23 @@ from steps.core.export.parity import (
     FP32,
     INT8,
     WARM_UP,
-    Exported,
-    File,
-    answer,
-    by_turns,
-    deploy,
-    golden,
-    hold_against,
+    ExportedFile,
+    ParityResult,
+    compare_with_torch,
+    export_models,
+    golden_file,
+    interleaved_latencies,
     open_session,
     run,
+    run_files,
 )
-from steps.core.modalities.image.onnx_input import Front
-from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
+from steps.core.modalities.image.onnx_input import ImageInputModule
+from steps.core.modalities.image.pixels import Preprocessing, deterministic_view, read_image
 from steps.core.promotion.gates import deployment_gates
-from steps.core.tasks.label_sets import SetOutcome
-from steps.core.tasks.metrics import Outcome
-from steps.core.tasks.targets import ANY_OF
-from tests.core.toys import LOOK, build, encode, graph_of, picture, raw
+from steps.core.tasks.label_sets import LabelSetPredictions
+from steps.core.tasks.metrics import SingleLabelPredictions
+from steps.core.tasks.targets import LABEL_SET_TARGETS
+from tests.core.toys import PREPROCESSING, build, encode, graph_of, picture, raw
 
 SIZES = [(40, 48), (48, 40), (36, 36), (33, 34), (32, 32), (20, 31), (300, 211), (37, 500)]
 SETTINGS = {"bootstrap": 100, "seed": 0}
@@ -45,7 +45,7 @@ LIMITS = {
     },
     "max_megabytes": None,
     "max_latency_ms": None,
-    "max_looks": None,
+    "max_test_uses": None,
 }
 
 
@@ -64,11 +64,13 @@ def file_of(name: str = "test_resnet", temperature: float = 1.3) -> bytes:
 def test_the_view_in_the_graph_is_the_view_of_training(
     size: tuple[int, int], squash: bool, interpolation: str
 ) -> None:
-    look = Preprocessing(32, 36, interpolation, (0.5,) * 3, (0.5,) * 3, squash)
+    preprocessing = Preprocessing(32, 36, interpolation, (0.5,) * 3, (0.5,) * 3, squash)
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     for image in (picture(1, *size), noise):
-        found = Front(look).view(torch.from_numpy(image.copy())[None])[0]
-        wanted = plain_view(torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous(), look)
+        found = ImageInputModule(preprocessing).view(torch.from_numpy(image.copy())[None])[0]
+        wanted = deterministic_view(
+            torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous(), preprocessing
+        )
         gap = (found - wanted.float()).abs()
         assert gap.max() <= 1
         assert (gap > 0).sum() <= 1
@@ -77,24 +79,26 @@ def test_the_view_in_the_graph_is_the_view_of_training(
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("per_image", [False, True])
 def test_onnx_and_torch_give_the_same_probabilities(name: str, per_image: bool) -> None:
-    network, look = build(name), replace(LOOK, per_image=per_image)
+    network, preprocessing = build(name), replace(PREPROCESSING, per_image=per_image)
     data = images()
-    wanted = predict_bytes(network, look, data)
-    logits, probabilities = run(open_session(export_onnx(network, graph_of(look), 1.3)), map(raw, data))
+    wanted = predict_bytes(network, preprocessing, data)
+    logits, probabilities = run(
+        open_session(export_onnx(network, graph_of(preprocessing), 1.3)), map(raw, data)
+    )
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(probabilities, softmax(wanted / 1.3, axis=1), atol=1e-5)
 
 
 def test_label_sets_have_sigmoids_and_their_temperature_inside_the_graph() -> None:
     data = images(4)
-    file = export_onnx(build("test_resnet"), graph_of(), 1.7, ANY_OF)
+    file = export_onnx(build("test_resnet"), graph_of(), 1.7, LABEL_SET_TARGETS)
     logits, probabilities = run(open_session(file), map(raw, data))
-    wanted = predict_bytes(build("test_resnet"), LOOK, data)
+    wanted = predict_bytes(build("test_resnet"), PREPROCESSING, data)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(probabilities, expit(wanted / 1.7), atol=1e-5)
-    said = SetOutcome(wanted, np.ones((4, 3), np.int64), 1.7, np.full(3, 0.5))
-    one = hold_against(
-        File("finetuned", FP32, file, graph_of()), (logits, probabilities), said, CLOCK, SETTINGS
+    said = LabelSetPredictions(wanted, np.ones((4, 3), np.int64), 1.7, np.full(3, 0.5))
+    one = compare_with_torch(
+        ExportedFile("finetuned", FP32, file, graph_of()), (logits, probabilities), said, CLOCK, SETTINGS
     )
     assert one.facts["agreement"] == 1.0
     assert one.facts["largest_difference"] < 1e-5
@@ -148,11 +152,11 @@ def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
 
     data = images(5)
     files = [
-        File("finetuned", FP32, file_of(), graph_of()),
-        File("student", FP32, file_of("test_efficientnet"), graph_of()),
+        ExportedFile("finetuned", FP32, file_of(), graph_of()),
+        ExportedFile("student", FP32, file_of("test_efficientnet"), graph_of()),
     ]
     answers = {file.name: run(file.session, map(raw, data)) for file in files}
-    kept = load(golden(data[:3], answers))
+    kept = load(golden_file(data[:3], answers))
     shown = [kept[f"sample_{n}"].tobytes() for n in range(3)]
     assert shown == data[:3]
     for file in files:
@@ -162,11 +166,11 @@ def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
     assert len(kept) == 3 + 2 * 2
 
 
-def exported(content: bytes, data: list[bytes], variant: str = FP32) -> Exported:
-    logits = predict_bytes(build("test_resnet"), LOOK, data)
-    said = Outcome(logits, np.zeros(len(data), dtype=np.int64), 1.3)
-    file = File("finetuned", variant, content, graph_of())
-    return hold_against(file, run(file.session, map(raw, data)), said, CLOCK, SETTINGS)
+def exported(content: bytes, data: list[bytes], variant: str = FP32) -> ParityResult:
+    logits = predict_bytes(build("test_resnet"), PREPROCESSING, data)
+    said = SingleLabelPredictions(logits, np.zeros(len(data), dtype=np.int64), 1.3)
+    file = ExportedFile("finetuned", variant, content, graph_of())
+    return compare_with_torch(file, run(file.session, map(raw, data)), said, CLOCK, SETTINGS)
 
 
 def failed(rows: list[dict[str, Any]]) -> list[str]:
@@ -177,10 +181,10 @@ def test_the_budget_is_held_for_the_candidate_only() -> None:
     data = images(3)
     good = exported(file_of(), data)
     other = replace(good, file=replace(good.file, model="student"))
-    tight = {**LIMITS, "max_megabytes": 1e-6, "max_latency_ms": 1e-6, "max_looks": 3}
+    tight = {**LIMITS, "max_megabytes": 1e-6, "max_latency_ms": 1e-6, "max_test_uses": 3}
     rows = deployment_gates([good, other], "student", 4, tight)
-    assert failed(rows) == ["megabytes", "latency p50, ms", "looks at the test set"]
-    roomy = {**LIMITS, "max_megabytes": 1e6, "max_latency_ms": 1e6, "max_looks": 4}
+    assert failed(rows) == ["megabytes", "latency p50, ms", "models judged on the test set"]
+    roomy = {**LIMITS, "max_megabytes": 1e6, "max_latency_ms": 1e6, "max_test_uses": 4}
     rows = deployment_gates([good, other], "student", 4, roomy)
     assert len(rows) == 2 * 3 + 3
     assert failed(rows) == []
@@ -209,25 +213,27 @@ def test_a_file_is_held_to_the_model_at_three_levels(
 
 
 def test_every_model_is_deployed_in_every_variant_and_answers() -> None:
-    from tests.core.toys import Seer
+    from tests.core.toys import BrightestChannelModel
 
-    models = {"finetuned": Seer(), "student": Seer(margin=1.0)}
-    files = deploy(models, images(), int8=True)
+    models = {"finetuned": BrightestChannelModel(), "student": BrightestChannelModel(margin=1.0)}
+    files = export_models(models, images(), int8=True)
     assert [file.name for file in files] == [
         "finetuned, fp32", "finetuned, int8", "student, fp32", "student, int8",
     ]  # fmt: skip
     for data, label in zip(images(), [2, 1, 0, 2, 1, 0], strict=True):
-        told = answer(files, read_image(data))
+        told = run_files(files, read_image(data))
         assert [int(logits.argmax()) for logits, _ in told] == [label] * 4
-    assert [file.variant for file in deploy(models, images(), int8=False)] == [FP32, FP32]
+    assert [file.variant for file in export_models(models, images(), int8=False)] == [FP32, FP32]
 
 
 def test_differences_of_logits_are_in_their_standard_deviations() -> None:
     data = images()
     one = exported(file_of(), data)
-    said = Outcome(predict_bytes(build("test_resnet"), LOOK, data), np.zeros(len(data), dtype=np.int64), 1.3)
+    said = SingleLabelPredictions(
+        predict_bytes(build("test_resnet"), PREPROCESSING, data), np.zeros(len(data), dtype=np.int64), 1.3
+    )
     shifted = (said.logits + said.logits.std(), said.probabilities)
-    facts = hold_against(one.file, shifted, said, CLOCK, SETTINGS).facts
+    facts = compare_with_torch(one.file, shifted, said, CLOCK, SETTINGS).facts
     assert facts["largest_logit_difference"] == pytest.approx(1.0)
     assert facts["mean_logit_difference"] == pytest.approx(1.0)
     assert (facts["agreement"], facts["largest_difference"]) == (1.0, 0.0)
@@ -246,7 +252,7 @@ def test_the_clock_is_of_single_answers_by_turns() -> None:
             time.sleep(self.seconds)
 
     sessions: Any = {"slow": Session("slow", 0.004), "quick": Session("quick", 0.0)}
-    clocks = by_turns(sessions, {"images": picture(0)[None]}, 4)
+    clocks = interleaved_latencies(sessions, {"images": picture(0)[None]}, 4)
     assert asked == ["slow", "quick"] * (4 + WARM_UP)
     assert clocks["slow"]["latency_p50_ms"] > 4 > clocks["quick"]["latency_p50_ms"]
-    assert all(clock["latency_p50_ms"] <= clock["latency_p99_ms"] for clock in clocks.values())
+    assert all(latency["latency_p50_ms"] <= latency["latency_p99_ms"] for latency in clocks.values())

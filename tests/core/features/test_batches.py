@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steps.core.features.batches import Batches, Cached, Recomputed, open_batches
-from steps.core.modalities.image.pixels import normalise, plain_view, read_image
+from steps.core.features.batches import Batches, CachedSource, RecomputedSource, open_batches
+from steps.core.modalities.image.pixels import deterministic_view, normalise, read_image
 from tests.core.toys import (
+    AUGMENTATION,
     LABELS,
-    LIVELY,
-    LOOK,
     MICRO_BATCH,
+    PREPROCESSING,
     VIEWS,
     Pictures,
     batches,
@@ -60,7 +60,7 @@ def test_the_cache_and_the_pixels_give_the_same_batches_bit_for_bit(
             assert torch.equal(a.x, b.x)
             assert torch.equal(a.y, b.y)
             assert a.x.dtype == b.x.dtype == torch.float32
-    for a, b in zip(one.plain("val"), other.plain("val"), strict=True):
+    for a, b in zip(one.deterministic("val"), other.deterministic("val"), strict=True):
         assert torch.equal(a.x, b.x)
         assert torch.equal(a.y, b.y)
 
@@ -93,12 +93,14 @@ def test_a_cache_in_half_precision_is_off_by_rounding_only(
 
 
 def test_pixels_without_a_network_are_the_normalised_views(pictures: Pictures) -> None:
-    source = Recomputed(
+    source = RecomputedSource(
         pictures.index(), pictures.folder(), uncached(pictures, build("test_resnet"), 0).views
     )
     found = source.get([3, 20], [0, 0])
     images = [read_image(pictures.folder().read(pictures.table["path"][row])) for row in (3, 20)]
-    wanted = normalise(torch.stack([plain_view(image, LOOK) for image in images]), LOOK)
+    wanted = normalise(
+        torch.stack([deterministic_view(image, PREPROCESSING) for image in images]), PREPROCESSING
+    )
     assert torch.equal(found, wanted)
     assert not torch.equal(source.get([3], [1]), found[:1])
 
@@ -146,7 +148,7 @@ def test_without_seeded_views_training_sees_the_plain_one() -> None:
 
 
 def test_validation_is_walked_through_in_order_by_the_plain_view() -> None:
-    found = [pair for batch in walk(4, 3).plain("val") for pair in batch.x.tolist()]
+    found = [pair for batch in walk(4, 3).deterministic("val") for pair in batch.x.tolist()]
     assert found == [[row, 0] for row in range(4, 9)]
 
 
@@ -177,8 +179,8 @@ def artifact(pictures: Pictures, tmp_path: Path) -> Artifact:
         "seed": 0,
         "root": str(pictures.root),
         "modality": "image",
-        "preprocessing": LOOK.to_dict(),
-        "augmentation": LIVELY.model_dump(),
+        "preprocessing": PREPROCESSING.to_dict(),
+        "augmentation": AUGMENTATION.model_dump(),
         "micro_batch": MICRO_BATCH,
         "oversampling": None,
         "labels": LABELS,
@@ -189,7 +191,7 @@ def artifact(pictures: Pictures, tmp_path: Path) -> Artifact:
 @pytest.mark.parametrize(("boundary", "kind"), [(6, "z"), (3, "h")])
 def test_what_was_kept_is_read_from_the_cache(artifact: Artifact, boundary: int, kind: str) -> None:
     source = open_batches(artifact, boundary, 5, 0, Path("unused")).source
-    assert isinstance(source, Cached)
+    assert isinstance(source, CachedSource)
     assert (source.name, source.start) == (kind, boundary)
 
 
@@ -209,5 +211,5 @@ def test_every_boundary_that_can_be_opened_leads_to_the_same_logits(
 
 def test_a_boundary_that_was_not_kept_is_computed_from_pixels_all_the_way(artifact: Artifact) -> None:
     source = open_batches(artifact, 2, 5, 0, Path("unused")).source
-    assert isinstance(source, Recomputed)
+    assert isinstance(source, RecomputedSource)
     assert source.start == 0

@@ -21,9 +21,9 @@ from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import LABEL_SETS
 from steps.core.tasks.targets import stack
 from tests.core.toys import (
+    AUGMENTATION,
     LABELS,
-    LIVELY,
-    LOOK,
+    PREPROCESSING,
     Pictures,
     draw_pictures,
     image_encoder,
@@ -103,8 +103,8 @@ def test_the_cache_says_what_it_was_made_from(
 ) -> None:
     meta = laid_out(pictures, settings, tmp_path, encoder)[2]
     assert meta["weights_sha256"] == file_sha256(encoder.weights)
-    assert meta["preprocessing"] == LOOK.to_dict()
-    assert meta["augmentation"] == LIVELY.model_dump()
+    assert meta["preprocessing"] == PREPROCESSING.to_dict()
+    assert meta["augmentation"] == AUGMENTATION.model_dump()
     assert meta["labels"] == LABELS
 
 

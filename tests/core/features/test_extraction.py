@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
 from steps.core.backbones.network import Network
-from steps.core.features.extraction import Sample, batched, prefix
-from steps.core.modalities.image.pixels import plain_view, read_image, seeded_view, view_seed
+from steps.core.features.extraction import Sample, in_batches, prefix
+from steps.core.modalities.image.pixels import deterministic_view, read_image, seeded_view, view_seed
 from steps.core.modalities.image.views import Views
 from steps.core.system.errors import DataError, HeadstartError
 from tests.core.toys import (
-    LIVELY,
-    LOOK,
+    AUGMENTATION,
     MICRO_BATCH,
-    STILL,
+    NO_AUGMENTATION,
+    PREPROCESSING,
     Pictures,
     build,
     draw_pictures,
@@ -59,11 +59,13 @@ def test_a_shard_holds_the_plain_view_and_the_seeded_ones_of_every_sample(
     assert shard["h"].shape[:2] == (6, 3)
     for row, sample in enumerate(samples):
         image = read_image(own.folder().read(sample.path))
-        views = [plain_view(image, LOOK)]
-        views += [seeded_view(image, LOOK, LIVELY, view_seed(0, sample.sha256, k)) for k in (1, 2)]
+        views = [deterministic_view(image, PREPROCESSING)]
+        views += [
+            seeded_view(image, PREPROCESSING, AUGMENTATION, view_seed(0, sample.sha256, k)) for k in (1, 2)
+        ]
         for view, pixels in enumerate(views):
             with torch.inference_mode():
-                h = prefix(network, 3, pixels[None], LOOK, MICRO_BATCH)
+                h = prefix(network, 3, pixels[None], PREPROCESSING, MICRO_BATCH)
                 z = network.embed(h, 3)
             assert torch.equal(shard["h"][row, view], h[0])
             assert torch.equal(shard["z"][row, view], z[0])
@@ -163,10 +165,16 @@ def test_a_computation_that_fails_leaves_no_shard(network: Network, own: Picture
 
 CHANGES: dict[str, dict[str, Any]] = {
     "weights": {"weights_sha256": "1" * 64},
-    "seed": {"views": Views(LOOK, LIVELY, 1)},
-    "ranges": {"views": Views(LOOK, STILL, 0)},
-    "look": {"views": Views(LOOK.from_dict({**LOOK.to_dict(), "resize": 37}), LIVELY, 0)},
-    "mean": {"views": Views(LOOK.from_dict({**LOOK.to_dict(), "mean": [0.5] * 3}), LIVELY, 0)},
+    "seed": {"views": Views(PREPROCESSING, AUGMENTATION, 1)},
+    "ranges": {"views": Views(PREPROCESSING, NO_AUGMENTATION, 0)},
+    "look": {
+        "views": Views(PREPROCESSING.from_dict({**PREPROCESSING.to_dict(), "resize": 37}), AUGMENTATION, 0)
+    },
+    "mean": {
+        "views": Views(
+            PREPROCESSING.from_dict({**PREPROCESSING.to_dict(), "mean": [0.5] * 3}), AUGMENTATION, 0
+        )
+    },
     "dtype": {"dtype": "float16"},
     "micro_batch": {"micro_batch": 5},
 }
@@ -218,35 +226,37 @@ def test_the_key_does_not_depend_on_names_of_files_or_on_ranges_that_no_view_is_
     network: Network, tmp_path: Path
 ) -> None:
     key = extractor(network, 3, tmp_path).key([Sample("a.png", "aa")], 0)
-    elsewhere = extractor(network, 3, tmp_path / "x", views=Views(LOOK, STILL, 7))
-    assert elsewhere.key([Sample("moved/a.png", "aa")], 0) == key
+    remote_samples = extractor(network, 3, tmp_path / "x", views=Views(PREPROCESSING, NO_AUGMENTATION, 7))
+    assert remote_samples.key([Sample("moved/a.png", "aa")], 0) == key
     json.dumps(key)
 
 
 def test_the_filling_of_a_short_batch_changes_nothing(network: Network, own: Pictures) -> None:
     images = [read_image(own.folder().read(path)) for path in own.table["path"]]
-    pixels = torch.stack([plain_view(image, LOOK) for image in images])[:MICRO_BATCH]
+    pixels = torch.stack([deterministic_view(image, PREPROCESSING) for image in images])[:MICRO_BATCH]
     with torch.inference_mode():
-        full = prefix(network, 3, pixels, LOOK, MICRO_BATCH)
+        full = prefix(network, 3, pixels, PREPROCESSING, MICRO_BATCH)
         for count in range(1, MICRO_BATCH + 1):
-            short = prefix(network, 3, pixels[:count], LOOK, MICRO_BATCH)
+            short = prefix(network, 3, pixels[:count], PREPROCESSING, MICRO_BATCH)
             assert short.shape == full.shape
             assert torch.equal(short[:count], full[:count])
 
 
 @given(st.lists(st.integers()), st.integers(1, 10))
 def test_batches_put_together_are_the_items_and_only_the_last_is_short(items: list[int], size: int) -> None:
-    found = list(batched(items, size))
+    found = list(in_batches(items, size))
     assert [item for batch in found for item in batch] == items
     assert all(len(batch) == size for batch in found[:-1])
     assert all(found)
 
 
-@pytest.mark.parametrize("first", [lambda v, i, s: v.one(i, s, 0), lambda v, i, s: v.preprocessing.view(i)])
+@pytest.mark.parametrize("first", [lambda v, i, s: v.view(i, s, 0), lambda v, i, s: v.preprocessing.view(i)])
 def test_view_zero_is_the_plain_one(own: Pictures, first: Callable[[Views, Tensor, Sample], Tensor]) -> None:
     sample = samples_of(own.table)[0]
     image = read_image(own.folder().read(sample.path))
-    assert torch.equal(first(Views(LOOK, LIVELY, 0), image, sample), plain_view(image, LOOK))
+    assert torch.equal(
+        first(Views(PREPROCESSING, AUGMENTATION, 0), image, sample), deterministic_view(image, PREPROCESSING)
+    )
 
 
 def photograph(width: int, height: int, kind: str = "JPEG") -> bytes:
@@ -261,14 +271,17 @@ def test_a_large_jpeg_is_decoded_smaller_and_its_views_hardly_change(
 ) -> None:
     data = photograph(2400, 1800, kind)
     sample = Sample("a", "0" * 64)
-    whole, part = Views(LOOK, LIVELY, 0), Views(LOOK, LIVELY, 0, 4.0)
+    whole, part = Views(PREPROCESSING, AUGMENTATION, 0), Views(PREPROCESSING, AUGMENTATION, 0, 4.0)
     assert part.read(data).shape[1:] == ((225, 300) if kind == "JPEG" else (1800, 2400))
     views = [
-        torch.stack([v.one(v.read(data), sample.sha256, n) for n in range(4)]).float() for v in (whole, part)
+        torch.stack([v.view(v.read(data), sample.sha256, n) for n in range(4)]).float() for v in (whole, part)
     ]
     assert least <= float((views[0] - views[1]).abs().mean()) <= most
 
 
 def test_an_image_that_is_not_many_times_the_view_is_decoded_whole() -> None:
     data = photograph(300, 200)
-    assert torch.equal(Views(LOOK, LIVELY, 0).read(data), Views(LOOK, LIVELY, 0, 4.0).read(data))
+    assert torch.equal(
+        Views(PREPROCESSING, AUGMENTATION, 0).read(data),
+        Views(PREPROCESSING, AUGMENTATION, 0, 4.0).read(data),
+    )

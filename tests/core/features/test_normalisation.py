@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from steps.core.features import normalisation
-from steps.core.features.normalisation import PRETRAINED, hold_trial
+from steps.core.features.normalisation import PRETRAINED, compare_normalisations
 from steps.core.modalities.image.moments import Moments, normalisations
 from steps.core.modalities.image.pixels import Preprocessing, normalise
 from tests.clone import BACKBONE, write_weights
-from tests.core.toys import LOOK, Pictures, image_encoder
+from tests.core.toys import PREPROCESSING, Pictures, image_encoder
 
 DATASET, IMAGE = "dataset", "image"
 COUNT = 10_000
@@ -21,7 +21,7 @@ MOMENTS = Moments(
     [round(COUNT * 255**2 * (m * m + s * s)) for m, s in zip(MEAN, STD, strict=True)],
     COUNT,
 )
-LOOKS = normalisations(LOOK, MOMENTS)
+LOOKS = normalisations(PREPROCESSING, MOMENTS)
 
 
 def test_every_view_is_normalised_by_itself_whatever_its_lighting() -> None:
@@ -43,7 +43,9 @@ def test_the_three_ways_differ_in_statistics_alone() -> None:
     assert set(LOOKS) == {PRETRAINED, DATASET, IMAGE}
     assert LOOKS[DATASET].mean == pytest.approx(MEAN)
     assert LOOKS[DATASET].std == pytest.approx(STD, abs=1e-6)
-    assert {replace(x, mean=LOOK.mean, std=LOOK.std, per_image=False) for x in LOOKS.values()} == {LOOK}
+    assert {
+        replace(x, mean=PREPROCESSING.mean, std=PREPROCESSING.std, per_image=False) for x in LOOKS.values()
+    } == {PREPROCESSING}
     assert Preprocessing.from_dict(LOOKS[IMAGE].to_dict()) == LOOKS[IMAGE]
 
 
@@ -67,7 +69,7 @@ def test_another_way_wins_only_if_the_gain_is_shown(
     rows = table()
 
     def embedded(*given: object) -> object:
-        name = next(name for name, look in LOOKS.items() if look is given[2].preprocessing)
+        name = next(name for name, preprocessing in LOOKS.items() if preprocessing is given[2].preprocessing)
         draw = np.random.default_rng(1)
         signal = np.where(rows["label"].to_numpy() == "c0", 1.0, -1.0)[:, None]
         z = (signal + noise[name] * draw.normal(size=(len(rows), 4))).astype(np.float32)
@@ -75,7 +77,7 @@ def test_another_way_wins_only_if_the_gain_is_shown(
 
     monkeypatch.setattr(normalisation, "embed", embedded)
     backbone = image_encoder(BACKBONE, Path("x"))
-    found = hold_trial(LOOKS, rows, object(), backbone, 1000, 200, 0, tmp_path)  # type: ignore[arg-type]
+    found = compare_normalisations(LOOKS, rows, object(), backbone, 1000, 200, 0, tmp_path)  # type: ignore[arg-type]
     assert found["choice"] == choice
     assert set(found["ways"]) == set(LOOKS)
     assert found["ways"][PRETRAINED]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -86,7 +88,8 @@ def test_the_trial_reads_real_pictures_and_is_the_same_every_time(pictures: Pict
     backbone = image_encoder(BACKBONE, tmp_path / "w.safetensors")
     rows = pictures.table[["path", "label", "split"]].assign(sha256=pictures.table["path"])
     once, again = (
-        hold_trial(LOOKS, rows, pictures.folder(), backbone, 1000, 200, 0, tmp_path / str(n)) for n in (1, 2)
+        compare_normalisations(LOOKS, rows, pictures.folder(), backbone, 1000, 200, 0, tmp_path / str(n))
+        for n in (1, 2)
     )
     assert once == again
     assert len({way["accuracy"]["value"] for way in once["ways"].values()}) >= 1
@@ -104,12 +107,12 @@ def test_the_pretrained_way_reads_what_the_audit_has_embedded(
 
     monkeypatch.setattr(normalisation, "embed", embedded)
     backbone = image_encoder(BACKBONE, Path("x"))
-    hold_trial(LOOKS, rows, object(), backbone, 300, 100, 0, tmp_path)  # type: ignore[arg-type]
+    compare_normalisations(LOOKS, rows, object(), backbone, 300, 100, 0, tmp_path)  # type: ignore[arg-type]
     assert asked == {id(LOOKS[PRETRAINED]): 512, id(LOOKS[DATASET]): 300, id(LOOKS[IMAGE]): 300}
 
 
 def test_without_validation_samples_nothing_is_tried(pictures: Pictures, tmp_path: Path) -> None:
     rows = pictures.table[pictures.table["split"] != "val"]
     backbone = image_encoder(BACKBONE, Path("none"))
-    found = hold_trial(LOOKS, rows, pictures.folder(), backbone, 1000, 200, 0, tmp_path)
+    found = compare_normalisations(LOOKS, rows, pictures.folder(), backbone, 1000, 200, 0, tmp_path)
     assert found == {"choice": PRETRAINED, "ways": {}}

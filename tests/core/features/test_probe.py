@@ -98,7 +98,7 @@ def summary(trials: list[dict[str, Any]]) -> dict[str, Any]:
             "stages": [{"stage": k, "accuracy": span} for k in range(3)],
             "suggested_unfreeze": 1,
             "unfreeze": 2,
-            "said": "<b>",
+            "advice": "<b>",
         },
     }
 

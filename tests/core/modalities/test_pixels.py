@@ -16,17 +16,17 @@ from steps.core.data.files import Folder
 from steps.core.modalities.image.pixels import (
     MAX_PIXELS,
     Preprocessing,
+    deterministic_view,
     draw_crop,
     normalise,
     open_image,
-    plain_view,
     read_image,
     seeded_view,
     view_seed,
 )
-from steps.core.modalities.image.scan import SIDE, look_at
+from steps.core.modalities.image.scan import SIDE, inspect_file
 from steps.core.system.errors import DataError
-from tests.core.toys import LIVELY, LOOK, STILL, encode, picture
+from tests.core.toys import AUGMENTATION, NO_AUGMENTATION, PREPROCESSING, encode, picture
 
 SIDES = st.integers(1, 400)
 
@@ -56,16 +56,18 @@ def test_every_seed_sample_and_view_has_a_view_seed_of_its_own() -> None:
 def test_a_seeded_view_depends_on_image_and_seed_alone_also_from_eight_threads(image: Tensor) -> None:
     seeds = list(range(40))
     torch.manual_seed(123)
-    alone = [seeded_view(image, LOOK, LIVELY, seed) for seed in seeds]
+    alone = [seeded_view(image, PREPROCESSING, AUGMENTATION, seed) for seed in seeds]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda seed: seeded_view(image, LOOK, LIVELY, seed), reversed(seeds)))
+        together = list(
+            pool.map(lambda seed: seeded_view(image, PREPROCESSING, AUGMENTATION, seed), reversed(seeds))
+        )
     assert all(torch.equal(a, b) for a, b in zip(alone, reversed(together), strict=True))
     assert len({view.numpy().tobytes() for view in alone}) == len(seeds)
 
 
 def test_a_seeded_view_leaves_the_random_state_and_the_image_as_they_were(image: Tensor) -> None:
     state, before = torch.get_rng_state(), image.clone()
-    seeded_view(image, LOOK, LIVELY, 5)
+    seeded_view(image, PREPROCESSING, AUGMENTATION, 5)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(image, before)
 
@@ -73,45 +75,50 @@ def test_a_seeded_view_leaves_the_random_state_and_the_image_as_they_were(image:
 @pytest.mark.parametrize("shape", [(40, 48), (48, 40), (36, 36), (7, 90), (1, 1), (300, 20)])
 def test_views_have_the_same_shape_whatever_the_image_s(shape: tuple[int, int]) -> None:
     image = tensor(picture(2, *shape))
-    for view in (plain_view(image, LOOK), seeded_view(image, LOOK, LIVELY, 1)):
-        assert view.shape == (3, LOOK.side, LOOK.side)
+    for view in (
+        deterministic_view(image, PREPROCESSING),
+        seeded_view(image, PREPROCESSING, AUGMENTATION, 1),
+    ):
+        assert view.shape == (3, PREPROCESSING.side, PREPROCESSING.side)
         assert view.dtype == torch.uint8
 
 
 def test_the_plain_view_hashes_equal_twice(image: Tensor) -> None:
-    view = plain_view(image, LOOK)
-    assert view.numpy().tobytes() == plain_view(image.clone(), LOOK).numpy().tobytes()
+    view = deterministic_view(image, PREPROCESSING)
+    assert view.numpy().tobytes() == deterministic_view(image.clone(), PREPROCESSING).numpy().tobytes()
 
 
 def test_the_plain_view_is_the_centre_of_the_image_with_its_shorter_side_resized() -> None:
-    image = tensor(picture(1, LOOK.resize, 48))
-    assert torch.equal(plain_view(image, LOOK), image[:, 2:34, 8:40])
-    larger = tensor(picture(1, 2 * LOOK.resize, 96))
+    image = tensor(picture(1, PREPROCESSING.resize, 48))
+    assert torch.equal(deterministic_view(image, PREPROCESSING), image[:, 2:34, 8:40])
+    larger = tensor(picture(1, 2 * PREPROCESSING.resize, 96))
     smaller = F.resize(larger, [36, 48], InterpolationMode.BICUBIC, antialias=True)
-    assert torch.equal(plain_view(larger, LOOK), smaller[:, 2:34, 8:40])
+    assert torch.equal(deterministic_view(larger, PREPROCESSING), smaller[:, 2:34, 8:40])
 
 
 @given(st.integers(0, 2**62))
 def test_ranges_that_change_nothing_give_a_plain_resize(seed: int) -> None:
     image = tensor(picture(4))
-    wanted = F.resize(image, [LOOK.side, LOOK.side], InterpolationMode.BICUBIC, antialias=True)
-    assert torch.equal(seeded_view(image, LOOK, STILL, seed), wanted)
+    wanted = F.resize(
+        image, [PREPROCESSING.side, PREPROCESSING.side], InterpolationMode.BICUBIC, antialias=True
+    )
+    assert torch.equal(seeded_view(image, PREPROCESSING, NO_AUGMENTATION, seed), wanted)
 
 
 def test_a_certain_flip_turns_the_view_over(image: Tensor) -> None:
-    still = seeded_view(image, LOOK, STILL, 0)
-    across = STILL.model_copy(update={"horizontal_flip": 1.0})
-    down = STILL.model_copy(update={"vertical_flip": 1.0})
-    assert torch.equal(seeded_view(image, LOOK, across, 0), still.flip(2))
-    assert torch.equal(seeded_view(image, LOOK, down, 0), still.flip(1))
+    still = seeded_view(image, PREPROCESSING, NO_AUGMENTATION, 0)
+    across = NO_AUGMENTATION.model_copy(update={"horizontal_flip": 1.0})
+    down = NO_AUGMENTATION.model_copy(update={"vertical_flip": 1.0})
+    assert torch.equal(seeded_view(image, PREPROCESSING, across, 0), still.flip(2))
+    assert torch.equal(seeded_view(image, PREPROCESSING, down, 0), still.flip(1))
 
 
 @pytest.mark.parametrize(
     "field", ["rotation", "translation", "brightness", "contrast", "saturation", "horizontal_flip"]
 )
 def test_every_range_does_something(image: Tensor, field: str) -> None:
-    ranges = STILL.model_copy(update={field: 30.0 if field == "rotation" else 0.5})
-    views = {seeded_view(image, LOOK, ranges, seed).numpy().tobytes() for seed in range(8)}
+    ranges = NO_AUGMENTATION.model_copy(update={field: 30.0 if field == "rotation" else 0.5})
+    views = {seeded_view(image, PREPROCESSING, ranges, seed).numpy().tobytes() for seed in range(8)}
     assert len(views) > 1
 
 
@@ -119,7 +126,7 @@ def test_every_range_does_something(image: Tensor, field: str) -> None:
 def test_a_crop_always_lies_inside_the_image(
     height: int, width: int, area: float, area2: float, aspect: float, aspect2: float, rolls: list[float]
 ) -> None:
-    ranges = STILL.model_copy(update={"crop_area": [area, area2], "crop_aspect": [aspect, aspect2]})
+    ranges = NO_AUGMENTATION.model_copy(update={"crop_area": [area, area2], "crop_aspect": [aspect, aspect2]})
     dice = iter([*rolls, 0.0, 1.0, 0.5, 0.25])
 
     def draw(low: float, high: float) -> float:
@@ -134,7 +141,7 @@ def test_a_crop_always_lies_inside_the_image(
 
 @given(st.floats(0.2, 1), st.floats(0.9, 1.1))
 def test_a_crop_has_the_area_and_the_relative_aspect_it_was_drawn_with(area: float, aspect: float) -> None:
-    ranges = STILL.model_copy(update={"crop_area": [area] * 2, "crop_aspect": [aspect] * 2})
+    ranges = NO_AUGMENTATION.model_copy(update={"crop_area": [area] * 2, "crop_aspect": [aspect] * 2})
     _, _, height, width = draw_crop((2000, 1000), ranges, lambda low, high: low)
     if height < 2000 and width < 1000:  # a longer side is cut to the image's
         assert math.isclose(height * width / 2e6, area, rel_tol=0.01)
@@ -288,7 +295,7 @@ def test_no_damage_to_a_file_stops_the_survey_of_all_the_others(
     for place in dice.integers(0, len(whole), dice.integers(1, 9)):
         whole[place] = dice.integers(0, 256)
     (folder / "a").write_bytes(whole)
-    facts, small = look_at(Folder(str(folder), folder), "a", None)
+    facts, small = inspect_file(Folder(str(folder), folder), "a", None)
     assert small.shape == (SIDE, SIDE, 3)
     assert facts["error"] is None or (facts["error"] and not small.any())
 
@@ -297,7 +304,7 @@ def test_normalising_gives_mean_zero_and_std_one_to_pixels_that_have_the_stated_
     views = torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     values = views.double().transpose(0, 1).flatten(1) / 255
     own = {"mean": values.mean(1).tolist(), "std": values.std(1, correction=0).tolist()}
-    x = normalise(views.to(torch.uint8), Preprocessing.from_dict({**LOOK.to_dict(), **own}))
+    x = normalise(views.to(torch.uint8), Preprocessing.from_dict({**PREPROCESSING.to_dict(), **own}))
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
     channels = x.double().transpose(0, 1).flatten(1)
@@ -306,7 +313,7 @@ def test_normalising_gives_mean_zero_and_std_one_to_pixels_that_have_the_stated_
 
 
 def test_preprocessing_survives_json_types() -> None:
-    assert Preprocessing.from_dict(LOOK.to_dict()) == LOOK
+    assert Preprocessing.from_dict(PREPROCESSING.to_dict()) == PREPROCESSING
 
 
 def test_a_header_is_read_without_the_pixels() -> None:

@@ -3,15 +3,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steps.core.promotion.gates import duel, gate, hold_gates, meet_champion
-from steps.core.tasks.label_sets import SetOutcome
-from steps.core.tasks.metrics import Outcome
-from tests.bench.rulings import CHALLENGERS, CLASSES, answered, ruling
+from steps.core.promotion.gates import champion_gates, compare_with_champion, gate, metric_gates
+from steps.core.tasks.label_sets import LabelSetPredictions
+from steps.core.tasks.metrics import SingleLabelPredictions
+from tests.bench.promotion_decisions import CHALLENGERS, CLASSES, answered, count_decisions
 from tests.core.evaluation.test_evaluation import SetSeer
-from tests.core.toys import LABELS, Seer, split_logits
+from tests.core.toys import LABELS, BrightestChannelModel, split_logits
 
 CFG = {"bootstrap": 200, "seed": 0, "champion_margin": 0.0, "class_margin": 0.05, "calibration_margin": 0.02}
-HALF_BLIND = Seer(known=("blue", "green"))
+HALF_BLIND = BrightestChannelModel(known=("blue", "green"))
 
 
 def metrics(accuracy: float, macro_f1: float, ece: float) -> dict[str, Any]:
@@ -38,7 +38,7 @@ LIMITS = {"min_accuracy": 0.8, "min_macro_f1": 0.75, "max_ece": 0.1}
 def test_every_gate_is_held_also_after_one_has_failed(
     found: dict[str, Any], passed: list[bool], verdict: str
 ) -> None:
-    rows = hold_gates(found, LIMITS, verdict)
+    rows = metric_gates(found, LIMITS, verdict)
     assert [row["passed"] for row in rows] == [*passed, verdict != "fail"]
     assert [row["gate"] for row in rows] == ["accuracy", "macro_f1", "ece", "data not rejected"]
 
@@ -71,46 +71,48 @@ def test_a_gate_holds_the_end_of_the_interval_that_its_sense_names() -> None:
 TRUTH = np.repeat(np.arange(3), 6)
 
 
-def meet(champion: Seer, challenger: Seer, **changes: Any) -> list[dict[str, Any]]:
+def meet(
+    champion: BrightestChannelModel, challenger: BrightestChannelModel, **changes: Any
+) -> list[dict[str, Any]]:
     """Let two models that see perfectly what they know answer six samples of each class."""
     logits = {
         seer: split_logits(TRUTH, 3, [LABELS[k] in seer.known for k in TRUTH], 4.0)
         for seer in (champion, challenger)
     }
-    new = Outcome(logits[challenger], TRUTH, 1.0)
-    return meet_champion(champion, logits[champion], new, LABELS, {**CFG, **changes})  # type: ignore[arg-type]
+    new = SingleLabelPredictions(logits[challenger], TRUTH, 1.0)
+    return champion_gates(champion, logits[champion], new, LABELS, {**CFG, **changes})  # type: ignore[arg-type]
 
 
 def test_a_better_challenger_beats_the_champion_and_not_the_other_way_round() -> None:
-    row, *others = meet(HALF_BLIND, Seer())
+    row, *others = meet(HALF_BLIND, BrightestChannelModel())
     assert row["passed"]
     assert all(other["passed"] for other in others)
     assert row["found"]["value"] == pytest.approx(1 / 3)
     # red is a third of the samples, and resampled within its class: there is nothing left to chance
     assert row["found"]["low"] == pytest.approx(row["found"]["high"]) == pytest.approx(1 / 3)
-    back, lost, _ = meet(Seer(), HALF_BLIND)
+    back, lost, _ = meet(BrightestChannelModel(), HALF_BLIND)
     assert not back["passed"]
     assert back["found"]["value"] == pytest.approx(-1 / 3)
     assert (lost["passed"], lost["note"]) == (False, "worst: red")
 
 
 def test_a_challenger_that_is_just_as_good_does_not_replace_the_champion() -> None:
-    row, *others = meet(Seer(), Seer())
+    row, *others = meet(BrightestChannelModel(), BrightestChannelModel())
     assert row["found"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert not row["passed"]
     assert all(other["passed"] for other in others)
 
 
 def test_the_margin_is_what_the_lower_bound_must_be_above() -> None:
-    low = meet(HALF_BLIND, Seer())[0]["found"]["low"]
+    low = meet(HALF_BLIND, BrightestChannelModel())[0]["found"]["low"]
     for margin, passed in ((low - 1e-9, True), (low, False), (1.0, False)):
-        row = meet(HALF_BLIND, Seer(), champion_margin=margin)[0]
+        row = meet(HALF_BLIND, BrightestChannelModel(), champion_margin=margin)[0]
         assert (row["passed"], row["limit"]) == (passed, margin)
 
 
 @pytest.mark.parametrize("name", CHALLENGERS)
-def test_the_court_rules_rightly_on_whoever_comes_before_it(name: str) -> None:
-    row = ruling(name)
+def test_the_gates_decide_rightly_on_every_challenger(name: str) -> None:
+    row = count_decisions(name)
     assert row.right == row.seeds == 20, row
 
 
@@ -118,23 +120,26 @@ def test_a_class_of_a_handful_of_samples_is_not_condemned_by_chance() -> None:
     labels = np.repeat(np.arange(CLASSES), [100, 100, 100, 100, 3])
     condemned = 0
     for seed in range(40):
-        one, other = (Outcome(answered(labels, [0.8] * CLASSES, 2 * seed + k), labels, 1.0) for k in (0, 1))
-        condemned += not duel(one, other, list("abcde"), {**CFG, "seed": seed})[1]["passed"]
+        one, other = (
+            SingleLabelPredictions(answered(labels, [0.8] * CLASSES, 2 * seed + k), labels, 1.0)
+            for k in (0, 1)
+        )
+        condemned += not compare_with_champion(one, other, list("abcde"), {**CFG, "seed": seed})[1]["passed"]
     assert condemned <= 4
 
 
-def sets(noise: float, seed: int) -> SetOutcome:
+def sets(noise: float, seed: int) -> LabelSetPredictions:
     """Answers to the same 300 samples of three labels that may occur together."""
     labels = (np.random.default_rng(0).random((300, 3)) < 0.4).astype(np.int64)
     logits = 2.0 * labels - 1.0 + noise * np.random.default_rng(seed).normal(size=labels.shape)
-    return SetOutcome(logits, labels, 1.0, np.full(3, 0.5))
+    return LabelSetPredictions(logits, labels, 1.0, np.full(3, 0.5))
 
 
 def test_label_sets_are_held_by_their_own_limits() -> None:
     names = ("macro_auroc", "map", "macro_f1", "ece", "accuracy")
     found = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in names}
     limits = {**LIMITS, "min_macro_auroc": 0.4, "min_map": 0.6, "min_accuracy": 1.0, "max_ece": 1.0}
-    rows = hold_gates(found, limits, "pass")
+    rows = metric_gates(found, limits, "pass")
     assert [(row["gate"], row["passed"]) for row in rows] == [
         ("macro_auroc", True), ("map", False), ("macro_f1", False), ("ece", True),
         ("data not rejected", True),
@@ -143,16 +148,16 @@ def test_label_sets_are_held_by_their_own_limits() -> None:
 
 def test_a_better_model_of_label_sets_beats_the_champion_and_a_worse_one_loses_labels() -> None:
     good, bad = sets(0.8, 1), sets(2.0, 2)
-    better = duel(bad, good, LABELS, CFG)
+    better = compare_with_champion(bad, good, LABELS, CFG)
     assert [row["passed"] for row in better] == [True, True, True]
     assert better[0]["found"]["value"] > 0.1
-    worse = duel(good, bad, LABELS, CFG)
+    worse = compare_with_champion(good, bad, LABELS, CFG)
     assert [row["passed"] for row in worse[:2]] == [False, False]
     assert {row["class"] for row in worse[1]["classes"]} == set(LABELS)
 
 
 def test_label_sets_are_not_compared_with_single_labels() -> None:
     logits = np.zeros((2, len(LABELS)))
-    single = Outcome(logits, np.zeros(2, np.int64), 1.0)
-    (row,) = meet_champion(SetSeer(), logits, single, LABELS, CFG)
+    single = SingleLabelPredictions(logits, np.zeros(2, np.int64), 1.0)
+    (row,) = champion_gates(SetSeer(), logits, single, LABELS, CFG)
     assert (row["sense"], row["passed"]) == ("same labels", False)

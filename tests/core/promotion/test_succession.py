@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steps.core.promotion.gates import meet_champion
+from steps.core.promotion.gates import champion_gates
 from steps.core.promotion.succession import Ground, common_ground, spread
-from steps.core.tasks.label_sets import SetOutcome
-from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.label_sets import LabelSetPredictions
+from steps.core.tasks.metrics import SingleLabelPredictions
 from tests.core.evaluation.test_evaluation import SetSeer
-from tests.core.toys import Seer, split_logits
+from tests.core.toys import BrightestChannelModel, split_logits
 
 CFG: dict[str, Any] = {
     "bootstrap": 200, "seed": 0, "champion_margin": 0.0, "class_margin": 0.05, "calibration_margin": 0.02,
@@ -27,14 +27,18 @@ def champion(right: float, seed: int = 0) -> np.ndarray[Any, Any]:
     return split_logits(TRUTH % 3, 3, hits, 3.0)
 
 
-def challenger(right: float, seed: int = 1) -> Outcome:
+def challenger(right: float, seed: int = 1) -> SingleLabelPredictions:
     hits = np.random.default_rng(seed).random(len(TRUTH)) < right
-    return Outcome(split_logits(TRUTH, 4, hits, 3.0), TRUTH, 1.0)
+    return SingleLabelPredictions(split_logits(TRUTH, 4, hits, 3.0), TRUTH, 1.0)
 
 
-def meet(old: Any, new: Outcome, labels: list[str] = NEW, **changes: Any) -> list[dict[str, Any]]:
+def meet(
+    old: Any, new: SingleLabelPredictions, labels: list[str] = NEW, **changes: Any
+) -> list[dict[str, Any]]:
     cfg = {**CFG, **changes}
-    return meet_champion(Seer(labels=tuple(OLD)), old, new, labels, cfg, ALL, "none is known")  # type: ignore[arg-type]
+    return champion_gates(
+        BrightestChannelModel(labels=tuple(OLD)), old, new, labels, cfg, ALL, "none is known"
+    )  # type: ignore[arg-type]
 
 
 def test_a_better_challenger_with_a_new_class_succeeds_and_a_worse_one_does_not() -> None:
@@ -56,7 +60,7 @@ def test_what_is_compared_is_the_accuracy_on_the_rows_of_the_common_classes() ->
 
 def test_an_old_picture_that_is_taken_for_the_new_class_is_wrong() -> None:
     says_yellow = np.tile([0.0, 0.0, 0.0, 9.0], (len(TRUTH), 1))
-    (_, row, *_) = meet(champion(0.6), Outcome(says_yellow, TRUTH, 1.0))
+    (_, row, *_) = meet(champion(0.6), SingleLabelPredictions(says_yellow, TRUTH, 1.0))
     assert row["found"]["value"] < -0.4
     assert not row["passed"]
 
@@ -71,16 +75,18 @@ def test_a_new_class_may_also_be_a_reason_to_refuse() -> None:
 LESS = TRUTH < 2
 
 
-def without_red(right: float) -> Outcome:
+def without_red(right: float) -> SingleLabelPredictions:
     """A challenger for a data set that has no red any more."""
     hits = np.random.default_rng(1).random(LESS.sum()) < right
-    return Outcome(split_logits(TRUTH[LESS], 2, hits, 3.0), TRUTH[LESS], 1.0)
+    return SingleLabelPredictions(split_logits(TRUTH[LESS], 2, hits, 3.0), TRUTH[LESS], 1.0)
 
 
 def meet_less(**changes: Any) -> list[dict[str, Any]]:
     cfg, rows = {**CFG, **changes}, np.ones(LESS.sum(), dtype=bool)
     old = champion(0.5)[LESS]
-    return meet_champion(Seer(labels=tuple(OLD)), old, without_red(0.95), OLD[:2], cfg, rows, "")  # type: ignore[arg-type]
+    return champion_gates(
+        BrightestChannelModel(labels=tuple(OLD)), old, without_red(0.95), OLD[:2], cfg, rows, ""
+    )  # type: ignore[arg-type]
 
 
 def test_a_class_that_is_gone_is_given_up_only_where_the_params_say_so() -> None:
@@ -95,9 +101,9 @@ def test_a_class_that_is_gone_is_given_up_only_where_the_params_say_so() -> None
 
 def test_a_renamed_class_is_the_same_class() -> None:
     labels = ["azure", "green", "red"]
-    new = Outcome(challenger(0.95).logits[:60, :3], TRUTH[:60], 1.0)
+    new = SingleLabelPredictions(challenger(0.95).logits[:60, :3], TRUTH[:60], 1.0)
     old, rows = champion(0.6)[:60], np.ones(60, dtype=bool)
-    (row,) = meet_champion(Seer(labels=tuple(OLD)), old, new, labels, CFG, rows, "")  # type: ignore[arg-type]
+    (row,) = champion_gates(BrightestChannelModel(labels=tuple(OLD)), old, new, labels, CFG, rows, "")  # type: ignore[arg-type]
     assert "knows blue" in row["note"]
     cfg = {**CFG, "renamed": {"blue": "azure"}}
     ground = common_ground({"labels": OLD, "temperature": 1.0}, old, new, labels, rows, cfg)
@@ -111,7 +117,7 @@ def test_a_renamed_class_may_stand_at_another_place() -> None:
     cfg = {**CFG, "renamed": {"blue": "violet"}}
     old = champion(0.6)[:60]
     truth = np.array([2, 0, 1])[TRUTH[:60]]
-    new = Outcome(split_logits(truth, 3, True, 3.0), truth, 1.0)
+    new = SingleLabelPredictions(split_logits(truth, 3, True, 3.0), truth, 1.0)
     meta = {"labels": OLD, "temperature": 1.0}
     ground = common_ground(meta, old, new, labels, np.ones(60, dtype=bool), cfg)
     assert isinstance(ground, Ground)
@@ -147,21 +153,21 @@ def test_images_that_one_of_them_knows_are_left_out_and_too_few_are_refused_in_w
     hits = np.random.default_rng(3).random(len(TRUTH)) < np.where(knows, 1.0, 0.5)
     old = split_logits(TRUTH, 4, hits, 3.0)
     new = challenger(0.8)
-    seer = Seer(labels=tuple(NEW))
-    biased = meet_champion(seer, old, new, NEW, CFG, ALL, "")  # type: ignore[arg-type]
-    fair = meet_champion(seer, old, new, NEW, CFG, ~knows, "it knows half")  # type: ignore[arg-type]
+    seer = BrightestChannelModel(labels=tuple(NEW))
+    biased = champion_gates(seer, old, new, NEW, CFG, ALL, "")  # type: ignore[arg-type]
+    fair = champion_gates(seer, old, new, NEW, CFG, ~knows, "it knows half")  # type: ignore[arg-type]
     assert not biased[1]["passed"]
     assert all(row["passed"] for row in fair)
     assert (fair[0]["found"]["value"], fair[0]["note"]) == (40.0, "it knows half")
-    few = meet_champion(seer, old, new, NEW, {**CFG, "min_unknown": 41}, ~knows, "it knows half")  # type: ignore[arg-type]
+    few = champion_gates(seer, old, new, NEW, {**CFG, "min_unknown": 41}, ~knows, "it knows half")  # type: ignore[arg-type]
     assert [(row["gate"], row["passed"]) for row in few] == [("test images unknown to both", False)]
     assert few[0]["note"] == "too few to be compared on: it knows half"
 
 
-def sets(noise: float, seed: int, classes: int = 3) -> SetOutcome:
+def sets(noise: float, seed: int, classes: int = 3) -> LabelSetPredictions:
     labels = (np.random.default_rng(0).random((200, 3)) < 0.4).astype(np.int64)[:, :classes]
     draw = np.random.default_rng(seed).normal(size=labels.shape)
-    return SetOutcome(2.0 * labels - 1.0 + noise * draw, labels, 1.0, np.full(classes, 0.5))
+    return LabelSetPredictions(2.0 * labels - 1.0 + noise * draw, labels, 1.0, np.full(classes, 0.5))
 
 
 def test_of_label_sets_the_common_labels_are_compared_on_all_rows() -> None:
@@ -182,9 +188,9 @@ def test_of_label_sets_the_common_labels_are_compared_on_all_rows() -> None:
 
 
 def test_label_sets_are_not_compared_with_single_labels() -> None:
-    single = Outcome(np.zeros((2, 3)), np.zeros(2, np.int64), 1.0)
+    single = SingleLabelPredictions(np.zeros((2, 3)), np.zeros(2, np.int64), 1.0)
     rows = np.ones(2, dtype=bool)
-    (row,) = meet_champion(SetSeer(), np.zeros((2, 3)), single, OLD, CFG, rows, "")  # type: ignore[arg-type]
+    (row,) = champion_gates(SetSeer(), np.zeros((2, 3)), single, OLD, CFG, rows, "")  # type: ignore[arg-type]
     assert (row["passed"], row["sense"]) == (False, "same labels")
     assert row["note"].startswith("one answers with one label, the other with sets: set promote.name")
 
@@ -192,4 +198,4 @@ def test_label_sets_are_not_compared_with_single_labels() -> None:
 def test_a_model_never_says_what_it_does_not_know() -> None:
     wide = spread(np.array([[1.0, 2.0]]), ["b", "a"], ["a", "b", "c"])
     assert wide.tolist() == [[2.0, 1.0, -np.inf]]
-    assert Outcome(wide, np.array([0]), 1.0).probabilities[0, 2] == 0
+    assert SingleLabelPredictions(wide, np.array([0]), 1.0).probabilities[0, 2] == 0

@@ -6,15 +6,15 @@ import pytest
 from steps.core.evaluation.baselines import control_rows
 from steps.core.report.pareto import pareto_rows
 from steps.core.report.plots import pareto
-from steps.core.tasks.intervals import compare, evaluate
-from steps.core.tasks.metrics import Outcome
+from steps.core.tasks.intervals import metric_intervals, paired_differences
+from steps.core.tasks.metrics import SingleLabelPredictions
 from tests.core.toys import split_logits
 
 LABELS = np.repeat(np.arange(3), 20)
 
 
-def outcome(right: int) -> Outcome:
-    return Outcome(split_logits(LABELS, 3, np.arange(60) % 20 < right, 4.0), LABELS, 1.0)
+def outcome(right: int) -> SingleLabelPredictions:
+    return SingleLabelPredictions(split_logits(LABELS, 3, np.arange(60) % 20 < right, 4.0), LABELS, 1.0)
 
 
 def exactly(value: float) -> dict[str, float]:
@@ -82,6 +82,6 @@ def test_controls_have_the_interval_of_the_metrics_and_a_paired_gain() -> None:
     found = control_rows(student, {"hard_labels": hard, "untrained": untrained}, 50, 3)
     assert list(found) == ["hard_labels", "untrained"]
     for name, one in (("hard_labels", hard), ("untrained", untrained)):
-        assert found[name]["accuracy"] == evaluate(one, 50, 3)["accuracy"]
-        assert found[name]["student_gain"] == compare(student, one, 50, 3)["accuracy"]
+        assert found[name]["accuracy"] == metric_intervals(one, 50, 3)["accuracy"]
+        assert found[name]["student_gain"] == paired_differences(student, one, 50, 3)["accuracy"]
     assert found["untrained"]["student_gain"]["value"] == pytest.approx(0.4)

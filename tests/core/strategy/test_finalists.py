@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from steps.core.backbones.network import Network
-from steps.core.strategy.finalists import Finalist, compare_rates, difference, hold_finals, in_words
-from steps.core.strategy.soup import greedy_soup, serve_soup
+from steps.core.strategy.finalists import (
+    Finalist,
+    compare_rates,
+    loss_verdict,
+    paired_difference,
+    train_finalists,
+)
+from steps.core.strategy.soup import greedy_soup, use_soup_if_better
 from steps.core.strategy.trials import Rates, Run, Trials
 from steps.core.system.errors import TrainingError
 from steps.core.training.loop import Epoch, Trained
@@ -38,19 +44,19 @@ class Scripted:
 
 
 def held(losses: dict[float, list[float]], **found: list[dict[str, Any]]) -> list[Finalist]:
-    return hold_finals(Scripted(losses), found, SPACE, 0)  # type: ignore[arg-type]
+    return train_finalists(Scripted(losses), found, SPACE, 0)  # type: ignore[arg-type]
 
 
 def test_the_least_mean_wins_not_the_luckiest_trial() -> None:
     rows = [row(0.1, head_lr=1e-3), row(0.2, head_lr=2e-3), row(0.3, head_lr=3e-3)]
-    finals = held({1e-3: [0.1, 0.9], 2e-3: [0.3, 0.3]}, discriminative=rows, uniform=[])
-    assert [finalist.rates.head_lr for finalist in finals] == [2e-3, 1e-3]  # the third is no finalist
+    finalists = held({1e-3: [0.1, 0.9], 2e-3: [0.3, 0.3]}, discriminative=rows, uniform=[])
+    assert [finalist.rates.head_lr for finalist in finalists] == [2e-3, 1e-3]  # the third is no finalist
 
 
 def test_all_finalists_are_repeated_with_the_same_seeds_which_the_search_did_not_use() -> None:
     scripted = Scripted({1e-3: [1.0, 1.0], 2e-3: [2.0, 2.0]})
     found = {"discriminative": [row(0.1, head_lr=1e-3)], "uniform": [row(0.2, head_lr=2e-3)]}
-    hold_finals(scripted, found, SPACE, 0)  # type: ignore[arg-type]
+    train_finalists(scripted, found, SPACE, 0)  # type: ignore[arg-type]
     first, second = scripted.__dict__["seeds"].values()
     assert first == second
     assert len(set(first)) == SPACE.repeats
@@ -59,9 +65,9 @@ def test_all_finalists_are_repeated_with_the_same_seeds_which_the_search_did_not
 
 def test_a_repeat_that_diverges_never_wins_and_if_all_do_nobody_does() -> None:
     rows = [row(0.1, head_lr=1e-3), row(0.2, head_lr=2e-3)]
-    finals = held({1e-3: [0.0, float("inf")], 2e-3: [0.9, 0.9]}, discriminative=rows)
-    assert finals[0].rates.head_lr == 2e-3
-    assert finals[1].row()["val_losses"] == [0.0, None]
+    finalists = held({1e-3: [0.0, float("inf")], 2e-3: [0.9, 0.9]}, discriminative=rows)
+    assert finalists[0].rates.head_lr == 2e-3
+    assert finalists[1].row()["val_losses"] == [0.0, None]
     with pytest.raises(TrainingError, match=r"lower search_lr_ratio\.head_lr_high"):
         held({1e-3: [float("inf")] * 2}, discriminative=rows[:1])
     with pytest.raises(TrainingError, match=r"lower search_lr_ratio\.head_lr_high"):
@@ -75,19 +81,19 @@ def runs_of(logits: list[Tensor]) -> list[Run]:
 def test_equal_runs_differ_by_nothing() -> None:
     labels = torch.arange(40) % 3
     logits = [torch.randn(40, 3, generator=torch.Generator().manual_seed(k)) for k in range(2)]
-    gap = difference(runs_of(logits), runs_of(logits), labels, 200, 0)
+    gap = paired_difference(runs_of(logits), runs_of(logits), labels, 200, 0)
     assert gap["loss"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert in_words(gap) == "no difference shown"
+    assert loss_verdict(gap) == "no difference shown"
 
 
 def test_a_clear_difference_is_named_with_its_sign() -> None:
     labels = torch.arange(60) % 3
     good, bad = (scale * torch.nn.functional.one_hot(labels).float() for scale in (5.0, 0.5))
-    gap = difference(runs_of([good] * 2), runs_of([bad] * 2), labels, 200, 0)
-    assert in_words(gap) == "better"
+    gap = paired_difference(runs_of([good] * 2), runs_of([bad] * 2), labels, 200, 0)
+    assert loss_verdict(gap) == "better"
     assert gap["loss"]["high"] < 0
-    assert in_words(difference(runs_of([bad] * 2), runs_of([good] * 2), labels, 200, 0)) == "worse"
-    assert in_words({}) == "not measured"
+    assert loss_verdict(paired_difference(runs_of([bad] * 2), runs_of([good] * 2), labels, 200, 0)) == "worse"
+    assert loss_verdict({}) == "not measured"
 
 
 def test_the_interval_covers_no_difference_as_often_as_it_says() -> None:
@@ -96,7 +102,7 @@ def test_the_interval_covers_no_difference_as_often_as_it_says() -> None:
     covered = 0
     for number in range(200):
         pairs = [[torch.randn(150, 3, generator=draw) for _ in range(3)] for _ in range(2)]
-        gap = difference(runs_of(pairs[0]), runs_of(pairs[1]), labels, 200, number)
+        gap = paired_difference(runs_of(pairs[0]), runs_of(pairs[1]), labels, 200, number)
         covered += gap["loss"]["low"] <= 0 <= gap["loss"]["high"]
     assert covered / 200 >= 0.93
 
@@ -120,7 +126,7 @@ def trials(pictures: Pictures, tmp_path: Path) -> Trials:
 
 
 def labels_of(trials: Trials) -> Tensor:
-    return torch.cat([batch.y for batch in trials.batches.plain("val")])
+    return torch.cat([batch.y for batch in trials.batches.deterministic("val")])
 
 
 def test_a_soup_averages_weights_and_statistics_and_is_kept_only_if_it_gains(trials: Trials) -> None:
@@ -142,7 +148,7 @@ def test_a_soup_of_opposite_mistakes_beats_both(trials: Trials) -> None:
         state = {**own, "head.weight": bent["head.weight"] + sign * 3.0}
         state["head.weight"][0] += sign * 3.0
         network = trials.with_state(state)
-        logits = torch.cat([network(b.x, 3).detach() for b in trials.batches.plain("val")])
+        logits = torch.cat([network(b.x, 3).detach() for b in trials.batches.deterministic("val")])
         loss = float(torch.nn.functional.cross_entropy(logits, labels_of(trials)))
         runs.append(Run(RATES, [loss], state, logits))
     figures, soup = greedy_soup(trials, runs, min(runs, key=lambda r: r.val_loss), labels_of(trials), 100, 0)
@@ -161,8 +167,8 @@ def test_fine_tuning_takes_the_soup_only_where_validation_says_so(trials: Trials
     for loss, taken in ((1e9, True), (-1.0, False)):
         network = build("test_resnet")
         before = network.state()
-        served, souped = serve_soup(trained(network, loss), soup, trials.batches)
+        served, souped = use_soup_if_better(trained(network, loss), soup, trials.batches)
         assert souped is taken
         assert same_state(network.state(), {**before, **soup} if taken else before)
         assert (served.best.val_loss < loss) is taken
-    assert serve_soup(trained(build("test_resnet"), 1.0), None, trials.batches)[1] is False
+    assert use_soup_if_better(trained(build("test_resnet"), 1.0), None, trials.batches)[1] is False

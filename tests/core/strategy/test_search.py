@@ -13,15 +13,24 @@ from optuna.trial import FrozenTrial, TrialState
 
 from steps.core.backbones.network import Network
 from steps.core.features.batches import Batches
-from steps.core.strategy.search import OWNER, SEEN, Search, Studies, completed, derive, finished, study_name
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.search import (
+    LAST_SEEN,
+    OWNER,
+    Search,
+    Studies,
+    completed,
+    derive_seed,
+    finished,
+    study_name,
+)
+from steps.core.strategy.search_space import SearchSpace
 from steps.core.strategy.trials import Rates, Trials
 from steps.core.system.errors import Diverged
-from steps.core.system.process_owner import boot, name_of, owner, place
+from steps.core.system.process_owner import boot_id, pid_namespace, process_name, process_name_of
 from steps.core.training.loop import Epoch
 from tests.core.toys import RECIPE, Pictures, batches, build, cached, same_state
 
-SPACE = Space(
+SPACE = SearchSpace(
     trials=5,
     uniform_trials=2,
     startup_trials=2,
@@ -32,7 +41,7 @@ SPACE = Space(
     per_boundary=False,
     weight_decay=None,
     prune_after=1,
-    keep=0.5,
+    keep_fraction=0.5,
     finalists=2,
     repeats=2,
     bootstrap=100,
@@ -64,7 +73,7 @@ def search(
     seed: int = 0,
     depth: int = 1,
     told: Callable[[str, FrozenTrial], None] = lambda study, trial: None,
-    space: Space = SPACE,
+    space: SearchSpace = SPACE,
 ) -> Search:
     return Search(f"sqlite:///{folder / 'study.db'}", name, space, seed, depth, DECAY, told)
 
@@ -228,7 +237,7 @@ def test_a_hopeless_trial_is_pruned_before_its_end_but_not_too_early(
 
 
 @pytest.mark.parametrize(
-    ("keep", "epochs"),
+    ("keep_fraction", "epochs"),
     [
         (1.0, [3, 3, 3, 3, 3, 3]),
         (0.7, [3, 1, 2, 3, 3, 3]),  # of 2, 3, 4, 5, 6 trials 1, 2, 2, 3, 4 may go on
@@ -237,7 +246,7 @@ def test_a_hopeless_trial_is_pruned_before_its_end_but_not_too_early(
     ],
 )
 def test_keep_is_the_share_of_all_trials_that_one_must_be_among(
-    tmp_path: Path, keep: float, epochs: list[int]
+    tmp_path: Path, keep_fraction: float, epochs: list[int]
 ) -> None:
     losses = iter([1.0, 5.0, 3.0, 2.0, 0.5, 0.7])
 
@@ -246,7 +255,7 @@ def test_keep_is_the_share_of_all_trials_that_one_must_be_among(
         for epoch in (1, 2, 3):
             yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
 
-    space = SPACE.model_copy(update={"keep": keep})
+    space = SPACE.model_copy(update={"keep_fraction": keep_fraction})
     rows = search(tmp_path, space=space).run(Objective(given), 6)  # type: ignore[arg-type]
     assert [row["epochs"] for row in rows] == epochs
     assert [row["pruned"] for row in rows] == [count < 3 for count in epochs]
@@ -259,7 +268,7 @@ def test_a_trial_is_judged_by_its_least_loss_so_far_as_it_is_in_the_end(tmp_path
         for epoch, loss in enumerate(next(curves), 1):
             yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
 
-    space = SPACE.model_copy(update={"keep": 0.1})
+    space = SPACE.model_copy(update={"keep_fraction": 0.1})
     rows = search(tmp_path, space=space).run(Objective(given), 3)  # type: ignore[arg-type]
     assert [row["epochs"] for row in rows] == [3, 3, 1], "the best so far goes on, however its last epoch was"
 
@@ -292,10 +301,10 @@ def test_a_ratio_of_its_own_for_every_boundary_and_a_weight_decay_are_searched(
 
 def leave_running(of: Search, name: str, seen: float) -> None:
     """What a worker leaves behind that has just begun a trial, and is called `name`."""
-    of.begin(of.study()).set_user_attr(OWNER, name)
+    of.start_trial(of.study()).set_user_attr(OWNER, name)
     trial = of.study().get_trials(deepcopy=False)[-1]
     study = of.study()
-    study._storage.set_trial_user_attr(trial._trial_id, SEEN, seen)
+    study._storage.set_trial_user_attr(trial._trial_id, LAST_SEEN, seen)
 
 
 @pytest.mark.parametrize(
@@ -304,9 +313,9 @@ def leave_running(of: Search, name: str, seen: float) -> None:
         ("elsewhere boot 1 10", 0.0, False),
         ("elsewhere boot 1 10", 120.0, True),
         ("elsewhere boot 1 10", -120.0, True),  # seen in the future: a clock was set back
-        (f"{place()} {boot()} 1 999999", 0.0, True),  # another process has the number now
-        (f"{place()} before 1 10", 0.0, True),  # the machine was started anew
-        (f"{place()} {boot()} 99999999 10", 0.0, True),
+        (f"{pid_namespace()} {boot_id()} 1 999999", 0.0, True),  # another process has the number now
+        (f"{pid_namespace()} before 1 10", 0.0, True),  # the machine was started anew
+        (f"{pid_namespace()} {boot_id()} 99999999 10", 0.0, True),
     ],
 )
 def test_a_dead_worker_s_trial_is_released_and_a_living_one_s_is_left_alone(
@@ -314,7 +323,7 @@ def test_a_dead_worker_s_trial_is_released_and_a_living_one_s_is_left_alone(
 ) -> None:
     of = search(tmp_path)
     leave_running(of, name, time.time() - silent)
-    of.release_dead(of.study())
+    of.fail_abandoned_trials(of.study())
     (trial,) = all_trials(of)
     assert trial.state == (TrialState.FAIL if dead else TrialState.RUNNING)
 
@@ -325,9 +334,9 @@ def test_a_trial_under_this_worker_s_name_may_have_been_drawn_by_another_a_momen
 ) -> None:
     of = search(tmp_path)
     study = of.study()
-    study.enqueue_trial({}, user_attrs={OWNER: owner(), SEEN: time.time() - silent})
+    study.enqueue_trial({}, user_attrs={OWNER: process_name(), LAST_SEEN: time.time() - silent})
     study.ask()
-    of.release_dead(study)
+    of.fail_abandoned_trials(study)
     assert [trial.state for trial in all_trials(of)] == [state]
 
 
@@ -335,13 +344,13 @@ def test_another_process_that_lives_on_this_machine_keeps_its_trial(tmp_path: Pa
     of = search(tmp_path)
     other = subprocess.Popen(["sleep", "60"])
     try:
-        leave_running(of, name_of(other.pid), 0.0)
-        of.release_dead(of.study())
+        leave_running(of, process_name_of(other.pid), 0.0)
+        of.fail_abandoned_trials(of.study())
         assert [trial.state for trial in all_trials(of)] == [TrialState.RUNNING]
     finally:
         other.kill()
         other.wait()
-    of.release_dead(of.study())
+    of.fail_abandoned_trials(of.study())
     assert [trial.state for trial in all_trials(of)] == [TrialState.FAIL]
 
 
@@ -390,7 +399,7 @@ def test_a_study_s_name_changes_with_everything_that_it_is_made_from() -> None:
 
 
 def test_seeds_are_derived_as_32_bits_of_their_own() -> None:
-    seeds = {derive(seed, f"{name}/{n}") for seed in range(3) for name in "ab" for n in range(50)}
+    seeds = {derive_seed(seed, f"{name}/{n}") for seed in range(3) for name in "ab" for n in range(50)}
     assert len(seeds) == 300
     assert all(0 <= seed < 2**32 for seed in seeds)
 

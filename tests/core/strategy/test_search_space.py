@@ -3,12 +3,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from steps.core.strategy.search_space import Space
+from steps.core.strategy.search_space import SearchSpace
 
 GOOD: dict[str, Any] = {
     "trials": 5, "uniform_trials": 2, "startup_trials": 2,
     "head_lr_low": 1e-4, "head_lr_high": 1e-2, "ratio_low": 0.1, "ratio_high": 1.0,
-    "per_boundary": False, "weight_decay": None, "prune_after": 1, "keep": 0.5, "finalists": 2, "repeats": 2,
+    "per_boundary": False, "weight_decay": None, "prune_after": 1, "keep_fraction": 0.5, "finalists": 2,
+    "repeats": 2,
     "bootstrap": 100, "probe_samples": 100, "worker_timeout": 60.0,
 }  # fmt: skip
 
@@ -29,6 +30,6 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_an_empty_range_or_a_ratio_above_one_is_refused(change: dict[str, Any], says: str) -> None:
-    assert Space(**GOOD).ratio_high == 1.0
+    assert SearchSpace(**GOOD).ratio_high == 1.0
     with pytest.raises(ValidationError, match=says):
-        Space(**{**GOOD, **change})
+        SearchSpace(**{**GOOD, **change})

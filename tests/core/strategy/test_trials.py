@@ -74,9 +74,9 @@ def test_the_kept_weights_give_the_kept_logits_and_the_best_loss(trials: Trials,
     run = trials.run(RATES)
     restored = trials.with_state(run.state)
     with torch.inference_mode():
-        logits = torch.cat([restored(batch.x, 3) for batch in found.plain("val")])
+        logits = torch.cat([restored(batch.x, 3) for batch in found.deterministic("val")])
     assert torch.equal(logits, run.val_logits)
-    labels = torch.cat([batch.y for batch in found.plain("val")])
+    labels = torch.cat([batch.y for batch in found.deterministic("val")])
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
     assert loss == pytest.approx(run.val_loss) == pytest.approx(min(run.val_losses))
 

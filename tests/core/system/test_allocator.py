@@ -9,10 +9,10 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from steps.core.system.allocator import keep_freed
+from steps.core.system.allocator import keep_freed_memory
 
 if sys.argv[1] == "kept":
-    keep_freed()
+    keep_freed_memory()
 
 def step():
     return [torch.ones(1 << 20) for _ in range(40)]  # 4 MB each

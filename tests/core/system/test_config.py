@@ -6,12 +6,12 @@ from pydantic import ValidationError
 
 import steps.core.audit.limits
 import steps.core.strategy.search_space  # noqa: F401
-from steps.core.distillation.settings import Cut, Named, StudentRecipe
+from steps.core.distillation.settings import CutCandidate, NamedCandidate, StudentRecipe
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.image.settings import Augmentation
 from steps.core.system.config import Config
 from steps.core.training.recipe import Recipe
-from tests.core.toys import LIVELY, RECIPE, modalities
+from tests.core.toys import AUGMENTATION, RECIPE, modalities
 
 
 def kinds(base: type[Config] = Config) -> Iterator[type[Config]]:
@@ -29,7 +29,7 @@ def test_no_config_has_a_default(kind: type[Config]) -> None:
 
 def test_every_config_of_core_is_found_by_the_test_above() -> None:
     names = {kind.__name__ for kind in kinds()}
-    assert {"Augmentation", "BackboneConfig", "CacheSettings", "Limits", "Recipe", "Space"} <= names
+    assert {"Augmentation", "BackboneConfig", "CacheSettings", "Limits", "Recipe", "SearchSpace"} <= names
 
 
 BAD: list[tuple[type[Config], dict[str, Any]]] = [
@@ -57,7 +57,7 @@ BAD: list[tuple[type[Config], dict[str, Any]]] = [
 def test_a_value_out_of_range_of_a_wrong_type_or_of_an_unknown_name_is_refused(
     kind: type[Config], change: dict[str, Any]
 ) -> None:
-    good = (RECIPE if kind is Recipe else LIVELY).model_dump()
+    good = (RECIPE if kind is Recipe else AUGMENTATION).model_dump()
     kind.model_validate(good)
     with pytest.raises(ValidationError) as caught:
         kind.model_validate({**good, **change})
@@ -95,7 +95,12 @@ def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> Non
 
 
 def student_fields(**changes: Any) -> dict[str, Any]:
-    own = {"candidates": [{"keep_stages": 1}], "cpu_ms": None, "megabytes": None, "timings": 1}
+    own = {
+        "candidates": [{"keep_stages": 1}],
+        "max_latency_ms": None,
+        "max_megabytes": None,
+        "latency_runs": 1,
+    }
     return {**RECIPE.model_dump(), **own, "head_lr": 0.1, "temperature": 1.0, "alpha": 0.5, **changes}
 
 
@@ -114,7 +119,10 @@ def test_a_candidate_is_a_cut_or_a_network_with_weights(candidates: Any, good: b
     fields = student_fields(candidates=candidates, ratio=0.5)
     if good:
         cut, other = StudentRecipe(**fields).candidates
-        assert (cut, other) == (Cut(keep_stages=3), Named(name="test_resnet", weights="hub"))
+        assert (cut, other) == (
+            CutCandidate(keep_stages=3),
+            NamedCandidate(name="test_resnet", weights="hub"),
+        )
     else:
         with pytest.raises(ValidationError, match="candidates"):
             StudentRecipe(**fields)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steps.core.system import disk as disks
-from steps.core.system.disk import beside, exchanged, replace_folder
+from steps.core.system.disk import replace_folder, staging_folder, try_exchange
 from steps.core.system.errors import DiskError
 from steps.core.system.storage import write_file
 from tests.core.system.test_storage import Note
@@ -104,17 +104,17 @@ def test_what_is_replaced_is_there_at_every_moment(tmp_path: Path) -> None:
     folder, running = tmp_path / "folder", [True]
     Note("0").save(folder)
     Note("old").save(tmp_path / "other")
-    if not exchanged(folder, tmp_path / "other"):
+    if not try_exchange(folder, tmp_path / "other"):
         pytest.skip("this file system cannot exchange two folders")
 
-    def look() -> set[str]:
+    def preprocessing() -> set[str]:
         seen = set()
         while running:
             seen.add((folder / "note.txt").read_text(encoding="utf-8"))  # raises where there is none
         return seen
 
     with ThreadPoolExecutor(1) as worker:
-        looking = worker.submit(look)
+        looking = worker.submit(preprocessing)
         for number in range(1, 200):
             Note(str(number)).save(folder)
         running.clear()
@@ -127,7 +127,7 @@ def test_what_is_replaced_is_there_at_every_moment(tmp_path: Path) -> None:
 def test_two_that_replace_one_folder_at_once_both_succeed(tmp_path: Path) -> None:
     def save(name: str) -> None:
         for number in range(200):
-            with beside(tmp_path / "folder") as staged:
+            with staging_folder(tmp_path / "folder") as staged:
                 made = staged / "made"
                 made.mkdir()
                 (made / name).write_text(str(number), encoding="utf-8")

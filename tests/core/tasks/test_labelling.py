@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from steps.core.data.ingest import correct_labels
 from steps.core.data.layouts import read_layout
 from steps.core.system.errors import DataError
-from steps.core.tasks.labelling import LABEL_SETS, ONE_LABEL, join, parts
+from steps.core.tasks.labelling import LABEL_SETS, ONE_LABEL, join_labels, split_labels
 from tests.core.toys import KINDS
 
 NAMES = ["blue", "green", "red"]
@@ -38,8 +38,8 @@ def table_of(path: str) -> pd.DataFrame:
 def test_a_set_is_a_set_whatever_the_order_and_the_repetitions(words: list[str], random: Any) -> None:
     again = [*words, *words[:1]]
     random.shuffle(again)
-    assert LABEL_SETS.written("|".join(again)) == join(words)
-    assert parts(join(words)) == sorted(words)
+    assert LABEL_SETS.normalised("|".join(again)) == join_labels(words)
+    assert split_labels(join_labels(words)) == sorted(words)
 
 
 def test_a_csv_with_a_bar_in_a_label_holds_sets_and_rows_may_be_empty(tmp_path: Path) -> None:
@@ -97,14 +97,14 @@ def test_single_labels_become_numbers_and_sets_become_indicators() -> None:
 
 
 def test_members_count_every_label_of_a_set_and_nothing_of_an_empty_one() -> None:
-    members = LABEL_SETS.members(CELLS)
+    members = LABEL_SETS.explode(CELLS)
     assert members.value_counts().to_dict() == {"red": 3, "blue": 2, "green": 1}
     assert list(members.index) == [0, 2, 2, 3, 3, 3]
-    assert list(ONE_LABEL.members(CELLS)) == list(CELLS)
+    assert list(ONE_LABEL.explode(CELLS)) == list(CELLS)
 
 
 def test_a_set_is_allowed_if_each_of_its_labels_is() -> None:
-    assert set(LABEL_SETS.allowed(CELLS, ["blue", "red"])) == {"blue", "red", "", "blue|red"}
+    assert set(LABEL_SETS.allowed_cells(CELLS, ["blue", "red"])) == {"blue", "red", "", "blue|red"}
 
 
 def test_corrections_of_sets_may_be_written_in_any_order(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from steps.core.tasks.intervals import compare, evaluate, interval, mcnemar, resamples
+from steps.core.tasks.intervals import interval, mcnemar, metric_intervals, paired_differences, resamples
 from steps.core.tasks.metrics import (
     METRICS,
-    Outcome,
+    SingleLabelPredictions,
     accuracy,
     auroc_per_class,
     balanced_accuracy,
@@ -40,21 +40,21 @@ def drawn(seed: int, n: int = 200, classes: int = 5, scale: float = 2.0) -> tupl
     return logits, np.minimum(labels, classes - 1)
 
 
-def everything(outcome: Outcome) -> Ints:
+def everything(outcome: SingleLabelPredictions) -> Ints:
     return np.arange(len(outcome.labels))
 
 
-def binary(confidence: Floats, right: NDArray[np.bool_]) -> Outcome:
+def binary(confidence: Floats, right: NDArray[np.bool_]) -> SingleLabelPredictions:
     """Answers between two classes with a given confidence."""
     logits = np.zeros((len(confidence), 2))
     logits[:, 0] = np.log(confidence / (1 - confidence))
-    return Outcome(logits, np.where(right, 0, 1), 1.0)
+    return SingleLabelPredictions(logits, np.where(right, 0, 1), 1.0)
 
 
 @given(st.integers(0, 10**6), st.integers(2, 6), st.sampled_from([0.5, 1.0, 3.0]))
 def test_every_metric_is_scikit_learn_s(seed: int, classes: int, temperature: float) -> None:
     logits, labels = drawn(seed, 60, classes)
-    outcome = Outcome(logits, labels, temperature)
+    outcome = SingleLabelPredictions(logits, labels, temperature)
     rows = everything(outcome)
     answers, p = logits.argmax(axis=1), softmax(logits / temperature, axis=1)
     assert accuracy(outcome, rows) == pytest.approx(sk.accuracy_score(labels, answers))
@@ -74,7 +74,7 @@ def test_every_metric_is_scikit_learn_s(seed: int, classes: int, temperature: fl
 @given(st.integers(0, 10**6))
 def test_precision_recall_and_f1_of_every_class_are_scikit_learn_s(seed: int) -> None:
     logits, labels = drawn(seed, 15, 6)
-    outcome = Outcome(logits, labels, 1.0)
+    outcome = SingleLabelPredictions(logits, labels, 1.0)
     found = per_class(outcome.confusion(everything(outcome)))
     seen = found["class"].astype(int)
     assert set(seen) == {*labels, *logits.argmax(1)}
@@ -87,7 +87,10 @@ def test_precision_recall_and_f1_of_every_class_are_scikit_learn_s(seed: int) ->
 def test_a_metric_of_some_rows_is_the_metric_of_these_rows_alone(seed: int) -> None:
     logits, labels = drawn(seed, 40)
     rows = np.random.default_rng(seed).integers(0, 40, 40)
-    whole, part = Outcome(logits, labels, 1.5), Outcome(logits[rows], labels[rows], 1.5)
+    whole, part = (
+        SingleLabelPredictions(logits, labels, 1.5),
+        SingleLabelPredictions(logits[rows], labels[rows], 1.5),
+    )
     for name, metric in METRICS.items():
         assert metric(whole, rows) == pytest.approx(metric(part, everything(part))), name
 
@@ -95,14 +98,17 @@ def test_a_metric_of_some_rows_is_the_metric_of_these_rows_alone(seed: int) -> N
 def test_the_order_of_the_samples_changes_nothing() -> None:
     logits, labels = drawn(1)
     order = np.random.default_rng(0).permutation(len(labels))
-    one, other = Outcome(logits, labels, 1.2), Outcome(logits[order], labels[order], 1.2)
+    one, other = (
+        SingleLabelPredictions(logits, labels, 1.2),
+        SingleLabelPredictions(logits[order], labels[order], 1.2),
+    )
     for name, metric in METRICS.items():
         assert metric(one, everything(one)) == pytest.approx(metric(other, everything(other))), name
 
 
 def test_the_temperature_changes_the_probabilities_and_never_the_answers() -> None:
     logits, labels = drawn(2)
-    cold, hot = Outcome(logits, labels, 1.0), Outcome(logits, labels, 5.0)
+    cold, hot = SingleLabelPredictions(logits, labels, 1.0), SingleLabelPredictions(logits, labels, 5.0)
     rows = everything(cold)
     assert accuracy(cold, rows) == accuracy(hot, rows)
     assert ece_uncalibrated(hot, rows) == ece(cold, rows) == ece_uncalibrated(cold, rows)
@@ -148,9 +154,9 @@ def test_a_planted_temperature_is_recovered_within_five_percent(planted: float) 
 def test_the_temperature_lowers_the_log_loss_and_the_calibration_error() -> None:
     logits, labels = drawn(6, 3000)
     logits = logits * 4
-    outcome = Outcome(logits, labels, fit_temperature(logits, labels))
+    outcome = SingleLabelPredictions(logits, labels, fit_temperature(logits, labels))
     rows = everything(outcome)
-    raw = Outcome(logits, labels, 1.0)
+    raw = SingleLabelPredictions(logits, labels, 1.0)
     assert negative_log_likelihood(outcome, rows) < negative_log_likelihood(raw, rows)
     assert ece(outcome, rows) < 0.5 * ece_uncalibrated(outcome, rows)
 
@@ -169,7 +175,9 @@ def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says() -> 
     truth, n, covered = 0.8, 300, 0
     for trial in range(200):
         labels = np.zeros(n, dtype=np.int64)
-        outcome = Outcome(split_logits(labels, 2, generator.random(n) < truth, 1.0), labels, 1.0)
+        outcome = SingleLabelPredictions(
+            split_logits(labels, 2, generator.random(n) < truth, 1.0), labels, 1.0
+        )
         values = np.array([accuracy(outcome, rows) for rows in resamples(labels, 250, trial)])
         found = interval(values, accuracy(outcome, everything(outcome)), 0.95)
         covered += found["low"] <= truth <= found["high"]
@@ -185,7 +193,7 @@ def test_the_interval_covers_the_truth_where_two_classes_are_known_differently_w
     truth, covered = float(np.average(recalls, weights=(160, 80))), 0
     for trial in range(1000):  # the rate is known to 0.007; of 200 it would be to 0.016
         right = generator.random(240) < np.take(recalls, labels)
-        outcome = Outcome(split_logits(labels, 2, right, 1.0), labels, 1.0)
+        outcome = SingleLabelPredictions(split_logits(labels, 2, right, 1.0), labels, 1.0)
         values = np.array([accuracy(outcome, rows) for rows in resamples(labels, 400, trial)])
         found = interval(values, accuracy(outcome, everything(outcome)), 0.95)
         covered += found["low"] <= truth <= found["high"]
@@ -196,36 +204,41 @@ def test_an_interval_shrinks_with_the_root_of_the_number_of_samples() -> None:
     widths = []
     for n in (200, 3200):
         labels = np.zeros(n, dtype=np.int64)
-        found = evaluate(Outcome(split_logits(labels, 2, np.arange(n) % 5 > 0, 1.0), labels, 1.0), 200, 0)
+        found = metric_intervals(
+            SingleLabelPredictions(split_logits(labels, 2, np.arange(n) % 5 > 0, 1.0), labels, 1.0), 200, 0
+        )
         widths.append(found["accuracy"]["high"] - found["accuracy"]["low"])
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.3)
 
 
 def test_a_wider_level_gives_a_wider_interval_around_the_same_value() -> None:
-    outcome = Outcome(*drawn(7), 1.0)
-    narrow, wide = (evaluate(outcome, 200, 0, level)["accuracy"] for level in (0.5, 0.95))
+    outcome = SingleLabelPredictions(*drawn(7), 1.0)
+    narrow, wide = (metric_intervals(outcome, 200, 0, level)["accuracy"] for level in (0.5, 0.95))
     assert narrow["value"] == wide["value"] == accuracy(outcome, everything(outcome))
     assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
 
 
 def test_evaluation_names_every_metric_and_repeats_itself() -> None:
-    outcome = Outcome(*drawn(8), 1.0)
-    found = evaluate(outcome, 50, 3)
+    outcome = SingleLabelPredictions(*drawn(8), 1.0)
+    found = metric_intervals(outcome, 50, 3)
     assert set(found) == set(METRICS)
-    assert found == evaluate(outcome, 50, 3)
-    assert found != evaluate(outcome, 50, 4)
+    assert found == metric_intervals(outcome, 50, 3)
+    assert found != metric_intervals(outcome, 50, 4)
 
 
 def test_a_model_compared_with_itself_differs_by_exactly_nothing() -> None:
-    outcome = Outcome(*drawn(9), 1.3)
-    for name, found in compare(outcome, outcome, 50, 0).items():
+    outcome = SingleLabelPredictions(*drawn(9), 1.3)
+    for name, found in paired_differences(outcome, outcome, 50, 0).items():
         assert found == {"value": 0.0, "low": 0.0, "high": 0.0}, name
 
 
 def test_a_comparison_turned_round_has_the_opposite_sign() -> None:
     logits, labels = drawn(10)
-    one, other = Outcome(logits, labels, 1.0), Outcome(logits[:, ::-1], labels, 1.0)
-    there, back = compare(one, other, 60, 0), compare(other, one, 60, 0)
+    one, other = (
+        SingleLabelPredictions(logits, labels, 1.0),
+        SingleLabelPredictions(logits[:, ::-1], labels, 1.0),
+    )
+    there, back = paired_differences(one, other, 60, 0), paired_differences(other, one, 60, 0)
     for name in METRICS:
         assert there[name]["value"] == -back[name]["value"]
         assert there[name]["low"] == pytest.approx(-back[name]["high"])
@@ -235,8 +248,13 @@ def test_pairing_makes_the_interval_of_a_small_gain_narrower_than_either_model_s
     labels = np.zeros(400, dtype=np.int64)
     right = np.arange(400) % 10 < 7
     better = right | (np.arange(400) % 40 == 9)
-    one, other = (Outcome(split_logits(labels, 2, r, 1.0), labels, 1.0) for r in (better, right))
-    gain, alone = compare(one, other, 300, 0)["accuracy"], evaluate(one, 300, 0)["accuracy"]
+    one, other = (
+        SingleLabelPredictions(split_logits(labels, 2, r, 1.0), labels, 1.0) for r in (better, right)
+    )
+    gain, alone = (
+        paired_differences(one, other, 300, 0)["accuracy"],
+        metric_intervals(one, 300, 0)["accuracy"],
+    )
     assert gain["value"] == pytest.approx(10 / 400)
     assert gain["low"] > 0
     assert gain["high"] - gain["low"] < 0.5 * (alone["high"] - alone["low"])
@@ -245,9 +263,19 @@ def test_pairing_makes_the_interval_of_a_small_gain_narrower_than_either_model_s
 def test_a_paired_comparison_needs_the_same_samples() -> None:
     logits, labels = drawn(11)
     with pytest.raises(ValueError, match="the same samples in the same order"):
-        compare(Outcome(logits, labels, 1.0), Outcome(logits, (labels + 1) % 5, 1.0), 10, 0)
+        paired_differences(
+            SingleLabelPredictions(logits, labels, 1.0),
+            SingleLabelPredictions(logits, (labels + 1) % 5, 1.0),
+            10,
+            0,
+        )
     with pytest.raises(ValueError, match="the same samples"):
-        compare(Outcome(logits, labels, 1.0), Outcome(logits[:9], labels[:9], 1.0), 10, 0)
+        paired_differences(
+            SingleLabelPredictions(logits, labels, 1.0),
+            SingleLabelPredictions(logits[:9], labels[:9], 1.0),
+            10,
+            0,
+        )
 
 
 def test_resamples_are_rows_with_repetition_each_class_as_often_as_it_is() -> None:
@@ -262,7 +290,7 @@ def test_resamples_are_rows_with_repetition_each_class_as_often_as_it_is() -> No
 @given(st.integers(0, 10**6), st.integers(2, 5), st.booleans())
 def test_the_auroc_is_scikit_learn_s_also_with_ties(seed: int, classes: int, ties: bool) -> None:
     logits, labels = drawn(seed, 60, classes)
-    outcome = Outcome(logits.round() if ties else logits, labels, 1.0)
+    outcome = SingleLabelPredictions(logits.round() if ties else logits, labels, 1.0)
     rows = np.random.default_rng(seed).integers(0, 60, 60)
     for number, area in enumerate(auroc_per_class(outcome, rows)):
         own = labels[rows] == number
@@ -275,14 +303,14 @@ def test_the_auroc_is_scikit_learn_s_also_with_ties(seed: int, classes: int, tie
 
 
 def test_without_two_classes_there_is_no_ranking() -> None:
-    outcome = Outcome(np.zeros((3, 2)), np.zeros(3, dtype=np.int64), 1.0)
+    outcome = SingleLabelPredictions(np.zeros((3, 2)), np.zeros(3, dtype=np.int64), 1.0)
     assert macro_auroc(outcome, everything(outcome)) == 0.5
 
 
 def test_mcnemar_is_the_sign_test_of_the_samples_that_only_one_has_right() -> None:
     labels = np.zeros(40, dtype=np.int64)
     one, other = (
-        Outcome(split_logits(labels, 2, right, 1.0), labels, 1.0)
+        SingleLabelPredictions(split_logits(labels, 2, right, 1.0), labels, 1.0)
         for right in (np.arange(40) < 30, (np.arange(40) < 20) | (np.arange(40) >= 38))
     )
     assert mcnemar(one, other) == {"only_first": 10, "only_second": 2, "p": binomtest(10, 12).pvalue}
@@ -304,7 +332,7 @@ def test_the_coverage_curve_keeps_the_most_confident() -> None:
 
 def test_extreme_logits_give_finite_figures() -> None:
     logits = np.array([[1e4, -1e4], [-1e4, 1e4]])
-    outcome = Outcome(logits, np.array([0, 0]), 1.0)
+    outcome = SingleLabelPredictions(logits, np.array([0, 0]), 1.0)
     rows = everything(outcome)
     assert accuracy(outcome, rows) == 0.5
     assert negative_log_likelihood(outcome, rows) == pytest.approx(1e4)

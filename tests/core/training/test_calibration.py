@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from steps.core.features.batches import Batches, Cached
-from steps.core.tasks.metrics import Outcome, accuracy, ece
-from steps.core.training.calibration import calibrate, describe, seeded
+from steps.core.features.batches import Batches, CachedSource
+from steps.core.tasks.metrics import SingleLabelPredictions, accuracy, ece
+from steps.core.training.calibration import calibrate, model_metadata, seed_everything
 from steps.core.training.loop import Trained, predict, train
 from steps.core.training.objectives import Classify
 from steps.core.training.parameter_groups import parameter_groups
-from tests.core.toys import LABELS, LOOK, RECIPE, Pictures, batches, build, cached
+from tests.core.toys import LABELS, PREPROCESSING, RECIPE, Pictures, batches, build, cached
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +29,16 @@ def test_the_figures_are_those_of_the_weights_that_are_kept(trained: tuple[Train
     chosen, metrics = calibrate(*trained)
     logits, labels = (tensor.numpy() for tensor in predict(trained[0].network, trained[1], "val"))
     rows = np.arange(len(labels))
-    outcome = Outcome(logits.astype(np.float64), labels, **chosen)
+    outcome = SingleLabelPredictions(logits.astype(np.float64), labels, **chosen)
     assert metrics["val_accuracy"] == pytest.approx(accuracy(outcome, rows), abs=1e-6)
     assert metrics["val_ece"] == pytest.approx(ece(outcome, rows), abs=1e-6)
     assert metrics["val_loss"] == pytest.approx(trained[0].best.val_loss, abs=1e-6)
     assert metrics["best_epoch"] == trained[0].best.epoch
-    raw = Outcome(logits.astype(np.float64), labels, 1.0)
+    raw = SingleLabelPredictions(logits.astype(np.float64), labels, 1.0)
     assert outcome.nll.mean() <= raw.nll.mean()
 
 
-def relabelled(source: Cached, split: str) -> Batches:
+def relabelled(source: CachedSource, split: str) -> Batches:
     """Samples that have label sets; those of a split have others than they should."""
     sets = np.stack([np.eye(3, dtype=np.int64)[k] for k in source.index["label"]])
     sets[(source.index["split"] == split).to_numpy()] ^= 1
@@ -50,7 +50,7 @@ def test_thresholds_and_temperature_hang_on_the_labels_of_validation_and_no_othe
     trained: tuple[Trained, Batches],
 ) -> None:
     source = trained[1].source
-    assert isinstance(source, Cached)
+    assert isinstance(source, CachedSource)
     none, train_only, test_only, val = (
         calibrate(trained[0], relabelled(source, split)) for split in ("", "train", "test", "val")
     )
@@ -65,17 +65,17 @@ def test_the_description_is_all_that_is_needed_to_predict() -> None:
         "backbone": "test_resnet",
         "labels": LABELS,
         "modality": "image",
-        "preprocessing": LOOK.to_dict(),
+        "preprocessing": PREPROCESSING.to_dict(),
         "weights_sha256": "ab",
         "root": "/home/somebody/data",
         "seed": 3,
     }
-    assert describe(meta, 4, {"temperature": 1.5}) == {
+    assert model_metadata(meta, 4, {"temperature": 1.5}) == {
         "backbone": "test_resnet",
         "stages": 4,
         "labels": LABELS,
         "modality": "image",
-        "preprocessing": LOOK.to_dict(),
+        "preprocessing": PREPROCESSING.to_dict(),
         "temperature": 1.5,
         "weights_sha256": "ab",
     }
@@ -89,11 +89,11 @@ def undone() -> Iterator[None]:
 
 @pytest.mark.usefixtures("undone")
 def test_seeding_makes_draws_repeatable_and_refuses_what_cannot_be() -> None:
-    seeded(5)
+    seed_everything(5)
     first = torch.rand(3)
-    seeded(5)
+    seed_everything(5)
     assert torch.equal(torch.rand(3), first)
-    seeded(6)
+    seed_everything(6)
     assert not torch.equal(torch.rand(3), first)
     assert torch.are_deterministic_algorithms_enabled()
 
@@ -107,4 +107,4 @@ def test_a_path_is_never_part_of_the_description(tmp_path: Path) -> None:
         "weights_sha256": "",
         "root": str(tmp_path),
     }
-    assert str(tmp_path) not in str(describe(meta, 1, {"temperature": 1.0}))
+    assert str(tmp_path) not in str(model_metadata(meta, 1, {"temperature": 1.0}))

@@ -24,7 +24,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write after every epoch, however short."""
-    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SYNC_SECONDS", 0.0)
 
 
 def start(
@@ -115,7 +115,7 @@ def test_every_epoch_is_written_and_the_disk_waited_for_once_a_second(
 ) -> None:
     run(pictures, tmp_path, tmp_path / "before.safetensors")  # the cache is written
     synced: list[int] = []
-    monkeypatch.setattr(checkpoint, "SECONDS", 3600.0)
+    monkeypatch.setattr(checkpoint, "SYNC_SECONDS", 3600.0)
     monkeypatch.setattr(os, "fsync", synced.append)
     file = tmp_path / "first.safetensors"
     whole, _ = run(pictures, tmp_path, file)

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from steps.core.backbones.network import Network, frozen_digest
 from steps.core.features.batches import Batch, Batches
-from steps.core.system.errors import Diverged, FrozenDrift
+from steps.core.system.errors import Diverged, FrozenWeightsChanged
 from steps.core.training.checkpoint import Checkpoint, trainable_state
 from steps.core.training.divergence import explain_divergence
 from steps.core.training.loop import Epoch, Trained, fit, predict, train
-from steps.core.training.objectives import Classify, Task
+from steps.core.training.objectives import Classify, Objective
 from steps.core.training.parameter_groups import parameter_groups
 from steps.core.training.recipe import Recipe
 from steps.core.training.stepper import make_schedule
@@ -31,7 +31,7 @@ LR = 3e-3
 
 
 def learn(
-    network: Network, found: Batches, recipe: Recipe = RECIPE, task: Task | None = None, lr: float = LR
+    network: Network, found: Batches, recipe: Recipe = RECIPE, task: Objective | None = None, lr: float = LR
 ) -> Trained:
     """Train a copy of the network from the boundary at which the batches enter."""
     boundary = found.source.start
@@ -197,7 +197,7 @@ def test_a_task_that_changes_something_frozen_is_caught(
     network: Network, pictures: Pictures, tmp_path: Path, what: str
 ) -> None:
     found = warm(pictures, network, 4, tmp_path)
-    with pytest.raises(FrozenDrift, match="below stage 4 changed while it was frozen"):
+    with pytest.raises(FrozenWeightsChanged, match="below stage 4 changed while it was frozen"):
         learn(network, found, task=Meddling(lambda net: next(getattr(net.stages[3], what)())))
     learn(network, found, task=Meddling(lambda net: next(getattr(net.stages[4], what)())))
 
@@ -272,13 +272,13 @@ def test_a_training_that_diverges_keeps_its_last_good_epoch(
         loss = Classify(recipe)(network, batch, start, generator)
         return loss * (math.nan if len(steps) > 2 * found.steps() else 1.0)
 
-    def look(epoch: Epoch) -> None:
+    def preprocessing(epoch: Epoch) -> None:
         seen.append(copy.deepcopy(trainable_state(network)))
 
     file = tmp_path / "training.safetensors"
     says = r"not finite in epoch 3, step 0; .* the weights of epoch [12], .* are kept in "
     with pytest.raises(Diverged, match=says + re.escape(str(file))):
-        train(network, 4, spoilt, found, recipe, groups, look, file)
+        train(network, 4, spoilt, found, recipe, groups, preprocessing, file)
     kept = Checkpoint(file).load()
     assert kept is not None
     _, weights, history = kept

@@ -21,7 +21,7 @@ from steps.artifacts.stats import Stats
 from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.system.errors import ArtifactError
 from steps.core.system.storage import Artifact, table_bytes
-from tests.core.toys import LABELS, LOOK, Pictures, build, draw_pictures, encode, picture
+from tests.core.toys import LABELS, PREPROCESSING, Pictures, build, draw_pictures, encode, picture
 from tests.core.toys import described as describe_table
 
 META: dict[str, Any] = {
@@ -29,7 +29,7 @@ META: dict[str, Any] = {
     "stages": 5,
     "labels": LABELS,
     "modality": "image",
-    "preprocessing": LOOK.to_dict(),
+    "preprocessing": PREPROCESSING.to_dict(),
     "temperature": 1.25,
 }
 FINDING = {"check": "a", "verdict": "warn", "quarantined": [{"path": "x", "reason": "broken"}]}
@@ -59,7 +59,12 @@ def dataset(pictures: Pictures, folder: Path) -> Dataset:
 def stats(pictures: Pictures, folder: Path) -> Stats:
     moments = {"mean": [0.1, 0.2, 1 / 3], "std": [0.3, 0.4, 2 / 3]}
     return Stats(
-        moments, moments, "dataset", 12345, LOOK.to_dict(), {"ways": {"image": {"gain": {"value": 0.1}}}}
+        moments,
+        moments,
+        "dataset",
+        12345,
+        PREPROCESSING.to_dict(),
+        {"ways": {"image": {"gain": {"value": 0.1}}}},
     )
 
 
@@ -207,7 +212,7 @@ def test_a_dataset_numbers_its_classes_in_alphabetical_order(pictures: Pictures,
 
 
 def test_the_preprocessing_survives_the_stats(pictures: Pictures, tmp_path: Path) -> None:
-    assert Preprocessing.from_dict(stats(pictures, tmp_path).preprocessing) == LOOK
+    assert Preprocessing.from_dict(stats(pictures, tmp_path).preprocessing) == PREPROCESSING
 
 
 def test_a_loaded_classifier_gives_the_logits_of_the_network_it_was_made_from(tmp_path: Path) -> None:
@@ -217,7 +222,7 @@ def test_a_loaded_classifier_gives_the_logits_of_the_network_it_was_made_from(tm
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(loaded.network()(x), network(x))
-    assert loaded.look == LOOK
+    assert loaded.preprocessing == PREPROCESSING
 
 
 def test_what_a_clock_said_is_kept_beside_a_student_and_changes_no_digest(
@@ -233,9 +238,9 @@ def test_what_a_clock_said_is_kept_beside_a_student_and_changes_no_digest(
 
 def test_a_student_alone_is_a_classifier_that_production_can_load(pictures: Pictures, tmp_path: Path) -> None:
     one = student(pictures, tmp_path)
-    one.alone().save(tmp_path / "saved")
+    one.without_controls().save(tmp_path / "saved")
     loaded = Classifier.load(tmp_path / "saved")
-    assert loaded.digest == one.alone().digest != one.digest
+    assert loaded.digest == one.without_controls().digest != one.digest
     names = {path.name for path in (tmp_path / "saved").iterdir()}
     assert names == {
         "artifact.json", "model.safetensors", "classifier.json", "history.json", "metrics.json",

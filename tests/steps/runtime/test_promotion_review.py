@@ -1,4 +1,4 @@
-"""What the court says of distillation, and whose answers it takes."""
+"""The verdict on distillation, and which predictions the promotion review uses."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +9,20 @@ import pytest
 
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.export.parity import FP32, INT8, Exported, File
+from steps.core.export.parity import FP32, INT8, ExportedFile, ParityResult
 from steps.core.system.errors import ArtifactError
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
-from steps.runtime.promotion_review import outcomes, pays
+from steps.runtime.promotion_review import distillation_verdict, predictions_on_test
 from tests.core.toys import graph_of
 
 CFG = {"student_margin": 0.02}
 
 
-def exported(teacher: float, student: float) -> list[Exported]:
+def parity_results(teacher: float, student: float) -> list[ParityResult]:
     clocks = {("finetuned", FP32): teacher, ("student", FP32): student, ("student", INT8): 0.001}
     return [
-        Exported(File(*names, b"", graph_of()), {}, {"latency_p50_ms": ms}) for names, ms in clocks.items()
+        ParityResult(ExportedFile(*names, b"", graph_of()), {}, {"latency_p50_ms": ms})
+        for names, ms in clocks.items()
     ]
 
 
@@ -48,9 +49,9 @@ def report(low: float) -> Report:
 def test_it_is_said_in_words_whether_distillation_paid(
     teacher: float, student: float, low: float, pays_here: bool, says: str
 ) -> None:
-    found = pays(exported(teacher, student), report(low), CFG)
+    found = distillation_verdict(parity_results(teacher, student), report(low), CFG)
     assert found["pays"] is pays_here
-    assert says in found["said"]
+    assert says in found["reason"]
     assert found["times_faster"] == teacher / student
 
 
@@ -69,8 +70,8 @@ def test_the_answers_are_those_of_the_report_and_of_no_other_test_set() -> None:
     logits = np.array([[0.0, 2.0], [3.0, 0.0]])
     told = pd.DataFrame({"sha256": ["x", "y"], "student_logits": list(logits)})
     models = {"student": Classifier({}, {"temperature": 2.0}, [], {})}
-    found = outcomes(models, data, Report({}, told, ""))["student"]
+    found = predictions_on_test(models, data, Report({}, told, ""))["student"]
     assert np.array_equal(found.logits, logits)
     assert (found.labels.tolist(), found.predicted.tolist(), found.temperature) == ([1, 0], [1, 0], 2.0)
     with pytest.raises(ArtifactError, match="the report is of other test samples than the data set's"):
-        outcomes(models, data, Report({}, told.assign(sha256=["x", "z"]), ""))
+        predictions_on_test(models, data, Report({}, told.assign(sha256=["x", "z"]), ""))

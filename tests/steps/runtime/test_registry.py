@@ -19,9 +19,9 @@ from steps.artifacts.report import Report
 from steps.core.system.errors import LostModel, RegistryError
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.registry import Registry
+from steps.runtime.review import Review, ruling_key
 from steps.runtime.rollback import finish_rollback, roll_back
-from steps.runtime.ruling import Ruling, ruling_key
-from tests.core.toys import LABELS, LOOK, build
+from tests.core.toys import LABELS, PREPROCESSING, build
 
 MOVES = (
     "create_registered_model", "create_model_version", "set_registered_model_alias", "set_model_version_tag",
@@ -67,7 +67,7 @@ class Deadly:
 def model(temperature: float) -> Classifier:
     meta = {
         "backbone": "test_resnet", "stages": 5, "labels": LABELS, "modality": "image",
-        "preprocessing": LOOK.to_dict(),
+        "preprocessing": PREPROCESSING.to_dict(),
         "temperature": temperature,
     }  # fmt: skip
     return Classifier(build("test_resnet").state(), meta, [], {})
@@ -94,10 +94,10 @@ def promote(
     finish_rollback(registry)
     opponent, present = registry.opponent(new.digest), registry.aliases().get("champion")
     key = ruling_key(new.digest, REPORT.digest, {"config": config}, opponent)
-    if known := registry.decided(key):
+    if known := registry.find_decision(key):
         return known
-    ruling = Ruling(verdict, gates, met or opponent, replaces=met or present, key=key)
-    return registry.register(new, REPORT, ruling, "# card")
+    review = Review(verdict, gates, met or opponent, replaces=met or present, key=key)
+    return registry.register(new, REPORT, review, "# card")
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_kill_between_any_two_moves_leaves_one_champion_and_running_again_fini
 
 def test_a_model_that_did_not_pass_is_a_challenger_and_moves_nothing_else(store: Path) -> None:
     inside_a_run("first", 1.0)
-    assert inside_a_run("second", 2.0, verdict="kept", met="1").verdict == "kept"
+    assert inside_a_run("second", 2.0, verdict="not promoted", met="1").verdict == "not promoted"
     assert state() == ({"champion": "1", "challenger": "2"}, 2)
 
 
@@ -167,7 +167,7 @@ def test_a_champion_that_was_not_met_is_not_replaced(store: Path) -> None:
     inside_a_run("first", 1.0)
     inside_a_run("second", 2.0, met="1")
     late = inside_a_run("third", 3.0, met="1")
-    assert late.verdict == "outrun"
+    assert late.verdict == "superseded"
     assert state()[0] == {"champion": "2", "challenger": "3", "previous": "1"}
 
 
@@ -178,12 +178,12 @@ def test_two_promotions_at_once_come_one_after_the_other(store: Path) -> None:
 
     def second() -> None:
         inside.wait()
-        with registry.alone(store):
+        with registry.exclusive(store):
             order.append("second")
 
     other = threading.Thread(target=second)
     other.start()
-    with registry.alone(store):
+    with registry.exclusive(store):
         inside.set()
         other.join(0.3)
         order.append("first")
@@ -197,7 +197,7 @@ def test_a_rollback_swaps_the_champion_back_and_says_who_and_why(store: Path) ->
     with pytest.raises(RegistryError, match="nothing to roll back to"):
         roll_back(registry, "ann", "because", force=False)
     inside_a_run("second", 2.0)
-    assert roll_back(registry, "ann", "it sees ghosts", force=False) == ("1", "2")
+    assert roll_back(registry, "ann", "too many false alarms", force=False) == ("1", "2")
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
     assert registry.rolled_back(model(2.0).digest) == "ann: it sees ghosts"
     assert registry.rolled_back(model(1.0).digest) is None
@@ -207,7 +207,7 @@ def test_a_second_rollback_does_not_bring_the_bad_version_back_unless_it_is_forc
     registry = Registry("m", mlflow_client.connect())
     inside_a_run("first", 1.0)
     inside_a_run("second", 2.0)
-    roll_back(registry, "ann", "it sees ghosts", force=False)
+    roll_back(registry, "ann", "too many false alarms", force=False)
     with pytest.raises(RegistryError, match=r"version 2, .* rolled back \(ann: it sees ghosts\).*--force"):
         roll_back(registry, "ann", "again", force=False)
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
@@ -222,7 +222,7 @@ def test_a_run_whose_model_was_rolled_back_says_so_and_moves_nothing(store: Path
     registry = Registry("m", mlflow_client.connect())
     inside_a_run("first", 1.0)
     assert inside_a_run("second", 2.0).verdict == Decision.promoted
-    roll_back(registry, "ann", "it sees ghosts", force=False)
+    roll_back(registry, "ann", "too many false alarms", force=False)
     again = inside_a_run("again", 2.0)
     assert again.verdict == "rolled back"
     assert again.registered == {"name": "m", "version": "2", "rolled_back": "ann: it sees ghosts"}
@@ -266,7 +266,7 @@ def test_a_promotion_killed_after_the_alias_moved_and_then_rolled_back_is_not_ma
     registry = Registry("m", mlflow_client.connect())
     assert registry.aliases()["champion"] == "2"
     assert "settled" not in registry.tags("2")
-    assert roll_back(registry, "ann", "it sees ghosts", force=False) == ("1", "2")
+    assert roll_back(registry, "ann", "too many false alarms", force=False) == ("1", "2")
     assert inside_a_run("again", 2.0).verdict == "rolled back"
     assert inside_a_run("again", 2.0).verdict == "rolled back"
     assert state() == ({"champion": "1", "challenger": "2", "previous": "2"}, 2)
@@ -279,13 +279,13 @@ def test_a_rollback_killed_between_any_two_moves_is_finished_by_the_next_or_by_a
     good, bad = ("2", "1") if forced else ("1", "2")
     finish: list[Callable[[Registry], object]] = [
         finish_rollback,
-        lambda registry: roll_back(registry, "ann", "it sees ghosts", force=forced),
+        lambda registry: roll_back(registry, "ann", "too many false alarms", force=forced),
     ]
     for at in range(9):
         for number, finished_by in enumerate(finish):
             registry = again_and_again()
             if forced:
-                roll_back(registry, "ann", "it sees ghosts", force=False)
+                roll_back(registry, "ann", "too many false alarms", force=False)
             deadly: Any = Deadly(registry.client, at, die_here)
             ended = True
             try:
@@ -324,7 +324,7 @@ def test_a_promoted_model_is_judged_anew_too_and_never_becomes_its_own_predecess
     assert inside_a_run("again", 2.0, config="strict").verdict == "kept"
     assert inside_a_run("other", 2.0, config="other").verdict == Decision.promoted
     assert state()[0] == {"champion": "4", "challenger": "4", "previous": "1"}
-    roll_back(registry, "ann", "it sees ghosts", force=False)
+    roll_back(registry, "ann", "too many false alarms", force=False)
     for config in ("loose", "other"):
         assert inside_a_run("again", 2.0, config=config).verdict == "rolled back", config
 

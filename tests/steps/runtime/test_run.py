@@ -6,24 +6,30 @@ import pytest
 
 from steps import PHASES, SHARED
 from steps.core.system.errors import ProcessError
-from steps.core.system.ranks import RANKS, SIZES, launched
-from steps.runtime.run import refuse_processes, spread
+from steps.core.system.ranks import RANK_VARIABLES, SIZE_VARIABLES, rank_and_size
+from steps.runtime.run import refuse_processes, relaunch_as_processes
 
 
 @pytest.fixture(autouse=True)
 def nobody_launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*RANKS, *SIZES, "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION", "HEADSTART_PROCESSES"):
+    for name in (
+        *RANK_VARIABLES,
+        *SIZE_VARIABLES,
+        "MASTER_ADDR",
+        "ACCELERATE_MIXED_PRECISION",
+        "HEADSTART_PROCESSES",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize(("rank", "size"), list(zip(RANKS, SIZES, strict=True)))
+@pytest.mark.parametrize(("rank", "size"), list(zip(RANK_VARIABLES, SIZE_VARIABLES, strict=True)))
 def test_ranks_are_known_by_the_names_of_every_launcher(
     rank: str, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert launched() == (0, 1)
+    assert rank_and_size() == (0, 1)
     monkeypatch.setenv(rank, "2")
     monkeypatch.setenv(size, "3")
-    assert launched() == (2, 3)
+    assert rank_and_size() == (2, 3)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -56,14 +62,14 @@ def test_a_phase_that_can_be_shared_becomes_as_many_processes_as_are_wanted(
 ) -> None:
     became: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda program, words: became.append(words))
-    spread("fine_tune")
+    relaunch_as_processes("fine_tune")
     monkeypatch.setenv("HEADSTART_PROCESSES", "3")
-    spread("evaluate")
+    relaunch_as_processes("evaluate")
     assert not became
-    spread("fine_tune")
+    relaunch_as_processes("fine_tune")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     assert became == [[sys.executable, *launcher, "-m", "steps.fine_tune"]]
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    spread("fine_tune")
+    relaunch_as_processes("fine_tune")
     assert len(became) == 1, "each of them is one"

@@ -90,7 +90,7 @@ def test_runs_of_a_killed_process_are_ended_by_the_next_and_those_of_a_living_on
 
 def shown(run: str, test: list[str], *models: str) -> None:
     with tracking.phase_run(run, "evaluate", {"seed": 0}, {}):
-        tracking.look(test, f"digest of {run}", models)
+        tracking.record_test_use(test, f"digest of {run}", models)
 
 
 def test_every_model_that_a_test_set_was_shown_to_counts_once_and_one_more_image_forgets_none(
@@ -100,14 +100,14 @@ def test_every_model_that_a_test_set_was_shown_to_counts_once_and_one_more_image
     test = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(100)]
     shown("one", test, "warm", "fine", "student")
     shown("again", test, "warm", "fine", "student")
-    assert tracking.looks(test, "", 0.5) == 3
+    assert tracking.count_test_uses(test, "", 0.5) == 3
     grown = [*test, "f" * 64]
     shown("other", grown, "warm", "better")
-    assert tracking.looks(grown, "", 0.5) == tracking.looks(test, "", 0.5) == 4
+    assert tracking.count_test_uses(grown, "", 0.5) == tracking.count_test_uses(test, "", 0.5) == 4
     other = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(1000, 1100)]
-    assert tracking.looks(other, "", 0.5) == 0
+    assert tracking.count_test_uses(other, "", 0.5) == 0
     half = [*test[:50], *other[:50]]
-    assert [tracking.looks(half, "", share) for share in (0.5, 0.51)] == [4, 0]
+    assert [tracking.count_test_uses(half, "", share) for share in (0.5, 0.51)] == [4, 0]
 
 
 def test_looks_of_before_there_were_sketches_are_found_by_the_digest(
@@ -116,5 +116,5 @@ def test_looks_of_before_there_were_sketches_are_found_by_the_digest(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with tracking.phase_run("old", "evaluate", {"seed": 0}, {}) as record:
         record.batch(record.run, tags={"test_digest": "abc", "shown_to": "fine"})
-    assert tracking.looks(["0" * 64], "abc", 0.5) == 1
-    assert tracking.looks(["0" * 64], "abd", 0.5) == 0
+    assert tracking.count_test_uses(["0" * 64], "abc", 0.5) == 1
+    assert tracking.count_test_uses(["0" * 64], "abd", 0.5) == 0

@@ -8,13 +8,13 @@ from steps.core.backbones.network import Network
 from steps.core.modalities.image.pixels import Preprocessing
 
 
-def saliency(network: Network, look: Preprocessing, view: Tensor) -> Tensor:
+def grad_cam(network: Network, preprocessing: Preprocessing, view: Tensor) -> Tensor:
     """Return how much each place of a view (3, side, side) speaks for the answer: (side, side), 0 to 1.
 
     The map is taken at the deepest boundary that still has places: a map of channels, else the pixels.
     """
     network.eval()
-    x = look.batch([view], network.device)
+    x = preprocessing.batch([view], network.device)
     with torch.no_grad():
         deepest, at = x, 0
         for number in range(len(network.stages)):

@@ -18,7 +18,7 @@ from steps.core.backbones.network import Backbone
 from steps.core.backbones.weights import find_weights
 from steps.core.modalities.contract import Copies
 from steps.core.modalities.image import near_copies as copies
-from steps.core.modalities.image.attribution import saliency
+from steps.core.modalities.image.attribution import grad_cam
 from steps.core.modalities.image.checks import check_images, shortcuts
 from steps.core.modalities.image.corruptions import CORRUPTIONS
 from steps.core.modalities.image.hub import fits_hub, write_hub_split
@@ -28,7 +28,7 @@ from steps.core.modalities.image.pictures import overlay, thumbnail
 from steps.core.modalities.image.pixels import Preprocessing, open_image
 from steps.core.modalities.image.pretrained import licence, pretrained_preprocessing
 from steps.core.modalities.image.prints import copies_across, prints
-from steps.core.modalities.image.scan import Survey, survey
+from steps.core.modalities.image.scan import FileScan, scan_files
 from steps.core.modalities.image.settings import Settings
 from steps.core.modalities.image.views import Views
 from steps.core.system.errors import DataError
@@ -39,13 +39,13 @@ name = "image"
 endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
 blank_facts: Mapping[str, Any] = {"format": None, "mode": None, "width": 0, "height": 0}
 corruptions = CORRUPTIONS
-scan = survey
+scan = scan_files
 check = check_images
 measure = stream_moments
-attribute = saliency
+attribute = grad_cam
 print_copies = copies_across
-views_of = Views.of
-plain_views = Views.plain
+views_of = Views.from_meta
+deterministic_views = Views.deterministic
 preprocessing = Preprocessing.from_dict
 
 FLAT = 2.0  # of 255: standard deviation of a fingerprint below which there is nothing to compare
@@ -64,16 +64,16 @@ def describe(data: bytes) -> dict[str, Any]:
     return {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
 
 
-def solid(scan: Survey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def comparable_rows(scan: FileScan, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the rows whose fingerprint is not flat."""
     return rows[[scan.prints[row].std() >= FLAT for row in rows]]
 
 
 def near_copies(
-    scan: Survey, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, clearance: float
+    scan: FileScan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, near_copy_margin: float
 ) -> Copies:
     """Return pairs whose fingerprints agree after alignment; see `image.near_copies`."""
-    return copies.near_copies(scan.prints, z, rows, threshold, clearance)
+    return copies.near_copies(scan.prints, z, rows, threshold, near_copy_margin)
 
 
 def pretrained(backbone: str, settings: Settings) -> Preprocessing:

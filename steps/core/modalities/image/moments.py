@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
-from steps.core.data.files import Source, prefetched
-from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
+from steps.core.data.files import Source, map_in_threads
+from steps.core.modalities.image.pixels import Preprocessing, deterministic_view, read_image
 
 SMALLEST_STD = 1 / 255  # of a channel that is constant: dividing by it must stay harmless
 
@@ -34,15 +34,15 @@ class Moments:
         return [max(math.sqrt(variance) / 255, SMALLEST_STD) for variance in variances]
 
 
-def stream_moments(source: Source, paths: Sequence[str], look: Preprocessing) -> Moments:
+def stream_moments(source: Source, paths: Sequence[str], preprocessing: Preprocessing) -> Moments:
     """Add up the deterministic views of all `paths`; memory does not grow with their number."""
 
     def one(path: str) -> tuple[list[int], list[int]]:
-        x = plain_view(read_image(source.read(path)), look).flatten(1).to(torch.int64)
+        x = deterministic_view(read_image(source.read(path)), preprocessing).flatten(1).to(torch.int64)
         return x.sum(dim=1).tolist(), (x * x).sum(dim=1).tolist()
 
-    moments = Moments([0, 0, 0], [0, 0, 0], look.side**2 * len(paths))
-    parts = prefetched(one, paths, 32)
+    moments = Moments([0, 0, 0], [0, 0, 0], preprocessing.side**2 * len(paths))
+    parts = map_in_threads(one, paths, 32)
     for sums, squares in tqdm(parts, "statistics", len(paths), unit="image", disable=None):
         moments.sums = [a + b for a, b in zip(moments.sums, sums, strict=True)]
         moments.squares = [a + b for a, b in zip(moments.squares, squares, strict=True)]

@@ -23,7 +23,7 @@ PAIRS = 128  # pairs that are aligned at once
 NEIGHBOURS = 8  # candidates of one image by each measure
 COARSE = 16  # side of the fingerprints that candidates are found, and first aligned, by
 PROMISING = 0.75  # correlation before alignment, or cosine of embeddings, that is worth aligning
-SLACK = {"few": 6.0, "all": 3.0}  # a coarse alignment may be so many times further from 1 than a fine one
+TOLERANCE = {"few": 6.0, "all": 3.0}  # how many times further from 1 than a fine alignment
 SCALES, SHIFTS = (0.975, 0.95, 0.925, 0.9), (-1.0, -0.5, 0.0, 0.5, 1.0)
 FLIPS: Sequence[tuple[int, ...]] = ((), (2,), (1,), (1, 2))  # of pictures (n, height, width)
 BLUR = 5  # pixels of half a fingerprint
@@ -35,7 +35,7 @@ def near_copies(
     z: NDArray[np.float16],
     rows: NDArray[np.int64],
     threshold: float,
-    clearance: float,
+    near_copy_margin: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return pairs of rows (pairs, 2), first below second, and the correlation of each after alignment.
 
@@ -46,24 +46,24 @@ def near_copies(
         z: Embeddings (samples, features).
         rows: Which samples are compared, ascending.
         threshold: The least correlation of a near copy.
-        clearance: How far from 1 it may be, as a share of what is usual between neighbours.
+        near_copy_margin: How far from 1 it may be, as a share of what is usual between neighbours.
     """
     if len(rows) < 2:
         return np.zeros((0, 2), np.int64), np.zeros(0)
     fine = torch.from_numpy(prints)
     blocks = [F.adaptive_avg_pool2d(grey(part)[:, None], COARSE)[:, 0] for part in torch.split(fine, BLOCK)]
     coarse = torch.cat(blocks)
-    pairs, usual = candidates(coarse, torch.from_numpy(z), torch.from_numpy(rows))
-    least = max(threshold, 1 - clearance * (1 - usual))
-    for effort, slack in SLACK.items():
+    pairs, median_similarity = candidates(coarse, torch.from_numpy(z), torch.from_numpy(rows))
+    least = max(threshold, 1 - near_copy_margin * (1 - median_similarity))
+    for effort, tolerance in TOLERANCE.items():
         found = [align(coarse[part[:, 0]], coarse[part[:, 1]], effort) for part in in_parts(pairs)]
         alignments = torch.cat([*found, torch.zeros(0, 6)])
-        promising = alignments[:, 0] >= 1 - slack * (1 - least)
+        promising = alignments[:, 0] >= 1 - tolerance * (1 - least)
         pairs, alignments = pairs[promising], alignments[promising]
     parts = zip(in_parts(pairs), in_parts(alignments), strict=True)
-    likeness = torch.cat([torch.zeros(0), *(refine(fine, part, start) for part, start in parts)])
-    kept = likeness >= least
-    return pairs[kept].numpy(), likeness[kept].double().numpy()
+    similarity = torch.cat([torch.zeros(0), *(refine(fine, part, start) for part, start in parts)])
+    kept = similarity >= least
+    return pairs[kept].numpy(), similarity[kept].double().numpy()
 
 
 def grey(prints: Tensor) -> Tensor:
@@ -80,14 +80,14 @@ def candidates(coarse: Tensor, z: Tensor, rows: Tensor) -> tuple[Tensor, float]:
     """Return pairs (pairs, 2) of rows that are worth a closer look, and the usual likeness of neighbours."""
     flat = standardised(coarse)
 
-    def turned(axes: tuple[int, ...]) -> tuple[Tensor, float]:
+    def candidates_of_flip(axes: tuple[int, ...]) -> tuple[Tensor, float]:
         return nearest(lambda asked: standardised(coarse[asked].flip(axes)), flat, rows)
 
-    (plain, usual), *others = map(turned, FLIPS)
+    (plain, median_similarity), *others = map(candidates_of_flip, FLIPS)
     found = [plain, *(pairs for pairs, _ in others)]
     if z.shape[1]:
         found.append(nearest(lambda asked: F.normalize(z[asked].float(), dim=1), z, rows)[0])
-    return torch.unique(torch.cat(found), dim=0), usual
+    return torch.unique(torch.cat(found), dim=0), median_similarity
 
 
 def mirrored(x: Tensor) -> list[Tensor]:
@@ -184,16 +184,16 @@ def refine(fine: Tensor, pairs: Tensor, start: Tensor) -> Tensor:
     views = torch.stack(mirrored(whole))[start[:, 2].long(), torch.arange(len(pairs))]
     window, target = start[:, 3:].clone(), standardised(views)
 
-    def likeness(tried: Tensor) -> Tensor:
+    def similarity(tried: Tensor) -> Tensor:
         return (standardised(crop(cropped, tried)) * target).sum(dim=1)
 
-    best = likeness(window)
+    best = similarity(window)
     offsets = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 3)
     for step in STEPS:
         centre = window.clone()
         for offset in offsets:
             tried = centre + step * offset
-            score = likeness(tried)
+            score = similarity(tried)
             window = torch.where((score > best)[:, None], tried, window)
             best = torch.maximum(best, score)
     return (detail(crop(cropped, window)) * detail(views)).sum(dim=1)

@@ -26,25 +26,25 @@ class ImageInput:
     preprocessing: Preprocessing
     name: str = "images"
 
-    takes = "uint8 images of n x height x width x 3"
+    input_format = "uint8 images of n x height x width x 3"
     request = '{"image": [base64_text_of_an_image_file]}'
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """What the model is given."""
         side = self.preprocessing.side
         return f"an RGB image, brought to {side} x {side} pixels"
 
     def module(self) -> nn.Module:
         """Return the graph before the network."""
-        return Front(self.preprocessing)
+        return ImageInputModule(self.preprocessing)
 
     def example(self) -> Tensor:
         """Return two black images that are not square."""
         resize = self.preprocessing.resize
         return torch.zeros(2, resize + 3, resize + 8, 3, dtype=torch.uint8)
 
-    def free(self) -> dict[int, str]:
+    def dynamic_axes(self) -> dict[int, str]:
         """Return the axes that differ from image to image."""
         return {1: "height", 2: "width"}
 
@@ -59,23 +59,23 @@ class ImageInput:
         return [image.width, image.height]
 
 
-class Front(nn.Module):
+class ImageInputModule(nn.Module):
     """Images uint8 (n, height, width, 3) to what enters the network (n, 3, side, side)."""
 
-    def __init__(self, look: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.look = look
+        self.preprocessing = preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """Do all that is done to an image between decoding and the network."""
-        return normalise(self.view(images), self.look)
+        return normalise(self.view(images), self.preprocessing)
 
     def view(self, images: Tensor) -> Tensor:
-        """Return the deterministic view (n, 3, side, side), whole numbers as float32; see `plain_view`."""
+        """Return the deterministic view (n, 3, side, side), whole numbers as float32."""
         height, width = (torch.scalar_tensor(n, dtype=torch.float64) for n in images.shape[1:3])
-        short, to = torch.minimum(height, width), float(self.look.resize)
+        short, to = torch.minimum(height, width), float(self.preprocessing.resize)
         rows, columns = (
-            torch.full_like(n, to) if self.look.squash else torch.floor(n * to / short)
+            torch.full_like(n, to) if self.preprocessing.squash else torch.floor(n * to / short)
             for n in (height, width)
         )
         x = images.permute(0, 3, 1, 2).float()
@@ -85,10 +85,10 @@ class Front(nn.Module):
 
     def weights(self, size: Tensor, resized: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return the whole-number weights (side, count) of one direction, and what they are multiples of."""
-        side = self.look.side
+        side = self.preprocessing.side
         places = torch.round((resized - side) / 2) + torch.arange(side, dtype=torch.float64)
         border = torch.arange(EDGE, dtype=torch.float64)
-        found = kernel(size, resized, torch.cat([border, places]), count, self.look.interpolation)
+        found = kernel(size, resized, torch.cat([border, places]), count, self.preprocessing.interpolation)
         unit = torch.pow(2.0, -precision(found.max()))
         scaled = found[EDGE:] / unit
         return torch.sign(scaled) * torch.floor(scaled.abs() + 0.5), unit

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from steps.core.data.uris import png_uri
-from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image
+from steps.core.modalities.image.pixels import Preprocessing, deterministic_view, read_image
 
 
 def thumbnail(data: bytes, side: int = 120) -> str:
@@ -25,9 +25,9 @@ def thumbnail_of(image: Image.Image, side: int) -> str:
     return png_uri(buffer.getvalue())
 
 
-def overlay(data: bytes, look: Preprocessing, heat: Tensor, side: int = 120) -> str:
+def overlay(data: bytes, preprocessing: Preprocessing, heat: Tensor, side: int = 120) -> str:
     """Return the view of an image file with a map (view side, view side), 0 to 1, in red upon it."""
-    view = plain_view(read_image(data), look).float()
+    view = deterministic_view(read_image(data), preprocessing).float()
     red = torch.tensor([220.0, 40.0, 40.0]).view(3, 1, 1)
     mixed = view * (1 - 0.6 * heat) + red * 0.6 * heat
     return thumbnail_of(F.to_pil_image(mixed.round().to(torch.uint8)), side)

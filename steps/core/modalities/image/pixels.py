@@ -59,7 +59,7 @@ class Preprocessing:
 
     def view(self, sample: Tensor) -> Tensor:
         """Return the deterministic view: uint8 (3, side, side)."""
-        return plain_view(sample, self)
+        return deterministic_view(sample, self)
 
     def batch(self, views: Sequence[Tensor], device: torch.device) -> Tensor:
         """Normalise views, uint8 (3, side, side), to float32 (n, 3, side, side), channels last."""
@@ -124,12 +124,12 @@ def scale_to_8_bits(image: Image.Image) -> Image.Image:
     return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
 
 
-def plain_view(image: Tensor, look: Preprocessing) -> Tensor:
+def deterministic_view(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return the deterministic view: shorter side to `resize`, then the centre."""
-    mode = InterpolationMode(look.interpolation)
-    size = [look.resize, look.resize] if look.squash else [look.resize]
+    mode = InterpolationMode(preprocessing.interpolation)
+    size = [preprocessing.resize, preprocessing.resize] if preprocessing.squash else [preprocessing.resize]
     resized = F.resize(image, size, interpolation=mode, antialias=True)
-    view: Tensor = F.center_crop(resized, [look.side, look.side])
+    view: Tensor = F.center_crop(resized, [preprocessing.side, preprocessing.side])
     return view
 
 
@@ -139,7 +139,7 @@ def view_seed(seed: int, sha256: str, view: int) -> int:
     return int.from_bytes(key[:8], "big") >> 1
 
 
-def seeded_view(image: Tensor, look: Preprocessing, ranges: Augmentation, seed: int) -> Tensor:
+def seeded_view(image: Tensor, preprocessing: Preprocessing, ranges: Augmentation, seed: int) -> Tensor:
     """Return a random view that depends on the image and the seed alone."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -147,11 +147,11 @@ def seeded_view(image: Tensor, look: Preprocessing, ranges: Augmentation, seed: 
         return low + (high - low) * torch.rand((), generator=generator).item()
 
     top, left, height, width = draw_crop(image.shape[-2:], ranges, draw)
-    mode = InterpolationMode(look.interpolation)
-    size = [look.side, look.side]
+    mode = InterpolationMode(preprocessing.interpolation)
+    size = [preprocessing.side, preprocessing.side]
     x: Tensor = F.resized_crop(image, top, left, height, width, size, interpolation=mode, antialias=True)
     angle = draw(-ranges.rotation, ranges.rotation)
-    shift = [draw(-1, 1) * ranges.translation * look.side for _ in range(2)]
+    shift = [draw(-1, 1) * ranges.translation * preprocessing.side for _ in range(2)]
     if angle or any(shift):
         x = F.affine(x, angle, shift, 1.0, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
     if draw(0, 1) < ranges.horizontal_flip:
@@ -183,13 +183,13 @@ def draw_crop(shape: Sequence[int], ranges: Augmentation, draw: Any) -> tuple[in
     return top, left, crop_height, crop_width
 
 
-def normalise(views: Tensor, look: Preprocessing) -> Tensor:
+def normalise(views: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Turn uint8 views (n, 3, side, side) into a network's input, float32, channels last."""
     x = views.float()
-    if look.per_image:
+    if preprocessing.per_image:
         std, mean = torch.std_mean(x, dim=(2, 3), correction=0, keepdim=True)
         std = std.clamp(min=1.0)  # of 255: a view without contrast becomes zeros
     else:
-        mean = torch.tensor(look.mean, device=views.device).mul(255).view(-1, 1, 1)
-        std = torch.tensor(look.std, device=views.device).mul(255).view(-1, 1, 1)
+        mean = torch.tensor(preprocessing.mean, device=views.device).mul(255).view(-1, 1, 1)
+        std = torch.tensor(preprocessing.std, device=views.device).mul(255).view(-1, 1, 1)
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steps.core.data.files import Source, prefetched
+from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.image.near_copies import near_copies
-from steps.core.modalities.image.scan import look_at
+from steps.core.modalities.image.scan import inspect_file
 
 SIDE = 24  # pixels of a print's side
 LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -19,7 +19,7 @@ Prints = NDArray[np.uint8]
 
 def prints(source: Source, paths: Sequence[str]) -> Prints:
     """Return the prints of images (images, SIDE * SIDE)."""
-    seen = [print_of(p) for _, p in prefetched(lambda p: look_at(source, p, None), paths, 64)]
+    seen = [print_of(p) for _, p in map_in_threads(lambda p: inspect_file(source, p, None), paths, 64)]
     return np.stack(seen).reshape(len(seen), -1) if seen else np.zeros((0, SIDE * SIDE), np.uint8)
 
 
@@ -29,7 +29,9 @@ def print_of(picture: NDArray[np.uint8]) -> Prints:
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def copies_across(theirs: Prints, mine: Prints, near_copy: float, clearance: float) -> NDArray[np.int64]:
+def copies_across(
+    theirs: Prints, mine: Prints, near_copy: float, near_copy_margin: float
+) -> NDArray[np.int64]:
     """Return the places of those among my prints (n, SIDE * SIDE) that are near copies of one of theirs."""
     shown = np.flatnonzero(mine.std(axis=1) >= FLAT)
     theirs = theirs[theirs.std(axis=1) >= FLAT]
@@ -37,7 +39,7 @@ def copies_across(theirs: Prints, mine: Prints, near_copy: float, clearance: flo
         return np.zeros(0, np.int64)
     pictures = np.concatenate([theirs, mine[shown]]).reshape(-1, SIDE, SIDE)
     no_embeddings = np.zeros((len(pictures), 0), np.float16)
-    pairs, _ = near_copies(pictures, no_embeddings, np.arange(len(pictures)), near_copy, clearance)
+    pairs, _ = near_copies(pictures, no_embeddings, np.arange(len(pictures)), near_copy, near_copy_margin)
     across = (pairs[:, 0] < len(theirs)) & (pairs[:, 1] >= len(theirs))
     places: NDArray[np.int64] = shown[np.unique(pairs[across, 1]) - len(theirs)]
     return places

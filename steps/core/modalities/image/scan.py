@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from steps.core.data.files import Source, prefetched
+from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.image.pixels import UNREADABLE, decode, open_image
 from steps.core.system.errors import DataError
 
 SIDE = 48  # pixels of a fingerprint's side
-LEAST = 72  # pixels of the shorter side that a JPEG is decoded to, at least
-BORDER = 3  # pixels of it: the strip that the border canary sees
+MIN_DECODED_SIDE = 72  # pixels of the shorter side that a JPEG is decoded to, at least
+BORDER = 3  # pixels of it: the strip that the border's shortcut test sees
 BLOCK = 256  # pictures that are described at once
 ENDINGS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -36,7 +36,7 @@ ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
-class Survey:
+class FileScan:
     """What was seen, a row per row of the manifest; rows with an error are zero elsewhere."""
 
     facts: pd.DataFrame
@@ -51,63 +51,68 @@ class Survey:
         """How many of the first rows have a fingerprint."""
         return len(self.prints)
 
-    def only(self, rows: NDArray[np.int64]) -> "Survey":
+    def select(self, rows: NDArray[np.int64]) -> "FileScan":
         """Return some of the rows, which are given in ascending order; all of them are no copy."""
         if len(rows) == len(self.facts):
             return self
         facts = self.facts.iloc[rows].reset_index(drop=True)
         audited = rows[: np.searchsorted(rows, len(self.prints))]
-        return Survey(facts, self.prints[audited], self.borders[audited])
+        return FileScan(facts, self.prints[audited], self.borders[audited])
 
 
-def survey(source: Source, table: pd.DataFrame, audited: int) -> Survey:
+def scan_files(source: Source, table: pd.DataFrame, audited: int) -> FileScan:
     """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
     seen = iter(
-        tqdm(prefetched(lambda job: look_at(source, *job), jobs, 64), "decoding", len(jobs), disable=None)
+        tqdm(
+            map_in_threads(lambda job: inspect_file(source, *job), jobs, 64),
+            "decoding",
+            len(jobs),
+            disable=None,
+        )
     )
     audited = min(audited, len(jobs))
     prints = np.zeros((audited, SIDE, SIDE), np.uint8)
     borders = np.zeros((audited, 36), np.float32)
-    facts = [pd.DataFrame(columns=[*NOTHING, "spread"])] if not jobs else []
+    facts = [pd.DataFrame(columns=[*NO_FACTS, "spread"])] if not jobs else []
     for first in range(0, len(jobs), BLOCK):
-        looks = list(islice(seen, BLOCK))
-        small = np.stack([picture for _, picture in looks])
+        inspected = list(islice(seen, BLOCK))
+        small = np.stack([picture for _, picture in inspected])
         grey = small @ np.array([0.299, 0.587, 0.114])
-        said = pd.DataFrame([fact for fact, _ in looks], columns=list(NOTHING))
-        facts.append(said.assign(spread=grey.std(axis=(1, 2)) / 255))
-        kept = max(0, min(len(looks), audited - first))
+        facts_of_block = pd.DataFrame([fact for fact, _ in inspected], columns=list(NO_FACTS))
+        facts.append(facts_of_block.assign(spread=grey.std(axis=(1, 2)) / 255))
+        kept = max(0, min(len(inspected), audited - first))
         prints[first : first + kept] = grey[:kept].round()
         borders[first : first + kept] = borders_of(small[:kept])
-    return Survey(pd.concat(facts, ignore_index=True), prints, borders)
+    return FileScan(pd.concat(facts, ignore_index=True), prints, borders)
 
 
-NOTHING: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "exif": 0.0}
-BLANK = np.zeros((SIDE, SIDE, 3), np.uint8)
+NO_FACTS: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "exif": 0.0}
+BLANK_PICTURE = np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
-def look_at(source: Source, path: str, error: str | None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+def inspect_file(source: Source, path: str, error: str | None) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Return the facts of one file, and its picture at SIDE x SIDE.
 
     A JPEG is decoded smaller, which is faster and still reads every byte of it.
     """
     if error is not None:
-        return {**NOTHING, "error": error}, BLANK
+        return {**NO_FACTS, "error": error}, BLANK_PICTURE
     try:
         header = open_image(source.read(path))
-        image = decode(header, LEAST)
+        image = decode(header, MIN_DECODED_SIDE)
         facts = {
             "oddities": ",".join(oddities(header, path)),
             "quantisation": quantisation(header),
             "exif": float(len(header.getexif())),
         }
     except DataError as problem:
-        return {**NOTHING, "error": str(problem)}, BLANK
+        return {**NO_FACTS, "error": str(problem)}, BLANK_PICTURE
     except UNREADABLE as problem:  # pixels that can be read, beside facts that cannot
-        return {**NOTHING, "error": f"cannot be described ({type(problem).__name__})"}, BLANK
-    small = image.reduce(max(1, min(image.size) // LEAST))
-    return {**NOTHING, **facts}, np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
+        return {**NO_FACTS, "error": f"cannot be described ({type(problem).__name__})"}, BLANK_PICTURE
+    small = image.reduce(max(1, min(image.size) // MIN_DECODED_SIDE))
+    return {**NO_FACTS, **facts}, np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def borders_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,10 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
-from steps.core.modalities.image.pixels import Preprocessing, plain_view, read_image, seeded_view, view_seed
+from steps.core.modalities.image.pixels import (
+    Preprocessing,
+    deterministic_view,
+    read_image,
+    seeded_view,
+    view_seed,
+)
 from steps.core.modalities.image.settings import Augmentation
 
-STILL = Augmentation(
+NO_AUGMENTATION = Augmentation(
     crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], horizontal_flip=0.0, vertical_flip=0.0, rotation=0.0,
     translation=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
 )  # fmt: skip
@@ -35,10 +41,10 @@ class Views:
         crop = self.preprocessing.side / math.sqrt(self.ranges.crop_area[0] or 1.0)
         return read_image(data, math.ceil(self.oversampling * max(self.preprocessing.resize, crop)))
 
-    def one(self, sample: Tensor, sha256: str, number: int) -> Tensor:
+    def view(self, sample: Tensor, sha256: str, number: int) -> Tensor:
         """Return one view, uint8 (3, side, side); 0 is the deterministic one."""
         if number == 0:
-            return plain_view(sample, self.preprocessing)
+            return deterministic_view(sample, self.preprocessing)
         return seeded_view(sample, self.preprocessing, self.ranges, view_seed(self.seed, sha256, number))
 
     def key(self, count: int) -> dict[str, Any]:
@@ -61,12 +67,12 @@ class Views:
         }
 
     @classmethod
-    def of(cls, meta: Mapping[str, Any]) -> "Views":
+    def from_meta(cls, meta: Mapping[str, Any]) -> "Views":
         """Undo `describe`."""
         preprocessing = Preprocessing.from_dict(meta["preprocessing"])
         return cls(preprocessing, Augmentation(**meta["augmentation"]), meta["seed"], meta["oversampling"])
 
     @classmethod
-    def plain(cls, preprocessing: Preprocessing) -> "Views":
+    def deterministic(cls, preprocessing: Preprocessing) -> "Views":
         """Return views of which only the deterministic one is used."""
-        return cls(preprocessing, STILL, 0, PLAIN_OVERSAMPLING)
+        return cls(preprocessing, NO_AUGMENTATION, 0, PLAIN_OVERSAMPLING)

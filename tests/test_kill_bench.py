@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from steps import PHASES
-from tests.bench.chaos import LONG, MANY, chaos, digests, finish, project, table
+from tests.bench.kill_tests import LONG, MANY, chaos, digests, finish, project, table
 from tests.clone import Clone
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)

@@ -101,7 +101,7 @@ def plant_oddities(folder: Path, images: list[Picture]) -> dict[str, list[str]]:
     }
     found = {check: [write(folder, f"train/disc/{n}", data)] for check, (n, data) in planted.items() if n}
     black = Image.new("RGB", SIZE)
-    found["there is something to see in every picture"] = [
+    found["no picture is blank"] = [
         write(folder, f"train/disc/black{n}.png", encoded(black.resize((200 + n, 150)), "PNG"))
         for n in range(2)
     ]
@@ -125,10 +125,10 @@ def plant_names(folder: Path, images: list[Picture]) -> dict[str, list[str]]:
     return {
         "file names differ in more than case and accents' spelling": pair,
         "class names differ in more than case and spaces": ["Square", "square"],
-        "nothing is left aside: link out": ["train/disc/link.jpg"],
-        "nothing is left aside: hidden": [write(folder, "train/disc/.DS_Store", b"x")],
-        "nothing is left aside: no sample": [write(folder, "train/disc/readme.txt", b"x")],
-        "nothing is left aside: empty folder": ["train/rhombus"],
+        "no file is ignored: link out": ["train/disc/link.jpg"],
+        "no file is ignored: hidden": [write(folder, "train/disc/.DS_Store", b"x")],
+        "no file is ignored: no sample": [write(folder, "train/disc/readme.txt", b"x")],
+        "no file is ignored: empty folder": ["train/rhombus"],
         "no version of one original lies in two splits": [
             write(folder, "test/square/img_7_rot90.jpg", jpeg(crop.rotate(90, expand=True)))
         ],

@@ -12,18 +12,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, uint8
 
-SEAL = "sha256"
+CHECKSUM = "sha256"
 HEADER = 8  # bytes that say how long the header is
 
 
-def seal(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
+def with_checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
     """Return the bytes of a file with the tensors, and with `facts`, texts by name."""
     plain = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
     texts = dict(facts or {})
-    return save(plain, metadata={**texts, SEAL: digest(plain, texts)})
+    return save(plain, metadata={**texts, CHECKSUM: digest(plain, texts)})
 
 
-def unseal(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """Return tensors and facts; None where there is no such file, or one that was not written so.
 
     The file is read, not mapped: somebody may cut it short in the meantime.
@@ -35,7 +35,7 @@ def unseal(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         return None
     end = HEADER + int.from_bytes(data[:HEADER], "little")
     facts: dict[str, str] = json.loads(data[HEADER:end]).get("__metadata__", {})
-    sealed = facts.pop(SEAL, "")
+    sealed = facts.pop(CHECKSUM, "")
     return (tensors, facts) if digest(tensors, facts) == sealed else None
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.court`: recall and false alarms of every detector on planted trouble."""
+"""`python -m tests.bench.audit_detectors`: recall and false alarms of the detectors on planted defects."""
 
 import json
 import os
@@ -16,31 +16,31 @@ from rich.table import Table
 
 from infra.demo import write_digits
 from steps.artifacts.dataset import Manifest
-from steps.core.audit.audit import Examined, audit, leftovers
+from steps.core.audit.audit import ReadableSamples, audit, check_ignored_files
 from steps.core.audit.label_suspects import label_suspects
 from steps.core.audit.leaks import find_copies
 from steps.core.audit.limits import Limits
-from steps.core.audit.shortcuts import canary
-from steps.core.audit.suites import check, declare
+from steps.core.audit.shortcuts import shortcut_test
+from steps.core.audit.suites import load_suites, run_suites
 from steps.core.backbones.settings import BackboneConfig
-from steps.core.data.files import Folder, prefetched
+from steps.core.data.files import Folder, map_in_threads
 from steps.core.features.embedding import embed, pretrained_encoder
 from steps.core.modalities.image.checks import file_features
 from steps.core.modalities.image.pixels import decode, open_image
-from steps.core.modalities.image.scan import borders_of, look_at, survey
+from steps.core.modalities.image.scan import borders_of, inspect_file, scan_files
 from steps.core.modalities.settings import ModalitySettings
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.runtime.phase import all_configs
 from steps.runtime.scratch import scratch
 
-from . import torture
+from . import planted_defects
 from .memory import peak_megabytes
 from .rows import Row as Figure
 from .rows import measured, publish
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ROOT / "expectations.json"
-OUT = Path("artifacts/bench/court.json").absolute()
+OUT = Path("artifacts/bench/audit_detectors.json").absolute()
 LITE = BackboneConfig(name="tf_efficientnet_lite0", weights="packaged")
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 Paths = Iterable[str]
@@ -90,35 +90,35 @@ def ingest(folder: Path) -> Manifest:
     )
 
 
-def look(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.DataFrame, Examined]:
+def scan_and_embed(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.DataFrame, ReadableSamples]:
     """Decode and embed what can be read."""
     folder = Folder(manifest.root, scratch())
-    seen = survey(folder, manifest.table, len(manifest.table))
+    seen = scan_files(folder, manifest.table, len(manifest.table))
     whole = seen.facts["error"].isna().to_numpy()
     table = manifest.table[whole].reset_index(drop=True)
     settings = modality_settings()
     encoder = pretrained_encoder("image", backbone, settings, scratch())
     z = embed(folder, table, encoder, scratch())
-    return table, Examined(encoder.modality, settings.image, seen.only(whole.nonzero()[0]), z)
+    return table, ReadableSamples(encoder.modality, settings.image, seen.select(whole.nonzero()[0]), z)
 
 
 def oddities(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
     """Plant what is wrong with single files and names."""
     folder = work / "torture"
-    shown = torture.pictures(count)
-    extra = [image for _, image in torture.pictures(30, first=count)]
-    clean = torture.plant_clean(folder, shown)
-    broken = torture.plant_broken(folder, extra[:2])
-    planted = torture.plant_oddities(folder, extra[2:12])
-    planted |= torture.plant_names(folder, extra[12:])
-    said = limits(permutations=19)
+    shown = planted_defects.pictures(count)
+    extra = [image for _, image in planted_defects.pictures(30, first=count)]
+    clean = planted_defects.plant_clean(folder, shown)
+    broken = planted_defects.plant_broken(folder, extra[:2])
+    planted = planted_defects.plant_oddities(folder, extra[2:12])
+    planted |= planted_defects.plant_names(folder, extra[12:])
+    checks = limits(permutations=19)
     manifest = ingest(folder)
-    table, examined = look(manifest, backbone)
+    table, examined = scan_and_embed(manifest, backbone)
     sides = examined.settings.model_copy(update={"min_side": 8, "max_side": 2000})
     findings = [
-        *leftovers(manifest.overlooked),
-        *check(manifest.table, declare(SUITE, said, sides, "image", SPLITS.model_dump()), "image"),
-        *audit(table, examined, said, 0).findings,
+        *check_ignored_files(manifest.overlooked),
+        *run_suites(manifest.table, load_suites(SUITE, checks, sides, "image", SPLITS.model_dump()), "image"),
+        *audit(table, examined, checks, 0).findings,
     ]
     named = {finding["check"]: finding["files"] for finding in findings}
     unread = sorted(set(manifest.table["path"]) - set(table["path"]))
@@ -130,25 +130,29 @@ def oddities(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
 def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
     """Plant exact and near copies of every kind; the innocent are the pictures themselves."""
     folder = work / "copies"
-    shown = torture.pictures(count, first=500)
-    torture.plant_clean(folder, shown)
-    made: dict[str, set[frozenset[str]]] = {name: set() for name in ("exact copy", *torture.NEAR)}
+    shown = planted_defects.pictures(count, first=500)
+    planted_defects.plant_clean(folder, shown)
+    made: dict[str, set[frozenset[str]]] = {name: set() for name in ("exact copy", *planted_defects.NEAR)}
     for number, (name, image) in enumerate(shown):
-        own = f"{torture.SPLITS[number % 5]}/{name}/p{number:04d}.jpg"
+        own = f"{planted_defects.SPLITS[number % 5]}/{name}/p{number:04d}.jpg"
         kinds = list(made)
         kind = kinds[number % (len(kinds) + 3)] if number % (len(kinds) + 3) < len(kinds) else None
         if kind is None:
             continue  # without a copy
         data = (folder / own).read_bytes()
         if kind != "exact copy":
-            data = torture.jpeg(torture.NEAR[kind](image), 75)
-        path = torture.write(folder, f"{torture.SPLITS[(number + 3) % 5]}/{name}/q{number:04d}.jpg", data)
+            data = planted_defects.jpeg(planted_defects.NEAR[kind](image), 75)
+        path = planted_defects.write(
+            folder, f"{planted_defects.SPLITS[(number + 3) % 5]}/{name}/q{number:04d}.jpg", data
+        )
         made[kind].add(frozenset((own, path)))
-    table, examined = look(ingest(folder), backbone)
-    said = limits()
+    table, examined = scan_and_embed(ingest(folder), backbone)
+    checks = limits()
     accused = {
         frozenset((str(table["path"][a]), str(table["path"][b])))
-        for kind in find_copies(table, np.arange(len(table)), examined, said.near_copy, said.clearance)
+        for kind in find_copies(
+            table, np.arange(len(table)), examined, checks.near_copy, checks.near_copy_margin
+        )
         for a, b in kind.rows.tolist()
     }
     wrong = accused - set().union(*made.values())
@@ -164,14 +168,14 @@ def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
 def borders(work: Path, count: int, seeds: int) -> list[Row]:
     """Draw a faint frame around one class's pictures, or save them otherwise; or do nothing."""
     folder = work / "borders"
-    torture.plant_clean(folder, torture.pictures(count, first=2000))
+    planted_defects.plant_clean(folder, planted_defects.pictures(count, first=2000))
     manifest = ingest(folder)
     opened = Folder(manifest.root, scratch())
-    seen = survey(opened, manifest.table, len(manifest.table))
-    images = np.stack([look_at(opened, path, None)[1] for path in manifest.table["path"]])
-    said = limits(permutations=99)
+    seen = scan_files(opened, manifest.table, len(manifest.table))
+    images = np.stack([inspect_file(opened, path, None)[1] for path in manifest.table["path"]])
+    checks = limits(permutations=99)
     facts = file_features(manifest.table, seen)
-    singing: dict[str, list[str]] = {
+    detected: dict[str, list[str]] = {
         "border planted": [],
         "border clean": [],
         "file planted": [],
@@ -180,7 +184,7 @@ def borders(work: Path, count: int, seeds: int) -> list[Row]:
     for seed in range(seeds):
         y = np.random.default_rng(seed).integers(0, 2, len(images))
         framed = images.copy()
-        framed[y == 1] = torture.framed(images[y == 1], 8)
+        framed[y == 1] = planted_defects.framed(images[y == 1], 8)
         lighter = manifest.table.assign(bytes=manifest.table["bytes"] * np.where(y == 1, 0.8, 1.0))
         cases = {
             "border planted": borders_of(framed).astype(np.float64),
@@ -189,13 +193,13 @@ def borders(work: Path, count: int, seeds: int) -> list[Row]:
             "file clean": facts,
         }
         for name, x in cases.items():
-            if canary(x, y, said.permutations, seed)["p"] <= said.canary_level:
-                singing[name].append(str(seed))
+            if shortcut_test(x, y, checks.permutations, seed)["p"] <= checks.shortcut_level:
+                detected[name].append(str(seed))
     every = [str(seed) for seed in range(seeds)]
     rows = []
     for kind in ("border", "file"):
-        found, wrong = len(singing[f"{kind} planted"]), len(singing[f"{kind} clean"])
-        rows.append(Row(f"{kind} canary", len(every), found, wrong, found / seeds, wrong / seeds))
+        found, wrong = len(detected[f"{kind} planted"]), len(detected[f"{kind} clean"])
+        rows.append(Row(f"{kind} shortcut test", len(every), found, wrong, found / seeds, wrong / seeds))
     return rows
 
 
@@ -203,7 +207,7 @@ def labels(work: Path, share: float = 0.05) -> Row:
     """Change the labels of some scanned digits."""
     folder = work / "digits"
     write_digits(folder)
-    table, examined = look(ingest(folder), LITE)
+    table, examined = scan_and_embed(ingest(folder), LITE)
     draw = np.random.default_rng(0)
     rows = draw.choice(len(table), round(share * len(table)), replace=False)
     names = sorted(table["label"].unique())
@@ -216,27 +220,29 @@ def labels(work: Path, share: float = 0.05) -> Row:
 def speed_row(work: Path, count: int) -> Figure:
     """Compare images per second of the survey with threads that read and decode and nothing else."""
     folder = work / "many"
-    for number, (name, image) in enumerate(torture.pictures(40, first=3000)):
+    for number, (name, image) in enumerate(planted_defects.pictures(40, first=3000)):
         for repeat in range(count // 40):
             big = image.resize((500, 376))
-            torture.write(
-                folder, f"{name}/{number:03d}-{repeat:03d}.jpg", torture.jpeg(big, 80 + repeat % 10)
+            planted_defects.write(
+                folder, f"{name}/{number:03d}-{repeat:03d}.jpg", planted_defects.jpeg(big, 80 + repeat % 10)
             )
     table = ingest(folder).table
     opened = Folder(str(folder), scratch())
-    figures: dict[str, list[float]] = {"survey": [], "bare": []}
-    for _ in range(5):  # in turn, so that both meet the same weather
+    figures: dict[str, list[float]] = {"scan": [], "baseline": []}
+    for _ in range(5):  # in turn, so that both see the same load of the machine
         begun = time.perf_counter()
-        for image in prefetched(lambda path: decode(open_image(opened.read(path))), list(table["path"]), 32):
+        for image in map_in_threads(
+            lambda path: decode(open_image(opened.read(path))), list(table["path"]), 32
+        ):
             image.load()
-        figures["bare"].append(len(table) / (time.perf_counter() - begun))
+        figures["baseline"].append(len(table) / (time.perf_counter() - begun))
         begun = time.perf_counter()
-        survey(opened, table, len(table))
-        figures["survey"].append(len(table) / (time.perf_counter() - begun))
-    ratios = [a / b for a, b in zip(figures["survey"], figures["bare"], strict=True)]
-    note = f"bare parallel decode: {np.median(figures['bare']):.0f} images/s"
+        scan_files(opened, table, len(table))
+        figures["scan"].append(len(table) / (time.perf_counter() - begun))
+    ratios = [a / b for a, b in zip(figures["scan"], figures["baseline"], strict=True)]
+    note = f"bare parallel decode: {np.median(figures['baseline']):.0f} images/s"
     ratio = float(np.median(ratios))
-    return measured("survey_vs_bare", figures["survey"], ratio, 0.9, "images/s", note)
+    return measured("survey_vs_bare", figures["scan"], ratio, 0.9, "images/s", note)
 
 
 def rows_row(count: int = 50_000) -> Figure:
@@ -259,8 +265,8 @@ def rows_row(count: int = 50_000) -> Figure:
         }
     )
     begun = time.perf_counter()
-    suites = declare(SUITE, limits(), modality_settings().image, "image", SPLITS.model_dump())
-    check(table, suites, "image")
+    suites = load_suites(SUITE, limits(), modality_settings().image, "image", SPLITS.model_dump())
+    run_suites(table, suites, "image")
     seconds = time.perf_counter() - begun
     return measured("seconds_50k_rows", [seconds], seconds, 10, "s", "declarative checks", least=False)
 
@@ -274,7 +280,7 @@ def memory_row(work: Path) -> Figure:
 
 def main() -> None:
     """Measure, print and write all rows."""
-    with tempfile.TemporaryDirectory(prefix="headstart-court-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="headstart-audit-bench-") as temporary:
         work = Path(temporary)
         os.environ["HEADSTART_SCRATCH"] = str(work / "scratch")
         rows = [*oddities(work, 120, LITE), *copies(work, 240, LITE), *borders(work, 120, 20), labels(work)]
@@ -285,7 +291,7 @@ def main() -> None:
     Console(width=130).print(table)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    publish("the gate", figures, OUT.with_name("gate.json"))
+    publish("the data audit", figures, OUT.with_name("gate.json"))
 
 
 if __name__ == "__main__":

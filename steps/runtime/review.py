@@ -11,7 +11,7 @@ NOBODY = "nobody"
 
 
 @dataclass(frozen=True)
-class Ruling:
+class Review:
     """What the gates came to, and against which champion."""
 
     verdict: str

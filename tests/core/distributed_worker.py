@@ -1,4 +1,4 @@
-"""What one process, or several, compute in the tests: `python -m tests.core.team FOLDER WORD...`.
+"""What processes compute in the tests: `python -m tests.core.distributed_worker FOLDER WORD...`.
 
 Each rank writes what it came to into FOLDER/<word>-<rank>.safetensors.
 """
@@ -20,13 +20,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steps.core.backbones.processes import leads, rank
+from steps.core.backbones.processes import is_main_process, rank
 from steps.core.features.batches import Source
 from steps.core.features.cache import build_cache
 from steps.core.features.settings import CacheSettings
 from steps.core.system.errors import HeadstartError
 from steps.core.training.loop import Epoch, Trained, predict, train
-from steps.core.training.objectives import Classify, Distil, Task
+from steps.core.training.objectives import Classify, Distil, Objective
 from steps.core.training.parameter_groups import parameter_groups
 from tests.core.toys import (
     LABELS,
@@ -100,7 +100,7 @@ def learn(
     found = batches(source, source.index, recipe.batch_size)
     network.freeze(boundary)
     groups = parameter_groups(network, boundary, 3e-3, 0.5, recipe.weight_decay)
-    task: Task = Distil(build(name), 4.0, 0.9, recipe) if word == "distilled" else Classify(recipe)
+    task: Objective = Distil(build(name), 4.0, 0.9, recipe) if word == "distilled" else Classify(recipe)
     trained = train(network, boundary, task, found, recipe, groups, tell or (lambda epoch: None), file)
     logits, _ = predict(trained.network, found, "val")
     assert torch.equal(logits, trained.best.val_logits)
@@ -159,7 +159,7 @@ def die(folder: Path, pictures: Pictures) -> None:
     """Train long; the second process is killed, as by a machine that runs out of memory."""
 
     def tell(epoch: Epoch) -> None:
-        if epoch.epoch == 2 and not leads():
+        if epoch.epoch == 2 and not is_main_process():
             (folder / "killed").write_text(str(time.time()))
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -191,7 +191,7 @@ def start(count: int, folder: Path, *words: str, **env: str) -> "list[subprocess
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.core.team", str(folder), *words],
+            [sys.executable, "-m", "tests.core.distributed_worker", str(folder), *words],
             env={**os.environ, **meet, "RANK": str(number), "LOCAL_RANK": str(number)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )

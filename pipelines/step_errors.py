@@ -14,7 +14,7 @@ from steps.runtime import failures
 
 
 @dataclass(frozen=True)
-class Reason:
+class FailureReason:
     """What went wrong in which phase of which run."""
 
     run: str
@@ -22,11 +22,11 @@ class Reason:
     error: BaseException
 
 
-found: list[Reason] = []
+recorded: list[FailureReason] = []
 """What went wrong in this process."""
 
 
-class Kept:
+class RecordError:
     """Keeps the error that comes out of it, and lets it pass."""
 
     def __init__(self, run: str, phase: str) -> None:
@@ -38,10 +38,10 @@ class Kept:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Keep the error."""
         if error is not None:
-            found.append(Reason(self.run, self.phase, error))
+            recorded.append(FailureReason(self.run, self.phase, error))
 
 
-class Readable(failures.Readable):
+class ErrorBlock(failures.ErrorBlock):
     """Ends the process with the reason instead of ZenML's own error."""
 
     def __init__(self, what: str) -> None:
@@ -50,23 +50,23 @@ class Readable(failures.Readable):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See `steps.runtime.failures.Readable`."""
-        if isinstance(error, RuntimeError) and found:
-            reason = found[-1]
+        """See `steps.runtime.failures.ErrorBlock`."""
+        if isinstance(error, RuntimeError) and recorded:
+            reason = recorded[-1]
             self.what, self.run, error = reason.phase, reason.run or self.run, reason.error
         super().__exit__(kind, error, trace)
 
 
-def in_this_step() -> Kept:
+def record_step_errors() -> RecordError:
     """Return a keeper for what a step does beside its phase: reading and storing artifacts."""
     try:
         context = get_step_context()
     except RuntimeError:  # somebody looks at an artifact from outside of a run
-        return Kept("", "artifact")
-    return Kept(context.pipeline_run.name, context.step_run.name)
+        return RecordError("", "artifact")
+    return RecordError(context.pipeline_run.name, context.step_run.name)
 
 
-class Brief(logging.Filter):
+class TracebackFilter(logging.Filter):
     """Leaves tracebacks out: the run's log has them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -81,9 +81,12 @@ def without_tracebacks() -> Iterator[None]:
     if os.environ.get(failures.DEBUG):
         yield
         return
-    logger, brief = logging.getLogger("zenml.orchestrators.local.local_orchestrator"), Brief()
-    logger.addFilter(brief)
+    logger, traceback_filter = (
+        logging.getLogger("zenml.orchestrators.local.local_orchestrator"),
+        TracebackFilter(),
+    )
+    logger.addFilter(traceback_filter)
     try:
         yield
     finally:
-        logger.removeFilter(brief)
+        logger.removeFilter(traceback_filter)

@@ -1,6 +1,6 @@
 """Kill both engines at random moments inside every phase, start them again, compare with an undisturbed run.
 
-`python -m tests.bench.chaos` prints the table and writes artifacts/bench/chaos.json.
+`python -m tests.bench.kill_tests` prints the table and writes artifacts/bench/kill_tests.json.
 """
 
 import json
@@ -94,7 +94,7 @@ def finish(clone: Clone, engine: str) -> None:
 
 def begun(clone: Clone) -> list[str]:
     """Return the phases that were begun, in order, again and again."""
-    return [row["phase"] for row in lines(clone) if row["says"] == "begins"]
+    return [row["phase"] for row in lines(clone) if row["message"] == "begins"]
 
 
 def trace(clone: Clone, phase: str) -> object:
@@ -117,7 +117,7 @@ def until(process: "Popen[str]") -> Iterator[None]:
     """Go on while a process runs, patiently."""
     end = time.monotonic() + PATIENCE
     while process.poll() is None:
-        assert time.monotonic() < end, "nothing happens"
+        assert time.monotonic() < end, "no progress"
         yield
         time.sleep(0.02)
 
@@ -147,7 +147,7 @@ def kill_in(clone: Clone, engine: str, phase: str, seed: str, length: float) -> 
         return None
     finally:
         stop(process)
-    ended = {row["phase"] for row in lines(clone)[-2:] if row["says"].startswith("ended")}
+    ended = {row["phase"] for row in lines(clone)[-2:] if row["message"].startswith("ended")}
     where = begun(clone)[-1]
     return None if where in ended else Kill(engine, where, seed, round(seconds, 2), lost_in(clone, where))
 
@@ -166,13 +166,13 @@ def lost_in(clone: Clone, phase: str) -> int:
     """Return the pieces of work that a killed phase had told of and had not yet kept."""
     kind = LONG.get(phase)
     if kind == "epochs":
-        return max(0, told(clone, phase) - kept(clone, phase))
+        return max(0, logged_epochs(clone, phase) - kept(clone, phase))
     if kind == "trials":
         return unfinished(clone)
-    return 0  # of shards, `torment` asserts that none that was there is made again
+    return 0  # of shards, `kill_repeatedly` asserts that none that was there is made again
 
 
-def told(clone: Clone, phase: str) -> int:
+def logged_epochs(clone: Clone, phase: str) -> int:
     """Return the epochs that MLflow knows of the phase's last run."""
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     experiments = [e.experiment_id for e in client.search_experiments()]
@@ -207,13 +207,15 @@ def shards(clone: Clone) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in clone.folder.glob(".headstart/features/*.safetensors")}
 
 
-def torment(clone: Clone, engine: str, lengths: Mapping[str, float], wanted: Mapping[str, int]) -> list[Kill]:
+def kill_repeatedly(
+    clone: Clone, engine: str, lengths: Mapping[str, float], wanted: Mapping[str, int]
+) -> list[Kill]:
     """Kill an engine `wanted` times inside every phase, then let it end."""
     kills: list[Kill] = []
     known: dict[str, int] = {}
     for phase in PHASES:
         for attempt in range(wanted.get(phase, 0)):
-            if any(row["phase"] == phase and row["says"].startswith("ended") for row in lines(clone)):
+            if any(row["phase"] == phase and row["message"].startswith("ended") for row in lines(clone)):
                 break  # it was too quick for us, and is not run again
             seed = f"{SEED}/{engine}/{phase}/{attempt}"
             if kill := kill_in(clone, engine, phase, seed, lengths[phase]):
@@ -249,7 +251,7 @@ def chaos(
         assert digests(calm, engine) == truth
         clone = project(folder / engine, engine)
         # Of the same engine: one that keeps its process imports once, and is through much sooner.
-        found = torment(clone, engine, seconds_of(calm), wanted)
+        found = kill_repeatedly(clone, engine, seconds_of(calm), wanted)
         made = digests(clone, engine)
         assert not still_running(clone)
         kills += found
@@ -275,9 +277,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run all of it."""
-    with tempfile.TemporaryDirectory(prefix="headstart-chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="headstart-kills-") as folder:
         found = chaos(Path(folder), MANY)
-    write_file(Path("artifacts/bench/chaos.json"), to_json(found))
+    write_file(Path("artifacts/bench/kill_tests.json"), to_json(found))
     print(table(found["rows"]))
     print(f"{len(found['kills'])} kills, {found['seconds']:.0f} s")
 

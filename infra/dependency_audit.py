@@ -1,4 +1,4 @@
-"""Look for known weaknesses of the pinned packages: `python -m infra.audit`, part of `make lint`.
+"""Look for known weaknesses of the pinned packages: `python -m infra.dependency_audit`, part of `make lint`.
 
 The answer comes from osv.dev. Where that cannot be reached, nothing was looked up, and it says so.
 """
@@ -27,10 +27,10 @@ def audit(command: list[str], seconds: float = SECONDS) -> tuple[int, str]:
         return 0, skipped(f"no answer within {seconds:g} s")
     except FileNotFoundError:
         return 0, skipped("pip-audit is not installed")
-    said = (done.stdout + done.stderr).strip()
-    if done.returncode and any(word in said for word in OUT_OF_REACH):
-        return 0, skipped(said.splitlines()[-1][:200])
-    return done.returncode, said
+    output = (done.stdout + done.stderr).strip()
+    if done.returncode and any(word in output for word in OUT_OF_REACH):
+        return 0, skipped(output.splitlines()[-1][:200])
+    return done.returncode, output
 
 
 def skipped(why: str) -> str:
@@ -49,8 +49,8 @@ def main() -> None:
         "--vulnerability-service",
         "osv",
     ]
-    code, says = audit([tool, *words, "--timeout", "5", "--progress-spinner", "off"])
-    print(says)
+    code, output = audit([tool, *words, "--timeout", "5", "--progress-spinner", "off"])
+    print(output)
     raise SystemExit(code)
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.rulings`: who comes before the promotion court, and what it rules, over 20 seeds.
+"""`python -m tests.bench.promotion_decisions`: what the gates decide on known challengers, 20 seeds.
 
 Challengers of known worth. Some meet a champion that is right four times of five, or one that does not know
 a class, or that knows test images (`successions`); others are files that a model was exported to, rightly or
@@ -22,15 +22,15 @@ from torch import nn
 from steps.core.backbones.network import Network
 from steps.core.evaluation.inference import predict_bytes
 from steps.core.export.onnx_export import export_onnx, quantise
-from steps.core.export.parity import FP32, INT8, File, hold_against, run
-from steps.core.promotion.gates import deployment_gates, duel
-from steps.core.tasks.metrics import Outcome
+from steps.core.export.parity import FP32, INT8, ExportedFile, compare_with_torch, run
+from steps.core.promotion.gates import compare_with_champion, deployment_gates
+from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.runtime.phase import all_configs
 from tests.bench.successions import SUCCESSIONS
-from tests.core.toys import LOOK, build, encode, graph_of, picture, raw
+from tests.core.toys import PREPROCESSING, build, encode, graph_of, picture, raw
 
 ROOT = Path(__file__).resolve().parents[2]
-OUT = Path("artifacts/bench/rulings.json").absolute()
+OUT = Path("artifacts/bench/promotion_decisions.json").absolute()
 SEEDS = 20
 CLASSES, SAMPLES = 5, 400
 CLOCK = {"latency_p50_ms": 1.0, "latency_p99_ms": 2.0}
@@ -43,7 +43,7 @@ class Row:
     """One challenger: the gates that failed, how often; those that must; how often the ruling was right."""
 
     challenger: str
-    ruled: dict[str, int]
+    failed_gates: dict[str, int]
     expected: list[str]
     seeds: int
     right: int
@@ -60,18 +60,18 @@ def answered(labels: NDArray[np.int64], skill: list[float], seed: int) -> Logits
     return logits
 
 
-Answers = Callable[[NDArray[np.int64], int], Logits]
-MODELS: Mapping[str, tuple[Answers, list[str]]] = {
+LogitsFunction = Callable[[NDArray[np.int64], int], Logits]
+MODELS: Mapping[str, tuple[LogitsFunction, list[str]]] = {
     "better": (lambda y, seed: answered(y, [0.93] * CLASSES, seed + 1), []),
     "the champion itself": (lambda y, seed: answered(y, [0.8] * CLASSES, seed), ["beats champion"]),
     "worse": (lambda y, seed: answered(y, [0.7] * CLASSES, seed + 2), ["beats champion"]),
     "trained on shuffled labels": (
         lambda y, seed: answered(y, [1 / CLASSES] * CLASSES, seed + 3),
-        ["beats champion", "no class is lost"],
+        ["beats champion", "no class has lost recall"],
     ),
     "better, but one class is ruined": (
         lambda y, seed: answered(y, [0.99] * 4 + [0.4], seed + 4),
-        ["no class is lost"],
+        ["no class has lost recall"],
     ),
     "better, but far too sure": (
         lambda y, seed: answered(y, [0.88] * CLASSES, seed + 5) * 8,
@@ -79,19 +79,21 @@ MODELS: Mapping[str, tuple[Answers, list[str]]] = {
     ),
     "better, with two classes swapped": (
         lambda y, seed: answered(y, [0.93] * CLASSES, seed + 6)[:, [1, 0, 2, 3, 4]],
-        ["beats champion", "no class is lost"],
+        ["beats champion", "no class has lost recall"],
     ),
 }
 """Who meets the champion, with the gates that must fail, whatever others do; who has none must pass all."""
 
 
-def meet(name: str, seed: int) -> Gates:
+def compare_challenger(name: str, seed: int) -> Gates:
     """Let one challenger meet the champion."""
     labels = np.random.default_rng(seed).integers(0, CLASSES, SAMPLES)
-    champion = Outcome(answered(labels, [0.8] * CLASSES, 100 * seed), labels, 1.0)
-    challenger = Outcome(MODELS[name][0](labels, 100 * seed), labels, 1.0)
+    champion = SingleLabelPredictions(answered(labels, [0.8] * CLASSES, 100 * seed), labels, 1.0)
+    challenger = SingleLabelPredictions(MODELS[name][0](labels, 100 * seed), labels, 1.0)
     margins = {"champion_margin": 0.0, "class_margin": 0.05, "calibration_margin": 0.02}
-    return duel(champion, challenger, list("abcde"), {"bootstrap": 200, "seed": seed, **margins})
+    return compare_with_champion(
+        champion, challenger, list("abcde"), {"bootstrap": 200, "seed": seed, **margins}
+    )
 
 
 class Swapped(nn.Module):
@@ -158,35 +160,40 @@ FILES: Mapping[str, tuple[str, Callable[[], bytes], list[str]]] = {
 def limits() -> dict[str, Any]:
     """Return the limits of params.yaml on parity, and none on cost."""
     shipped = all_configs(ROOT / "params.yaml")["promote"].model_dump()
-    return {"parity": shipped["parity"], "max_megabytes": None, "max_latency_ms": None, "max_looks": None}
+    return {"parity": shipped["parity"], "max_megabytes": None, "max_latency_ms": None, "max_test_uses": None}
 
 
-def examine(name: str, seed: int) -> Gates:
+def compare_file(name: str, seed: int) -> Gates:
     """Hold one file to the model it was made from, beside a float32 file that is right."""
     data = images(100 * seed)
-    said = Outcome(predict_bytes(build("test_resnet"), LOOK, data), np.zeros(len(data), dtype=np.int64), 1.3)
+    said = SingleLabelPredictions(
+        predict_bytes(build("test_resnet"), PREPROCESSING, data), np.zeros(len(data), dtype=np.int64), 1.3
+    )
     variant, content, _ = FILES[name]
     rows = []
-    for file in (File("m", variant, content(), graph_of()), File("right", FP32, whole(), graph_of())):
+    for file in (
+        ExportedFile("m", variant, content(), graph_of()),
+        ExportedFile("right", FP32, whole(), graph_of()),
+    ):
         told = run(file.session, map(raw, data))
-        rows.append(hold_against(file, told, said, CLOCK, {"bootstrap": 100, "seed": seed}))
+        rows.append(compare_with_torch(file, told, said, CLOCK, {"bootstrap": 100, "seed": seed}))
     return deployment_gates(rows, "right", 1, limits())
 
 
-def ruling(name: str, seeds: int = SEEDS) -> Row:
-    """Let one challenger come before the court with every seed."""
+def count_decisions(name: str, seeds: int = SEEDS) -> Row:
+    """Count the decisions on one challenger over all seeds."""
     expected = {**MODELS, **SUCCESSIONS}[name][1] if name not in FILES else FILES[name][2]
-    ruled: dict[str, int] = {}
+    failed_gates: dict[str, int] = {}
     right = 0
     for seed in range(seeds):
         if name in SUCCESSIONS:
             rows = SUCCESSIONS[name][0](seed)
         else:
-            rows = meet(name, seed) if name in MODELS else examine(name, seed)
+            rows = compare_challenger(name, seed) if name in MODELS else compare_file(name, seed)
         failed = {row["gate"] for row in rows if not row["passed"]}
         right += failed >= set(expected) and bool(failed) == bool(expected)
-        ruled.update({gate: ruled.get(gate, 0) + 1 for gate in failed})
-    return Row(name, dict(sorted(ruled.items())), expected, seeds, right)
+        failed_gates.update({gate: failed_gates.get(gate, 0) + 1 for gate in failed})
+    return Row(name, dict(sorted(failed_gates.items())), expected, seeds, right)
 
 
 CHALLENGERS = (*MODELS, *FILES, *SUCCESSIONS)
@@ -194,12 +201,12 @@ CHALLENGERS = (*MODELS, *FILES, *SUCCESSIONS)
 
 def main() -> None:
     """Print and write all rows."""
-    rows = [ruling(name) for name in CHALLENGERS]
-    table = Table("challenger", "gates that failed, of 20 times", "must fail", "ruled rightly")
+    rows = [count_decisions(name) for name in CHALLENGERS]
+    table = Table("challenger", "gates that failed, of 20 times", "must fail", "decided rightly")
     for row in rows:
-        ruled = "\n".join(f"{gate}: {count}" for gate, count in row.ruled.items()) or "none"
+        failed_gates = "\n".join(f"{gate}: {count}" for gate, count in row.failed_gates.items()) or "none"
         expected = "\n".join(row.expected) or "none"
-        table.add_row(row.challenger, ruled, expected, f"{row.right} of {row.seeds}")
+        table.add_row(row.challenger, failed_gates, expected, f"{row.right} of {row.seeds}")
     Console(width=130).print(table)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
