@@ -1,10 +1,11 @@
 """One process at a time: the others wait, and say so."""
 
-import fcntl
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from steps.core.system.disk import disk_errors
 
@@ -18,13 +19,15 @@ def exclusive_lock(file: Path, what: str) -> Iterator[None]:
     Raises:
         DiskError: The lock's folder cannot be written to.
     """
+    lock = FileLock(file)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        held = file.open("w")
-    with held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(blocking=False)
+        except Timeout:
             log.warning("%s is locked by another process with the same %s: waiting", what, file.parent)
-            fcntl.flock(held, fcntl.LOCK_EX)
+            lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
