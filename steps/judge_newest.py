@@ -9,7 +9,7 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.models import Classifier, Student
 from steps.artifacts.watch import Newest, Watch
 from steps.core.system.config import Config
-from steps.core.system.errors import LostModel
+from steps.core.system.errors import ModelLostError
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.acquaintance import unknown_to_both
 from steps.runtime.params import From
@@ -84,7 +84,7 @@ def champion_of(watch: Watch) -> dict[str, Classifier]:
     registry = Registry(watch.champion["name"], mlflow_client.connect())
     try:
         return {"champion": registry.load(watch.champion["version"], scratch())}
-    except LostModel as error:
+    except ModelLostError as error:
         log.warning("%s", error)
         return {}
 

@@ -9,7 +9,7 @@ from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
 from steps.artifacts.watch import Watch
 from steps.core.system.config import Config, Fraction
-from steps.core.system.errors import LostModel
+from steps.core.system.errors import ModelLostError
 from steps.fine_tune import FineTuneSection
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.acquaintance import ORIGIN, learnt_by, recognised
@@ -96,7 +96,7 @@ def champion_network(
     registry = Registry(watch.champion["name"], mlflow_client.connect())
     try:
         champion = registry.load(watch.champion["version"], scratch())
-    except LostModel as error:
+    except ModelLostError as error:
         log.warning("%s", error)
         return None
     same = ("backbone", "stages", "labels", "preprocessing")

@@ -149,7 +149,7 @@ def test_a_worker_without_memory_ends_the_phase_and_accuses_no_picture(here: Pat
     )  # fmt: skip
     assert done.returncode == 1, done.stderr[-2000:]
     assert "validate_data: MemoryLimitError" in done.stderr
-    assert "leave out the largest pictures" in done.stderr.replace("\n", " ")
+    assert "leave out the largest samples" in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
     assert not done.stdout, "a picture that is fine is never listed as broken"
 

@@ -35,7 +35,7 @@ def test_the_same_run_after_a_rollback_says_so_and_does_not_promote_again(tmp_pa
     assert ran(again) == ["promote"]
     assert again["decision"]["verdict"] == "rolled back"
     assert again["decision"]["registered"]["version"] == "2"
-    assert again["decision"]["registered"]["rolled_back"].endswith(": it sees ghosts")
+    assert again["decision"]["registered"]["rolled_back"].endswith(": too many false alarms")
     assert ran(clone.zenml()) == []
 
     code, said = rollback(clone)

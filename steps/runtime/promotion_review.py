@@ -9,7 +9,7 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.system.errors import LostModel
+from steps.core.system.errors import ModelLostError
 from steps.runtime import tracking
 from steps.runtime.acquaintance import kept_known, unknown_to_both
 from steps.runtime.registry import CHAMPION, Registry
@@ -82,13 +82,13 @@ def champion_of(
     """Load the version that is to be met, and return the gate that says where that cannot be.
 
     Raises:
-        LostModel: Its files are gone, and `on_lost_champion` does not say that it may be succeeded unmet.
+        ModelLostError: Its files are gone, and `on_lost_champion` does not say that it may be succeeded unmet.
     """
     if version is None:
         return None, []
     try:
         return registry.load(version, scratch), []
-    except LostModel as error:
+    except ModelLostError as error:
         if cfg["on_lost_champion"] == "refuse":
             raise
         log.warning("%s", error)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.system.errors import ArtifactError, LostModel, RegistryError
+from steps.core.system.errors import ArtifactError, ModelLostError, RegistryError
 from steps.core.system.locks import exclusive_lock
 from steps.core.system.storage import to_json, write_file
 from steps.runtime import mlflow_client, tracking
@@ -98,7 +98,7 @@ class Registry:
         """Load the model of a version.
 
         Raises:
-            LostModel: Its files are gone, or are not what they were.
+            ModelLostError: Its files are gone, or are not what they were.
         """
         source = f"{self.client.get_model_version_download_uri(self.name, version)}/{CLASSIFIER}"
         if not self.whole(version):
@@ -110,9 +110,9 @@ class Registry:
             except ArtifactError as error:
                 raise self.lost(version, f"{source} is not what it was: {error}") from None
 
-    def lost(self, version: str, found: str) -> LostModel:
+    def lost(self, version: str, found: str) -> ModelLostError:
         """Return the error that says what to do about a version without its files."""
-        return LostModel(
+        return ModelLostError(
             f"version {version} of the registered model {self.name!r} cannot be loaded, {found}: restore the "
             f'files; or make the previous champion champion again (python -m infra.rollback "{self.name}" '
             "--why ...); or let the next model succeed it without meeting it (promote.on_lost_champion: "

@@ -24,7 +24,7 @@ from steps.core.export import parity
 from steps.core.export.onnx_export import export_onnx
 from steps.core.modalities.image.pixels import deterministic_view, normalise, read_image
 from steps.core.modalities.parts import InputGraph
-from steps.core.system.errors import LostModel, RegistryError
+from steps.core.system.errors import ModelLostError, RegistryError
 from steps.core.tasks.targets import Targets
 from steps.evaluate import Evaluate, evaluate
 from steps.promote import Promote, promote
@@ -177,7 +177,7 @@ def test_a_better_model_meets_the_champion_and_a_rolled_back_one_does_not_come_b
     assert (again.verdict, champion()) == ("rolled back", "1")
     other = decide(better, max_ece=0.9)
     assert (other.verdict, champion()) == ("kept", "1")
-    assert found(other)["not rolled back"]["note"] == "ann: it sees ghosts"
+    assert found(other)["not rolled back"]["note"] == "ann: too many false alarms"
     roll_back(registry(), "ann", "they were real", force=True)
     assert decide(better).verdict == "promoted"
 
@@ -286,7 +286,7 @@ def test_a_lost_champion_stops_the_promotion_in_words_and_not_for_good(images: P
     source = Path(mlflow_client.connect().get_model_version_download_uri("images", "1"))
     source.rename(source.with_name("elsewhere"))
     better = run(dataset, fitted(dataset))
-    with pytest.raises(LostModel, match=r"version 1 .* cannot be loaded, nothing lies at"):
+    with pytest.raises(ModelLostError, match=r"version 1 .* cannot be loaded, nothing lies at"):
         decide(better)
     assert (champion(), len(registry().versions())) == ("1", 1)
     decision = decide(better, on_lost_champion="succeed")

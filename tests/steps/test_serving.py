@@ -13,7 +13,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from steps.core.evaluation.inference import predict_bytes
-from steps.core.system.errors import LostModel, ParamsError, RegistryError
+from steps.core.system.errors import ModelLostError, ParamsError, RegistryError
 from steps.runtime import mlflow_client
 from tests.core.toys import IMAGE, LABELS, PREPROCESSING, build, encode, picture
 from tests.steps.runtime.test_registry import inside_a_run, model, use
@@ -173,5 +173,5 @@ def test_a_champion_that_is_not_there_or_has_lost_its_files_is_told_in_words(
     inside_a_run("first", 1.3)
     source = Path(mlflow_client.connect().get_model_version_download_uri("m", "1"))
     source.rename(source.with_name("elsewhere"))
-    with pytest.raises(LostModel, match=r"version 1 .* cannot be loaded, its files are gone: restore"):
+    with pytest.raises(ModelLostError, match=r"version 1 .* cannot be loaded, its files are gone: restore"):
         make_app("m")

@@ -5,7 +5,7 @@ another name is the same one where `promote.renamed` says so, and else lost and 
 amounts to is a choice in params.yaml, and is written beside the gate.
 
 Of single labels, the rows of the common classes are compared, and both models may answer with any class
-that they know: a challenger that takes old pictures for the new class is wrong. Of label sets, each label
+that they know: a challenger that takes old samples for the new class is wrong. Of label sets, each label
 is a question of its own: the common ones are compared, on all rows.
 """
 

@@ -11,11 +11,11 @@ HeadstartError
 ├── BudgetError      no candidate for the student is fast and small enough
 ├── TrainingError    training cannot go on
 │   ├── Diverged     the loss is no longer finite
-│   └── FrozenWeightsChanged  a frozen parameter or buffer has changed
+│   └── FrozenWeightsChanged a frozen parameter or buffer has changed
 ├── ProcessError     of several processes on one phase, one is lost or works on something else
 ├── TrackerError     the MLflow server, or what it stands on, does not answer
 ├── RegistryError    the model registry is not in a state that promotion can work with
-│   └── LostModel    the files of a registered version are gone
+│   └── ModelLostError the files of a registered version are gone
 └── ClusterError     a scheduler refused or lost a job
 
 A message says what was found, what was expected and what to do, and names the file or key.
@@ -82,7 +82,7 @@ class RegistryError(HeadstartError):
     """Raised when the model registry is in a state that promotion cannot work with."""
 
 
-class LostModel(RegistryError):
+class ModelLostError(RegistryError):
     """Raised where the files of a registered version are gone, or are not what they were."""
 
 

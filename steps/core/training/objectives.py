@@ -109,7 +109,7 @@ def mix(x: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, 
         read = "tokens" if x.ndim == 3 else "vectors"
         raise BackboneError(
             f"cutmix: found {recipe.cutmix:g}, and the training reads {read} at its first stage, without "
-            "rows and columns to cut: set it to 0 there and use mixup, or train from the pixels "
+            "rows and columns to cut: set it to 0 there and use mixup, or train from the samples "
             "(fine_tune.unfreeze: all)"
         )
     order = torch.randperm(len(x), generator=generator)

@@ -54,7 +54,7 @@ def test_a_better_challenger_with_a_new_class_succeeds_and_a_worse_one_does_not(
 def test_what_is_compared_is_the_accuracy_on_the_rows_of_the_common_classes() -> None:
     old, new = champion(0.6), challenger(0.9)
     common = TRUTH < 3
-    gained = new.right[common].mean() - (old.argmax(axis=1) == TRUTH)[common].mean()
+    gained = new.correct[common].mean() - (old.argmax(axis=1) == TRUTH)[common].mean()
     assert meet(old, new)[1]["found"]["value"] == pytest.approx(gained)
 
 
@@ -121,8 +121,8 @@ def test_a_renamed_class_may_stand_at_another_place() -> None:
     meta = {"labels": OLD, "temperature": 1.0}
     ground = common_ground(meta, old, new, labels, np.ones(60, dtype=bool), cfg)
     assert isinstance(ground, Ground)
-    assert np.array_equal(ground.champion.right, old.argmax(axis=1) == TRUTH[:60])
-    assert ground.challenger.right.all()
+    assert np.array_equal(ground.champion.correct, old.argmax(axis=1) == TRUTH[:60])
+    assert ground.challenger.correct.all()
 
 
 @pytest.mark.parametrize(

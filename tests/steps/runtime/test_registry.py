@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.artifacts.report import Report
-from steps.core.system.errors import LostModel, RegistryError
+from steps.core.system.errors import ModelLostError, RegistryError
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.registry import Registry
 from steps.runtime.review import Review, ruling_key
@@ -199,7 +199,7 @@ def test_a_rollback_swaps_the_champion_back_and_says_who_and_why(store: Path) ->
     inside_a_run("second", 2.0)
     assert roll_back(registry, "ann", "too many false alarms", force=False) == ("1", "2")
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
-    assert registry.rolled_back(model(2.0).digest) == "ann: it sees ghosts"
+    assert registry.rolled_back(model(2.0).digest) == "ann: too many false alarms"
     assert registry.rolled_back(model(1.0).digest) is None
 
 
@@ -208,7 +208,9 @@ def test_a_second_rollback_does_not_bring_the_bad_version_back_unless_it_is_forc
     inside_a_run("first", 1.0)
     inside_a_run("second", 2.0)
     roll_back(registry, "ann", "too many false alarms", force=False)
-    with pytest.raises(RegistryError, match=r"version 2, .* rolled back \(ann: it sees ghosts\).*--force"):
+    with pytest.raises(
+        RegistryError, match=r"version 2, .* rolled back \(ann: too many false alarms\).*--force"
+    ):
         roll_back(registry, "ann", "again", force=False)
     assert state()[0] == {"champion": "1", "challenger": "2", "previous": "2"}
     assert roll_back(registry, "ann", "they were real", force=True) == ("2", "1")
@@ -225,7 +227,7 @@ def test_a_run_whose_model_was_rolled_back_says_so_and_moves_nothing(store: Path
     roll_back(registry, "ann", "too many false alarms", force=False)
     again = inside_a_run("again", 2.0)
     assert again.verdict == "rolled back"
-    assert again.registered == {"name": "m", "version": "2", "rolled_back": "ann: it sees ghosts"}
+    assert again.registered == {"name": "m", "version": "2", "rolled_back": "ann: too many false alarms"}
     assert state() == ({"champion": "1", "challenger": "2", "previous": "2"}, 2)
     other = inside_a_run("other limits", 2.0, config="other limits")
     assert other.verdict == "rolled back", "whatever it is judged by"
@@ -349,7 +351,7 @@ def test_a_champion_without_files_is_one_block_with_the_remedies_and_stays(store
     inside_a_run("first", 1.0)
     inside_a_run("second", 2.0)
     place = lose("2")
-    with pytest.raises(LostModel) as caught:
+    with pytest.raises(ModelLostError) as caught:
         registry.load("2", store)
     for words in ("version 2", str(place), "restore", "infra.rollback", "on_lost_champion", "promote.name"):
         assert words in str(caught.value)
@@ -369,7 +371,7 @@ def test_a_champion_whose_files_have_changed_is_lost_too(store: Path) -> None:
     client = mlflow_client.connect()
     weights = Path(client.get_model_version_download_uri("m", "1")) / "artifacts/classifier/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(LostModel, match=r"is not what it was: .*does not match its recorded SHA-256"):
+    with pytest.raises(ModelLostError, match=r"is not what it was: .*does not match its recorded SHA-256"):
         Registry("m", client).load("1", store)
 
 
