@@ -82,7 +82,7 @@ def champion_of(
     """Load the version that is to be met, and return the gate that says where that cannot be.
 
     Raises:
-        ModelLostError: Its files are gone, and `on_lost_champion` does not say that it may be succeeded unmet.
+        ModelLostError: Its files are gone, and `on_lost_champion` is not `succeed`.
     """
     if version is None:
         return None, []
