@@ -107,6 +107,7 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
             "audit.html",
             "suspects.csv",
         },
+        "backbone": {"artifact.json", "backbone.json", "weights.safetensors"},
         "stats": {"artifact.json", "stats.json"},
         "warm_head": model,
         "learning_rates": {"artifact.json", "learning_rates.json", "search.html"},
