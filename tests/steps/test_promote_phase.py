@@ -198,7 +198,7 @@ def test_the_champion_is_met_only_on_images_that_neither_has_learnt_from(images:
     decision = decide(made)
     row = found(decision)["test images unknown to both"]
     assert row["found"]["value"] == len(second.part("test")) - 6
-    assert "the champion has learnt from 6 (6 by their bytes, 0 by their picture)" in row["note"]
+    assert "the champion has learnt from 6 (6 by their bytes, 0 by their print)" in row["note"]
     assert "the challenger has learnt from 0" in row["note"]
     assert decision.verdict == "promoted"
 
@@ -316,7 +316,7 @@ def test_what_is_kept_with_a_version_is_enough_to_know_its_samples_again(images:
 
     dataset = gate(images)
     decide(run(dataset, fitted(dataset)))
-    file = registry().kept("1", KNOWN, Path("scratch").absolute())
+    file = registry().fetch_kept_file("1", KNOWN, Path("scratch").absolute())
     known = pd.read_parquet(str(file))
     assert list(known) == ["sha256", "split", "label", "print", "inherited"]
     assert set(known["sha256"]) == set(dataset.table["sha256"])
