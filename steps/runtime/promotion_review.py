@@ -57,7 +57,7 @@ def review_candidate(
     if champion and met:
         gates += face(registry, met, champion, old, predictions[candidate], dataset, cfg, scratch)
     passed = all(gate["passed"] for gate in gates)
-    verdict = Decision.promoted if passed else "kept" if present else "rejected"
+    verdict = Decision.promoted if passed else "not promoted" if present else "rejected"
     warn_of_itself(registry, present, met, verdict)
     card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate)
     found = {gate["gate"]: gate["found"] for gate in gates if gate["gate"] in MEASURED}

@@ -160,7 +160,7 @@ def test_changed_limits_are_judged_anew_and_unchanged_ones_are_not(images: Path)
     assert decide(made, max_ece=0.0).verdict == "rejected", "as it was then: nobody was champion"
     assert len(registry().versions()) == 2, "nothing is judged twice"
     strict = decide(made, min_accuracy=1.0)
-    assert (strict.verdict, found(strict)["accuracy"]["passed"]) == ("kept", False)
+    assert (strict.verdict, found(strict)["accuracy"]["passed"]) == ("not promoted", False)
     assert champion() == "2", "it is champion, and would not be made so again"
     assert decide(made, max_ece=1.0).digest == first.digest
 
@@ -176,7 +176,7 @@ def test_a_better_model_meets_the_champion_and_a_rolled_back_one_does_not_come_b
     again = decide(better)
     assert (again.verdict, champion()) == ("rolled back", "1")
     other = decide(better, max_ece=0.9)
-    assert (other.verdict, champion()) == ("kept", "1")
+    assert (other.verdict, champion()) == ("not promoted", "1")
     assert found(other)["not rolled back"]["note"] == "ann: too many false alarms"
     roll_back(registry(), "ann", "they were real", force=True)
     assert decide(better).verdict == "promoted"
@@ -192,7 +192,7 @@ def test_the_champion_is_met_only_on_images_that_neither_has_learnt_from(images:
     decide(run(first, fitted(first, known=2)))
     made = run(second, fitted(second))
     few = decide(made, min_unknown=len(second.part("test")))
-    assert (few.verdict, champion()) == ("kept", "1")
+    assert (few.verdict, champion()) == ("not promoted", "1")
     assert "too few to be compared on" in found(few)["test images unknown to both"]["note"]
     assert "beats champion" not in found(few), "they are not compared"
     decision = decide(made)
@@ -241,7 +241,7 @@ def test_a_new_class_is_compared_on_the_common_ones(images: Path) -> None:
     shutil.rmtree(images / "green")
     third = gate(images)
     refused = decide(run(third, fitted(third)))
-    assert refused.verdict == "kept"
+    assert refused.verdict == "not promoted"
     assert "the champion knows green, which" in found(refused)["beats champion"]["note"]
 
 
