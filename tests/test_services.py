@@ -45,7 +45,7 @@ def env() -> Iterator[Env]:
     read = read_env()
     yield read
     script("erase")
-    assert not peer_errors(ports(read)), "nothing may be left behind"
+    assert not listening(ports(read)), "nothing may be left behind"
 
 
 def database(env: Env) -> str:
@@ -59,7 +59,7 @@ def ports(env: Env) -> set[int]:
     return {int(env[key].rpartition(":")[2].partition("/")[0]) for key in urls}
 
 
-def peer_errors(wanted: set[int]) -> list[tuple[str, int | None]]:
+def listening(wanted: set[int]) -> list[tuple[str, int | None]]:
     """The address and the process of everything that listens at one of these ports."""
     return [
         (c.laddr.ip, c.pid)
@@ -110,7 +110,7 @@ def test_no_server_answers_without_its_password_or_off_this_machine(env: Env) ->
     port = env["HEADSTART_STUDY_STORAGE"].rpartition(":")[2].partition("/")[0]
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(host="127.0.0.1", port=port, user="headstart", password="guess", dbname="mlflow")
-    assert [ip for ip, _ in peer_errors(ports(env))] == ["127.0.0.1"] * 4
+    assert [ip for ip, _ in listening(ports(env))] == ["127.0.0.1"] * 4
 
 
 def test_zenml_on_the_servers_and_dvc_without_them_write_equal_digests(
@@ -174,7 +174,7 @@ def kill_mlflow() -> None:
 
 def kill_postgres() -> None:
     port = int(read_env()["HEADSTART_STUDY_STORAGE"].rpartition(":")[2].partition("/")[0])
-    ((_, pid),) = peer_errors({port})
+    ((_, pid),) = listening({port})
     first = psutil.Process(pid)
     all_of_it = [first, *first.children()]
     for process in all_of_it:
