@@ -4,6 +4,7 @@ from typing import Annotated
 
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier, Student
+from steps.core.backbones.settings import freezes_statistics
 from steps.core.distillation.settings import StudentRecipe
 from steps.core.training.recipe import HeadRecipe
 from steps.runtime import tracking
@@ -47,7 +48,11 @@ def distill(features: Features, finetuned: Classifier, cfg: Distill) -> Annotate
     }
     alone = classifier(result.student)
     metrics = {**alone.metrics, **of_controls, "parameters_of_teacher": result.parameters_of_teacher}
-    metrics["bfloat16"] = float(half)
+    samples = int((features.index_table["split"] == "train").sum())
+    metrics |= {
+        "bfloat16": float(half),
+        "batch_norm_frozen": float(freezes_statistics(cfg.batch_norm, samples)),
+    }
     chosen = {"chosen": result.choice.name, "candidates": result.candidates}
     return Student(alone.state, alone.meta, alone.history, metrics, controls, chosen, result.figures)
 

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
-from steps.core.backbones.settings import Unfreeze
+from steps.core.backbones.settings import Unfreeze, freezes_statistics
 from steps.core.training.recipe import Recipe
 from steps.runtime import tracking
 from steps.runtime.params import From
@@ -66,7 +66,8 @@ def fine_tune(
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
     trained, souped = use_soup_if_better(trained, learning_rates.soup, batches)
     chosen, metrics = calibrate(trained, batches)
-    metrics |= {"souped": float(souped), "bfloat16": float(half)}
+    fixed = freezes_statistics(cfg.batch_norm, len(batches.rows("train")))
+    metrics |= {"souped": float(souped), "bfloat16": float(half), "batch_norm_frozen": float(fixed)}
     return Classifier(
         network.state(), model_metadata(meta, meta["stages"], chosen), trained.records(), metrics
     )

@@ -45,6 +45,7 @@ def warm_start(
     """Fine-tune the champion on the data of now, by the same recipe; the lower validation loss wins."""
     from steps.core.backbones.precision import uses_bfloat16
     from steps.core.backbones.processes import device
+    from steps.core.backbones.settings import freezes_statistics
     from steps.core.features.batches import open_batches
     from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.loop import train
@@ -65,13 +66,15 @@ def warm_start(
     task = Classify(cfg.recipe)
     trained = train(network, boundary, task, batches, cfg.recipe, groups, tracking.log_epoch, file)
     chosen, metrics = calibrate(trained, batches)
+    fixed = freezes_statistics(cfg.recipe.batch_norm, len(batches.rows("train")))
     losses = {"pretrained": finetuned.metrics["val_loss"], "champion": metrics["val_loss"]}
     tracking.log({f"val_loss_from_{start}": loss for start, loss in losses.items()})
     if losses["champion"] >= losses["pretrained"]:
         return fresh
     meta = {**model_metadata(features.meta, features.meta["stages"], chosen), ORIGIN: watch.champion}
     warm = Classifier(network.state(), meta, trained.records(), metrics)
-    return with_metrics(warm, souped=0.0, bfloat16=float(half), from_champion=1.0)
+    how = {"bfloat16": float(half), "batch_norm_frozen": float(fixed)}
+    return with_metrics(warm, souped=0.0, from_champion=1.0, **how)
 
 
 def with_metrics(model: Classifier, **facts: float) -> Classifier:

@@ -68,6 +68,7 @@ RECIPE = Recipe(
     cutmix=0.0,
     patience=5,
     precision="float32",
+    batch_norm="updated",
 )
 PLAIN = RECIPE.model_copy(update={"label_smoothing": 0.0})
 MICRO_BATCH = 4

@@ -99,6 +99,11 @@ class Network(nn.Module):
         for number, stage in enumerate(self.stages):
             stage.freeze(number < boundary)  # type: ignore[operator]
 
+    def fix_statistics(self, fixed: bool) -> None:
+        """Set whether the BatchNorms of stages that train keep the statistics they have."""
+        for stage in self.stages:
+            stage.fix_statistics(fixed)  # type: ignore[operator]
+
     def state(self) -> dict[str, Tensor]:
         """Return parameters and buffers under timm's own names (backbone.*) and head.*."""
         return {
@@ -136,23 +141,25 @@ def pool(x: Tensor, channels_last: bool) -> Tensor:
     return x.mean(dim=1) if x.ndim == 3 else x
 
 
-def frozen_digest(network: Network, boundary: int) -> str:
-    """Hash every parameter and buffer below `boundary`, bit for bit."""
+def frozen_digest(network: Network, boundary: int, statistics: bool = False) -> str:
+    """Hash every parameter and buffer below `boundary`, bit for bit; with `statistics` all buffers."""
     digest = hashlib.sha256()
-    for stage in network.stages[:boundary]:
-        for name, tensor in sorted(stage.state_dict().items()):
+    for number, stage in enumerate(network.stages):
+        kept = stage.state_dict() if number < boundary else dict(stage.named_buffers()) if statistics else {}
+        for name, tensor in sorted(kept.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def assert_frozen(network: Network, boundary: int, before: str) -> None:
+def assert_frozen(network: Network, boundary: int, before: str, statistics: bool = False) -> None:
     """Compare with the digest from before.
 
     Raises:
-        FrozenWeightsChanged: Something below the boundary has changed.
+        FrozenWeightsChanged: Something below the boundary, or a fixed statistic above it, has changed.
     """
-    if frozen_digest(network, boundary) != before:
+    if frozen_digest(network, boundary, statistics) != before:
+        above = ", or a fixed statistic above it," if statistics else ""
         raise FrozenWeightsChanged(
-            f"a parameter or buffer below stage {boundary} changed while it was frozen"
+            f"a parameter or buffer below stage {boundary}{above} changed while it was frozen"
         )

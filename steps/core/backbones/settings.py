@@ -13,6 +13,27 @@ Precision = Literal["auto", "bfloat16", "float32"]
 """Of products in a training; auto: bfloat16 where that is faster."""
 
 
+BatchNorm = Literal["auto", "frozen", "updated"]
+"""Statistics of the BatchNorms in the stages that train; see `freezes_statistics`."""
+
+STATISTICS_SAMPLES = 10_000
+
+
+def freezes_statistics(choice: BatchNorm, samples: int) -> bool:
+    """Say whether BatchNorm's statistics stay as pretrained; `auto`: below STATISTICS_SAMPLES of train.
+
+    Batches of a small set move the statistics, by the noise of 32 samples, further than so few steps move
+    the weights, and validation then sees other activations than the head was trained on. Frozen was the
+    better one on every set tried, of up to a thousand samples (docs/experiments.md). A set as large as
+    those that the article trains all stages on estimates them well, and may differ from the pretraining's.
+
+    Args:
+        choice: As params.yaml has it.
+        samples: Training samples.
+    """
+    return choice == "frozen" or (choice == "auto" and samples < STATISTICS_SAMPLES)
+
+
 class BackboneConfig(Config):
     """Which pretrained network, and where its weights come from."""
 

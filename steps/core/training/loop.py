@@ -20,6 +20,7 @@ from steps.core.backbones.processes import (
     process_count,
     rank,
 )
+from steps.core.backbones.settings import freezes_statistics
 from steps.core.features.batches import Batches
 from steps.core.system.errors import Diverged
 from steps.core.tasks import targets
@@ -86,6 +87,7 @@ def fit(
         Diverged: A loss is not finite, or has exploded; says which rate to lower.
     """
     distributed_state()
+    fix_statistics(network, batches, recipe)
     stepper = Stepper(network, task, batches, recipe, groups)
     done = stepper.resume(*resume_from) if resume_from is not None else 0
     for epoch in range(done + 1, recipe.epochs + 1):
@@ -97,6 +99,13 @@ def fit(
         if on_snapshot is not None:
             on_snapshot(take_snapshot(network, stepper.optimizer))
         yield Epoch(epoch, train_loss, val_loss, float(kind.correct(logits, labels).mean()), rate, logits)
+
+
+def fix_statistics(network: Network, batches: Batches, recipe: Recipe) -> bool:
+    """Let BatchNorms of stages that train keep their statistics where the recipe says so; say whether."""
+    fixed = freezes_statistics(recipe.batch_norm, len(batches.rows("train")))
+    network.fix_statistics(fixed)
+    return fixed
 
 
 def train(
@@ -114,10 +123,11 @@ def train(
     With a `file`, whose name stands for all that goes in, a training that was killed goes on from there.
 
     Raises:
-        FrozenWeightsChanged: Something below the boundary has changed.
+        FrozenWeightsChanged: Something below the boundary has changed, or statistics that were fixed.
         Diverged: See `fit`.
     """
-    before = frozen_digest(network, boundary)
+    fixed = fix_statistics(network, batches, recipe)
+    before = frozen_digest(network, boundary, fixed)
     checkpoint = Checkpoint(file) if file else None
     resume_from, weights, history = resume(checkpoint)
     assert_equal_everywhere(
@@ -148,7 +158,7 @@ def train(
     bar.close()
     if best is None:
         raise Diverged("no epoch was trained")
-    assert_frozen(network, boundary, before)
+    assert_frozen(network, boundary, before, fixed)
     network.load_state_dict(weights, strict=False)
     assert_equal_everywhere(
         "the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind"

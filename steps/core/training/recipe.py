@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from steps.core.backbones.settings import Precision
+from steps.core.backbones.settings import BatchNorm, Precision
 from steps.core.system.config import Config, Count, Fraction, Positive
 
 
@@ -29,6 +29,8 @@ class Recipe(Config):
     """Epochs without a better validation loss after which training stops."""
     precision: Precision
     """Of the trained stages' products; see `steps.core.backbones.precision`. A lone head uses float32."""
+    batch_norm: BatchNorm
+    """Of the trained stages; see `steps.core.backbones.settings.freezes_statistics`. A lone head has none."""
 
 
 class HeadRecipe(Recipe):

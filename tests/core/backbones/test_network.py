@@ -91,6 +91,40 @@ def test_the_norms_above_the_boundary_do_learn_their_statistics(network: Network
     assert all(norm.num_batches_tracked == torch.tensor(1) for norm in norms)
 
 
+def test_fixed_statistics_stay_while_the_weights_above_the_boundary_train(
+    network: Network, x: Tensor
+) -> None:
+    network.freeze(3)
+    network.fix_statistics(True)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    for _ in range(2):
+        network.train()
+        network(x).square().sum().backward()
+        optimizer.step()
+    buffers = {name for name, _ in network.stages.named_buffers(prefix="stages")}
+    assert {name for name in buffers if "running_var" in name}
+    assert all(torch.equal(network.state_dict()[name], before[name]) for name in buffers)
+    norms = [m for s in network.stages[3:] for m in s.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert any(
+        not torch.equal(m.weight, before[f"{n}.weight"]) for n, m in network.named_modules() if m in norms
+    )
+    network.fix_statistics(False)
+    network(x)
+    assert all(norm.num_batches_tracked == 1 for norm in norms)
+
+
+def test_a_fixed_statistic_that_moved_is_told_of(network: Network) -> None:
+    network.freeze(3)
+    network.fix_statistics(True)
+    before = frozen_digest(network, 3, statistics=True)
+    assert_frozen(network, 3, before, statistics=True)
+    next(network.stages[4].buffers()).add_(0.5)
+    assert_frozen(network, 3, frozen_digest(network, 3))
+    with pytest.raises(FrozenWeightsChanged, match="fixed statistic"):
+        assert_frozen(network, 3, before, statistics=True)
+
+
 def test_freezing_says_for_every_parameter_whether_it_may_change(network: Network) -> None:
     for boundary in (6, 0, 2):
         network.freeze(boundary)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steps.core.backbones.network import Network, frozen_digest
+from steps.core.backbones.settings import freezes_statistics
 from steps.core.features.batches import Batch, Batches
 from steps.core.system.errors import Diverged, FrozenWeightsChanged
 from steps.core.training.checkpoint import Checkpoint, trainable_state
@@ -58,6 +59,25 @@ def network() -> Network:
 @pytest.fixture
 def top(pictures: Pictures, network: Network, tmp_path: Path) -> Batches:
     return warm(pictures, network, 6, tmp_path)
+
+
+@pytest.mark.parametrize(("choice", "moves"), [("frozen", False), ("auto", False), ("updated", True)])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_statistics_move_only_where_the_recipe_says_so(
+    network: Network, pictures: Pictures, tmp_path: Path, choice: str, moves: bool, precision: str
+) -> None:
+    found = warm(pictures, network, 3, tmp_path)
+    trained = learn(network, found, change(batch_norm=choice, precision=precision)).network
+    before, after = (dict(n.stages[3:].named_buffers()) for n in (network, trained))
+    assert any(not torch.equal(after[name], before[name]) for name in before) is moves
+    weights, learnt = (dict(n.stages[3:].named_parameters()) for n in (network, trained))
+    assert any(not torch.equal(learnt[name], weights[name]) for name in weights if "bn" in name)
+
+
+def test_batch_norm_auto_updates_where_the_samples_are_many() -> None:
+    assert [freezes_statistics("auto", n) for n in (9_999, 10_000)] == [True, False]
+    assert freezes_statistics("frozen", 10**6)
+    assert not freezes_statistics("updated", 1)
 
 
 @pytest.mark.parametrize("unfreeze", [0, 1, 3])
