@@ -31,10 +31,11 @@ def cache_features(
     from steps.core.modalities.registry import modality
 
     kind = modality(dataset.modality)
-    encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality)
+    encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality, dataset.table)
     encoder = encoder.with_preprocessing(kind.preprocessing(stats.preprocessing))
     about = (dataset.table, dataset.labels, dataset.root)
-    index, shards, meta = build_cache(*about, encoder, cfg, scratch(), dataset.labelling)
+    settings = kind.decided(cfg.modality.of(kind.name), stats.kept_symmetries)
+    index, shards, meta = build_cache(*about, encoder, settings, cfg, scratch(), dataset.labelling)
     return Features(index, shards, meta)
 
 

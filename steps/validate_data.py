@@ -53,7 +53,7 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     stop_if_rejected(findings, "")
     whole = table["error"].isna().to_numpy()
     clean, scan = table[whole].reset_index(drop=True), scan.select(whole.nonzero()[0])
-    encoder = pretrained_encoder(name, cfg.backbone, cfg.modality, scratch())
+    encoder = pretrained_encoder(name, cfg.backbone, cfg.modality, clean, scratch())
     z = embed(source, clean.head(scan.audited), encoder, scratch())
     found = audit(clean, ReadableSamples(kind, settings, scan, z), cfg, cfg.seed, read)
     kept = found.repaired if cfg.repair else clean

@@ -141,7 +141,9 @@ def look_for_drift(
 
     file = registry.fetch_kept_file(version, REFERENCE_FILE, scratch())
     reference = Reference.read(Path(str(file)))
-    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, scratch())
+    encoder = pretrained_encoder(dataset.modality, cfg.backbone, cfg.modality, dataset.table, scratch())
+    # as the reference was embedded: what is `auto` may come to something else with the new samples
+    encoder = encoder.with_preprocessing(encoder.modality.preprocessing(reference.backbone["preprocessing"]))
     if reference.backbone != encoder.describe():
         row = {"test": "the backbone, which is not the champion's", "p": 0.0, "limit": 0.0}
         return [{**row, "samples": 0, "drift": True}]

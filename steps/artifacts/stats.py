@@ -21,10 +21,19 @@ class Stats(JsonArtifact):
     preprocessing: dict[str, Any]
     trial: dict[str, Any]
     """How well a probe does with each way to normalise; empty where the params choose."""
+    symmetries: dict[str, Any]
+    """What a probe loses under each symmetry that the params leave open, and whether training uses it."""
 
     file: ClassVar[str] = "stats.json"
 
     def headline(self) -> Headline:
         mean, std = (" ".join(f"{v:.3f}" for v in self.dataset[key]) for key in ("mean", "std"))
         gains = {name: way["gain"]["value"] for name, way in self.trial.get("ways", {}).items()}
-        return {"mean": mean, "std": std, "choice": self.choice, **{f"gain_{k}": v for k, v in gains.items()}}
+        found = {"mean": mean, "std": std, "choice": self.choice}
+        found |= {f"gain_{name}": gain for name, gain in gains.items()}
+        return {**found, **{name: int(kept) for name, kept in self.kept_symmetries.items()}}
+
+    @property
+    def kept_symmetries(self) -> dict[str, bool]:
+        """Whether training uses each symmetry that the params leave open."""
+        return {name: row["kept"] for name, row in self.symmetries.items()}

@@ -216,7 +216,7 @@ def drift_reference(
 
     backbone = BackboneConfig.model_validate(cfg["backbone"])
     settings = ModalitySettings.model_validate(cfg["modality"])
-    encoder = pretrained_encoder(dataset.modality, backbone, settings, scratch)
+    encoder = pretrained_encoder(dataset.modality, backbone, settings, dataset.table, scratch)
     return build_drift_reference(
         dataset.root, dataset.table, answers, encoder, cfg["reference_samples"], scratch
     )

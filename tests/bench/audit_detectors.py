@@ -97,7 +97,7 @@ def scan_and_embed(manifest: Manifest, backbone: BackboneConfig) -> tuple[pd.Dat
     whole = seen.facts["error"].isna().to_numpy()
     table = manifest.table[whole].reset_index(drop=True)
     settings = modality_settings()
-    encoder = pretrained_encoder("image", backbone, settings, scratch())
+    encoder = pretrained_encoder("image", backbone, settings, table, scratch())
     z = embed(folder, table, encoder, scratch())
     return table, ReadableSamples(encoder.modality, settings.image, seen.select(whole.nonzero()[0]), z)
 

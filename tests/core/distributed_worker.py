@@ -37,7 +37,7 @@ from tests.core.toys import (
     cached,
     draw_pictures,
     image_encoder,
-    modalities,
+    image_settings,
     uncached,
 )
 
@@ -146,11 +146,11 @@ def fill(folder: Path, pictures: Pictures) -> None:
     weights = folder.parent / "weights.safetensors"
     encoder = image_encoder("test_efficientnet", weights)
     settings = CacheSettings(
-        views=2, modality=modalities(), dtype="float16", shard_samples=2, micro_batch=4,
+        views=2, dtype="float16", shard_samples=2, micro_batch=4,
         unfreeze=3, seed=0,
     )  # fmt: skip
     _, shards, _ = build_cache(
-        pictures.table, LABELS, str(pictures.root), encoder, settings, folder / "cache"
+        pictures.table, LABELS, str(pictures.root), encoder, image_settings(), settings, folder / "cache"
     )
     (folder / f"shards-{rank()}.json").write_text(json.dumps({n: p.name for n, p in shards.items()}))
 

@@ -173,11 +173,12 @@ def image_settings(**changes: Any) -> Settings:
     """Return the settings of images that the tests use."""
     settings: dict[str, Any] = {
         "size": 32,
+        "max_auto_size": 160,
         "formats": ["PNG", "JPEG", "GIF", "BMP"],
         "min_side": 8,
         "max_side": 4000,
         "min_spread": 0.01,
-        "augmentation": AUGMENTATION,
+        "augmentation": AUGMENTATION.model_dump(),
         "oversampling": None,
         **changes,
     }

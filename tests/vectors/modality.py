@@ -244,7 +244,7 @@ def shortcuts(table: pd.DataFrame, scan: Scan, rows: NDArray[np.int64]) -> list[
     return [Shortcut(table["bytes"].to_numpy(dtype=np.float64)[rows, None])]
 
 
-def pretrained(backbone: str, settings: Settings) -> Preprocessing:
+def pretrained(backbone: str, settings: Settings, table: pd.DataFrame) -> Preprocessing:
     return Preprocessing()
 
 
@@ -332,3 +332,15 @@ def input_graph(preprocessing: Preprocessing) -> Graph:
 
 def from_request(value: Any) -> bytes:
     return json.dumps(dict(enumerate(value))).encode()
+
+
+def undecided(settings: Any) -> list[str]:
+    return []
+
+
+def symmetric_views(preprocessing: Any, symmetry: str) -> Any:
+    raise KeyError(symmetry)
+
+
+def decided(settings: Any, kept: Mapping[str, bool]) -> Any:
+    return settings

@@ -31,17 +31,21 @@ def build_cache(
     labels: list[str],
     root: str,
     encoder: Encoder,
+    samples: Any,
     cfg: CacheSettings,
     scratch: Path,
     labelling: Labelling = ONE_LABEL,
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
-    """Return the index (a row per sample), the shard files by name, and what describes them."""
+    """Return the index (a row per sample), the shard files by name, and what describes them.
+
+    `samples` are the modality's settings, of which nothing is undecided.
+    """
     about = (encoder.modality, encoder.name, encoder.preprocessing)
     network = on_device(build_network(*about, len(labels), encoder.weights))
     extractor = Extractor(
         network,
         freeze_boundary(cfg.unfreeze, len(network.stages)),
-        encoder.modality.views(encoder.preprocessing, cfg.modality.of(encoder.modality.name), cfg.seed),
+        encoder.modality.views(encoder.preprocessing, samples, cfg.seed),
         cfg.dtype,
         cfg.micro_batch,
         file_sha256(encoder.weights),

@@ -15,7 +15,7 @@ from steps.core.data.files import Source
 from steps.core.features.extraction import Extractor, Sample
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.networks import build_network
-from steps.core.modalities.parts import Preprocessing
+from steps.core.modalities.parts import Preprocessing, Views
 from steps.core.modalities.registry import modality
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.storage import file_sha256
@@ -45,17 +45,19 @@ class Encoder:
         return replace(self, preprocessing=preprocessing)
 
 
-def encoder_of(kind: Modality, name: str, weights: Path, settings: ModalitySettings) -> Encoder:
-    """Return a backbone with the preprocessing that it was pretrained with.
+def encoder_of(
+    kind: Modality, name: str, weights: Path, settings: ModalitySettings, table: pd.DataFrame
+) -> Encoder:
+    """Return a backbone with the preprocessing that it was pretrained with, for the samples of a table.
 
     Raises:
         BackboneError: The backbone is not known.
     """
-    return Encoder(kind, name, weights, kind.pretrained(name, settings.of(kind.name)))
+    return Encoder(kind, name, weights, kind.pretrained(name, settings.of(kind.name), table))
 
 
 def pretrained_encoder(
-    name: str, backbone: BackboneConfig, settings: ModalitySettings, scratch: Path
+    name: str, backbone: BackboneConfig, settings: ModalitySettings, table: pd.DataFrame, scratch: Path
 ) -> Encoder:
     """Return the backbone of params.yaml as it was pretrained, for samples of the modality `name`.
 
@@ -64,11 +66,15 @@ def pretrained_encoder(
     """
     kind = modality(name)
     weights = kind.find_weights(backbone.name, backbone.weights, scratch)
-    return encoder_of(kind, backbone.name, weights, settings)
+    return encoder_of(kind, backbone.name, weights, settings, table)
 
 
-def embed(source: Source, table: pd.DataFrame, encoder: Encoder, scratch: Path) -> NDArray[np.float16]:
+def embed(
+    source: Source, table: pd.DataFrame, encoder: Encoder, scratch: Path, views: Views | None = None
+) -> NDArray[np.float16]:
     """Return z (samples, features) of the deterministic view of every sample, in the precision that is kept.
+
+    Of other `views` it is their view 0.
 
     The extractor is the one that fills the cache, and keeps its shards beside that: what has been
     embedded once is read the next time.
@@ -76,7 +82,7 @@ def embed(source: Source, table: pd.DataFrame, encoder: Encoder, scratch: Path) 
     network = on_device(
         build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights)
     )
-    views = encoder.modality.deterministic_views(encoder.preprocessing)
+    views = views or encoder.modality.deterministic_views(encoder.preprocessing)
     digest, kept = file_sha256(encoder.weights), scratch / "features"
     worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)
     samples = [Sample(p, s) for p, s in zip(table["path"], table["sha256"], strict=True)]

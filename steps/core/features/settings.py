@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from steps.core.backbones.settings import Unfreeze
-from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.config import Config, Count
 
 
@@ -17,6 +16,5 @@ class CacheSettings(Config):
     dtype: Literal["float16", "float32"]
     shard_samples: Count
     micro_batch: Count
-    modality: ModalitySettings
     unfreeze: Unfreeze
     seed: int

@@ -84,8 +84,10 @@ class Modality(Protocol):
     def shortcuts(self, table: pd.DataFrame, scan: Any, rows: NDArray[np.int64]) -> list[Shortcut]:
         """Return what beside the content the class might be told from, of some of the rows."""
 
-    def pretrained(self, backbone: str, settings: Any) -> Preprocessing:
-        """Return the preprocessing that a backbone was pretrained with.
+    def pretrained(self, backbone: str, settings: Any, table: pd.DataFrame) -> Preprocessing:
+        """Return the preprocessing that a backbone was pretrained with, for samples like those of a table.
+
+        The table has the columns of `describe`; a setting that is `auto` is resolved from them.
 
         Raises:
             BackboneError: The backbone is not known.
@@ -100,8 +102,17 @@ class Modality(Protocol):
     def normalisations(self, pretrained: Any, moments: Any) -> dict[str, Preprocessing]:
         """Return the ways to normalise, the pretrained one first, under `pretrained`."""
 
+    def undecided(self, settings: Any) -> list[str]:
+        """Return the symmetries that the settings leave to a trial, by name; none where there are none."""
+
+    def symmetric_views(self, preprocessing: Any, symmetry: str) -> Views:
+        """Return views of which the only one, 0, is the deterministic one under a symmetry."""
+
+    def decided(self, settings: Any, kept: Mapping[str, bool]) -> Any:
+        """Return the settings of which nothing is undecided: training uses a symmetry if it is kept."""
+
     def views(self, preprocessing: Any, settings: Any, seed: int) -> Views:
-        """Return the views of a training."""
+        """Return the views of a training, of settings that nothing is undecided of."""
 
     def deterministic_views(self, preprocessing: Any) -> Views:
         """Return views of which only the deterministic one is used."""

@@ -28,7 +28,7 @@ from tests.core.toys import (
     draw_pictures,
     image_encoder,
     image_network,
-    modalities,
+    image_settings,
 )
 
 Built = tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]
@@ -41,7 +41,6 @@ def settings() -> CacheSettings:
         dtype="float32",
         shard_samples=5,
         micro_batch=4,
-        modality=modalities(),
         unfreeze=3,
         seed=0,
     )
@@ -53,7 +52,8 @@ def encoder(weights_of: Callable[[str], Path]) -> Encoder:
 
 
 def laid_out(pictures: Pictures, settings: CacheSettings, scratch: Path, encoder: Encoder) -> Built:
-    return build_cache(pictures.table, LABELS, str(pictures.root), encoder, settings, scratch)
+    about = (pictures.table, LABELS, str(pictures.root), encoder, image_settings())
+    return build_cache(*about, settings, scratch)
 
 
 def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
@@ -75,9 +75,8 @@ def test_label_sets_are_kept_as_indicators_that_a_file_gives_back(
 ) -> None:
     cells = ["", "blue|red", *pictures.table["label"][2:]]
     table = pictures.table.assign(label=cells)
-    index, shards, meta = build_cache(
-        table, LABELS, str(pictures.root), encoder, settings, tmp_path / "scratch", LABEL_SETS
-    )
+    about = (table, LABELS, str(pictures.root), encoder, image_settings())
+    index, shards, meta = build_cache(*about, settings, tmp_path / "scratch", LABEL_SETS)
     Features(index, shards, meta).save(tmp_path / "features")
     again = Features.load(tmp_path / "features")
     assert again.digest == Features(index, shards, meta).digest

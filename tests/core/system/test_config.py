@@ -11,7 +11,7 @@ from steps.core.features.settings import CacheSettings
 from steps.core.modalities.image.settings import Augmentation
 from steps.core.system.config import Config
 from steps.core.training.recipe import Recipe
-from tests.core.toys import AUGMENTATION, RECIPE, modalities
+from tests.core.toys import AUGMENTATION, RECIPE
 
 
 def kinds(base: type[Config] = Config) -> Iterator[type[Config]]:
@@ -84,7 +84,7 @@ def test_a_whole_number_may_stand_for_a_rate() -> None:
 )
 def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> None:
     fields = {
-        "views": 1, "modality": modalities(), "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
+        "views": 1, "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
         "seed": 0, "unfreeze": unfreeze,
     }  # fmt: skip
     if good:

@@ -65,6 +65,7 @@ def stats(pictures: Pictures, folder: Path) -> Stats:
         12345,
         PREPROCESSING.to_dict(),
         {"ways": {"image": {"gain": {"value": 0.1}}}},
+        {"horizontal_flip": {"kept": True, "samples": 9}},
     )
 
 

@@ -29,8 +29,8 @@ from steps.core.modalities.image.pixels import Preprocessing, open_image
 from steps.core.modalities.image.pretrained import licence, pretrained_preprocessing
 from steps.core.modalities.image.prints import copies_across, prints
 from steps.core.modalities.image.scan import FileScan, scan_files
-from steps.core.modalities.image.settings import Settings
-from steps.core.modalities.image.views import Views
+from steps.core.modalities.image.settings import Augmentation, Settings
+from steps.core.modalities.image.views import MIRRORED_AXES, MirroredViews, Views
 from steps.core.system.errors import DataError
 
 __all__ = ["find_weights", "fits_hub", "licence", "normalisations", "prints", "shortcuts", "write_hub_split"]
@@ -46,8 +46,10 @@ attribute = grad_cam
 print_copies = copies_across
 views_of = Views.from_meta
 deterministic_views = Views.deterministic
+symmetric_views = MirroredViews
 preprocessing = Preprocessing.from_dict
 
+FLIP_PROBABILITY = 0.5
 FLAT = 2.0  # of 255: standard deviation of a fingerprint below which there is nothing to compare
 GREY = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).view(1, 1, 3, 3)
@@ -76,14 +78,30 @@ def near_copies(
     return copies.near_copies(scan.prints, z, rows, threshold, near_copy_margin)
 
 
-def pretrained(backbone: str, settings: Settings) -> Preprocessing:
+def pretrained(backbone: str, settings: Settings, table: pd.DataFrame) -> Preprocessing:
     """Return size, crop, interpolation and statistics of a timm model's pretraining."""
-    return pretrained_preprocessing(backbone, settings.size)
+    if settings.size != "auto":
+        return pretrained_preprocessing(backbone, settings.size)
+    known = table[table["width"] > 0]
+    sides = known[["width", "height"]].min(axis=1).to_list()
+    return pretrained_preprocessing(backbone, None, sides, settings.max_auto_size)
+
+
+def undecided(settings: Settings) -> list[str]:
+    """Return the flips whose probability is `auto`."""
+    return [name for name in MIRRORED_AXES if getattr(settings.augmentation, name) == "auto"]
+
+
+def decided(settings: Settings, kept: Mapping[str, bool]) -> Settings:
+    """Return the settings with a probability of one half for the flips that are kept, 0 for others."""
+    found = {name: FLIP_PROBABILITY * kept.get(name, False) for name in undecided(settings)}
+    return settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update=found)})
 
 
 def views(preprocessing: Preprocessing, settings: Settings, seed: int) -> Views:
     """Return the views of a training."""
-    return Views(preprocessing, settings.augmentation, seed, settings.oversampling)
+    ranges = Augmentation(**settings.augmentation.model_dump())
+    return Views(preprocessing, ranges, seed, settings.oversampling)
 
 
 def load_backbone(name: str, preprocessing: Preprocessing, weights: str | None) -> Backbone:

@@ -1,18 +1,25 @@
 """What is known of a timm backbone's pretraining: its preprocessing, its licence."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import timm
 
 from steps.core.backbones.timm_adapter import similar
 from steps.core.modalities.image.pixels import Preprocessing
 from steps.core.system.errors import BackboneError
 
+LEAST_AUTOMATIC_SIDE = 96  # three cells of the last stage's map
 
-def pretrained_preprocessing(name: str, image_size: int | None) -> Preprocessing:
+
+def pretrained_preprocessing(
+    name: str, image_size: int | None, sides: Sequence[int] = (), most: int | None = None
+) -> Preprocessing:
     """Return what the backbone was pretrained with: size, crop, interpolation, mean and std.
 
-    At another `image_size` the ratio of resize to crop stays the same.
+    At another `image_size` the ratio of resize to crop stays the same. With `most` the size follows from the
+    images' shorter `sides`; see `automatic_side`.
 
     Raises:
         BackboneError: timm does not know the name, or how it was pretrained.
@@ -24,6 +31,8 @@ def pretrained_preprocessing(name: str, image_size: int | None) -> Preprocessing
         raise BackboneError(f"backbone.name: timm does not say how {name!r} was pretrained; take another")
     fields = pretrained.to_dict()
     side = image_size or fields["input_size"][-1]
+    if most is not None:
+        side = automatic_side(sides, side, most)
     return Preprocessing(
         side=side,
         resize=math.floor(side / fields["crop_pct"]),
@@ -32,6 +41,16 @@ def pretrained_preprocessing(name: str, image_size: int | None) -> Preprocessing
         std=tuple(fields["std"]),
         squash=fields["crop_mode"] == "squash",
     )
+
+
+def automatic_side(sides: Sequence[int], pretrained: int, most: int) -> int:
+    """Return the input's side for images whose shorter sides, in pixels, are `sides`.
+
+    Twice the median, since small images gain from being enlarged to what the first stages expect, rounded to
+    32 pixels, the stride of the last stage; at least 96 and at most `most` and the size of the pretraining.
+    """
+    wanted = 32 * round(2 * float(np.median(sides)) / 32) if len(sides) else most
+    return min(max(wanted, LEAST_AUTOMATIC_SIDE), most, pretrained)
 
 
 def licence(backbone: str) -> str:

@@ -1,21 +1,19 @@
 """Settings of images; apart from what uses them, whose libraries are slow to import."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from steps.core.system.config import Config, Count, Fraction, Positive
 
 
-class Augmentation(Config):
-    """The ranges a training view is drawn from; zeros and ones mean no change."""
+class Ranges(Config):
+    """What a training view is drawn from, beside flips; zeros and ones mean no change."""
 
     crop_area: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
     """Least and greatest part of the image's area that a crop keeps."""
     crop_aspect: Annotated[list[Positive], Field(min_length=2, max_length=2)]
     """Least and greatest ratio of a crop's width to its height, relative to the image's own."""
-    horizontal_flip: Fraction
-    vertical_flip: Fraction
     rotation: Annotated[float, Field(ge=0, le=180)]
     """Greatest angle, in degrees, to either side."""
     translation: Fraction
@@ -25,18 +23,36 @@ class Augmentation(Config):
     saturation: Fraction
 
 
+class Augmentation(Ranges):
+    """The ranges a training view is drawn from, flips with their probability."""
+
+    horizontal_flip: Fraction
+    vertical_flip: Fraction
+
+
+class AugmentationSection(Ranges):
+    """The ranges as params.yaml has them; a flip that is `auto` is decided by `measure_stats`."""
+
+    horizontal_flip: Fraction | Literal["auto"]
+    """Probability; `auto`: one half where a probe knows the mirror image as well, else 0."""
+    vertical_flip: Fraction | Literal["auto"]
+
+
 class Settings(Config):
     """How images are checked and looked at."""
 
-    size: Annotated[int, Field(ge=32, le=1024)] | None
-    """Side of the square input in pixels; null takes the size the backbone was pretrained at."""
+    size: Annotated[int, Field(ge=32, le=1024)] | Literal["auto"] | None
+    """Side of the square input in pixels; null takes the size the backbone was pretrained at, `auto` what
+    `steps.core.modalities.image.pretrained.automatic_side` makes of the images' sizes."""
+    max_auto_size: Annotated[int, Field(ge=32, le=1024)]
+    """Pixels that `auto` takes at most."""
     formats: list[str]
     """File formats that are allowed, by Pillow's names."""
     min_side: Count
     max_side: Count
     min_spread: Fraction
     """Standard deviation of an image's luminance, of 1, below which there is nothing to see."""
-    augmentation: Augmentation
+    augmentation: AugmentationSection
     oversampling: Annotated[float, Field(ge=1)] | None
     """Pixels that a JPEG is decoded to, at least, per pixel of the smallest crop's side; null: all."""
 

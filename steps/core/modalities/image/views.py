@@ -21,6 +21,7 @@ NO_AUGMENTATION = Augmentation(
     translation=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
 )  # fmt: skip
 PLAIN_OVERSAMPLING = 4.0
+MIRRORED_AXES = {"horizontal_flip": -1, "vertical_flip": -2}
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,33 @@ class Views:
     def deterministic(cls, preprocessing: Preprocessing) -> "Views":
         """Return views of which only the deterministic one is used."""
         return cls(preprocessing, NO_AUGMENTATION, 0, PLAIN_OVERSAMPLING)
+
+
+@dataclass(frozen=True)
+class MirroredViews:
+    """The deterministic view, mirrored; see `steps.core.modalities.contract.Modality.symmetric_views`."""
+
+    preprocessing: Preprocessing
+    symmetry: str
+    """A key of MIRRORED_AXES."""
+
+    @property
+    def plain(self) -> Views:
+        """What is mirrored."""
+        return Views.deterministic(self.preprocessing)
+
+    def read(self, data: bytes) -> Tensor:
+        """Decode an image for its views: uint8 (3, height, width)."""
+        return self.plain.read(data)
+
+    def view(self, sample: Tensor, sha256: str, number: int) -> Tensor:
+        """Return the one view there is, uint8 (3, side, side)."""
+        return self.plain.view(sample, sha256, 0).flip(MIRRORED_AXES[self.symmetry])
+
+    def key(self, count: int) -> dict[str, Any]:
+        """Return all that the view depends on."""
+        return {**self.plain.key(0), "symmetry": self.symmetry}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the view depends on; nothing reads it again."""
+        return self.key(0)
