@@ -8,6 +8,7 @@ from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
 from steps.core.backbones.settings import Unfreeze, freezes_statistics
+from steps.core.system.config import Fraction
 from steps.core.training.recipe import Recipe
 from steps.runtime import tracking
 from steps.runtime.params import From
@@ -19,6 +20,8 @@ class FineTuneSection(Recipe):
     """The section of params.yaml, which the search reads too."""
 
     unfreeze: Unfreeze
+    interpolate: list[Fraction]
+    """Tried on validation between the weights before (0) and after (1) the training; [] keeps those after."""
 
     @model_validator(mode="after")
     def nothing_to_cut(self) -> "FineTuneSection":
@@ -46,6 +49,7 @@ def fine_tune(
     from steps.core.features.batches import open_batches
     from steps.core.strategy.soup import use_soup_if_better
     from steps.core.training.calibration import calibrate, model_metadata, seed_everything
+    from steps.core.training.interpolation import interpolate
     from steps.core.training.loop import train
     from steps.core.training.objectives import Classify
     from steps.core.training.parameter_groups import parameter_groups
@@ -64,10 +68,16 @@ def fine_tune(
     )
     file = training_file("fine_tune", *inputs, cfg.model_dump_json(), str(half))
     trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
-    trained, souped = use_soup_if_better(trained, learning_rates.soup, batches)
+    trained, fraction = interpolate(trained, warm_head.state, cfg.interpolate, batches, cfg.monitor)
+    trained, souped = use_soup_if_better(trained, learning_rates.soup, batches, cfg.monitor)
     chosen, metrics = calibrate(trained, batches)
     fixed = freezes_statistics(cfg.batch_norm, len(batches.rows("train")))
-    metrics |= {"souped": float(souped), "bfloat16": float(half), "batch_norm_frozen": float(fixed)}
+    metrics |= {
+        "interpolated": fraction,
+        "souped": float(souped),
+        "bfloat16": float(half),
+        "batch_norm_frozen": float(fixed),
+    }
     return Classifier(
         network.state(), model_metadata(meta, meta["stages"], chosen), trained.records(), metrics
     )

@@ -142,7 +142,7 @@ def make_clone(folder: Path) -> Clone:
     clone = copy_project(folder)
     write_images(folder / "images")
     write_weights(folder / "weights.safetensors")
-    short = {"epochs": 2, "patience": 2, "batch_size": 16}
+    short = {"epochs": 2, "min_steps": 0, "patience": 2, "batch_size": 16}
     clone.set_params(
         backbone={"name": BACKBONE, "weights": "weights.safetensors"},
         modality={"image": {"size": 32}},

@@ -58,6 +58,7 @@ AUGMENTATION = Augmentation(
 )
 RECIPE = Recipe(
     epochs=2,
+    min_steps=0,
     batch_size=5,
     weight_decay=0.01,
     schedule="cosine",
@@ -66,6 +67,7 @@ RECIPE = Recipe(
     label_smoothing=0.1,
     mixup=0.0,
     cutmix=0.0,
+    monitor="loss",
     patience=5,
     precision="float32",
     batch_norm="updated",

@@ -11,7 +11,7 @@ from steps.core.features.batches import Batches
 from steps.core.strategy.finalists import paired_difference
 from steps.core.strategy.trials import Run, Trials
 from steps.core.tasks import targets
-from steps.core.training.loop import Trained, predict
+from steps.core.training.loop import Trained, measure, predict
 
 
 def greedy_soup(
@@ -55,18 +55,15 @@ def evaluate_average(trials: Trials, members: Sequence[Run]) -> Run:
 
 
 def use_soup_if_better(
-    trained: Trained, soup: dict[str, Tensor] | None, batches: Batches
+    trained: Trained, soup: dict[str, Tensor] | None, batches: Batches, monitor: str
 ) -> tuple[Trained, bool]:
     """Give a trained network the soup's weights if they do better on validation; say whether."""
     if soup is None:
         return trained, False
     network, own = trained.network, trained.network.state()
     network.load_state({**own, **soup})
-    logits, labels = predict(network, batches, "val")
-    loss = float(targets.kind_for(labels).loss(logits, labels))
-    if loss >= trained.best.val_loss:
+    best = replace(trained.best, **measure(network, batches))
+    if best.badness(monitor) >= trained.best.badness(monitor):
         network.load_state(own)
         return trained, False
-    accuracy = float(targets.kind_for(labels).correct(logits, labels).mean())
-    best = replace(trained.best, val_loss=loss, val_accuracy=accuracy, val_logits=logits)
     return replace(trained, best=best), True

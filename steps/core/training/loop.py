@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +25,7 @@ from steps.core.backbones.settings import freezes_statistics
 from steps.core.features.batches import Batches
 from steps.core.system.errors import Diverged
 from steps.core.tasks import targets
+from steps.core.tasks.thresholds import DEFAULT_THRESHOLD, predictions_of
 from steps.core.training.checkpoint import Checkpoint, Snapshot, take_snapshot, trainable_state
 from steps.core.training.objectives import Objective
 from steps.core.training.recipe import Recipe
@@ -41,6 +43,8 @@ class Epoch:
     """Mean cross-entropy on validation, in nats, whatever the task."""
     val_accuracy: float
     """Share of right answers; of label sets, of the right yes and no at even odds."""
+    val_macro_f1: float
+    """Mean F1 of the classes; of label sets, at even odds."""
     head_lr: float
     val_logits: Tensor = field(repr=False, compare=False)
     """Shape (validation samples, classes), in the order of the index."""
@@ -48,6 +52,12 @@ class Epoch:
     def numbers(self) -> dict[str, Any]:
         """Return the figures as plain json types."""
         return {name: value for name, value in vars(self).items() if name != "val_logits"}
+
+    def badness(self, monitor: str) -> tuple[float, ...]:
+        """Return what is least for the best epoch, by a recipe's `monitor`."""
+        if monitor == "loss":
+            return (self.val_loss,)
+        return (-float(getattr(self, f"val_{monitor}")), self.val_loss)
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,30 @@ def fit(
     done = stepper.resume(*resume_from) if resume_from is not None else 0
     for epoch in range(done + 1, recipe.epochs + 1):
         train_loss, rate = stepper.epoch(epoch)
-        logits, labels = predict(network, batches, "val")
-        kind = targets.kind_for(labels)
-        val_loss = float(kind.loss(logits, labels))
-        stepper.check_divergence(val_loss, stepper.limit, epoch, batches.steps())
+        found = measure(network, batches)
+        stepper.check_divergence(found["val_loss"], stepper.limit, epoch, batches.steps())
         if on_snapshot is not None:
             on_snapshot(take_snapshot(network, stepper.optimizer))
-        yield Epoch(epoch, train_loss, val_loss, float(kind.correct(logits, labels).mean()), rate, logits)
+        yield Epoch(epoch, train_loss, head_lr=rate, **found)
+
+
+def measure(network: Network, batches: Batches) -> dict[str, Any]:
+    """Return the validation figures of an `Epoch`, by name, for the weights that the network has."""
+    logits, labels = predict(network, batches, "val")
+    kind = targets.kind_for(labels)
+    return {
+        "val_loss": float(kind.loss(logits, labels)),
+        "val_accuracy": float(kind.correct(logits, labels).mean()),
+        "val_macro_f1": macro_f1(logits, labels),
+        "val_logits": logits,
+    }
+
+
+def macro_f1(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean F1 of the classes for logits (n, classes), of label sets at even odds."""
+    even = {"temperature": 1.0, "thresholds": [DEFAULT_THRESHOLD] * logits.shape[1]}
+    found = predictions_of(logits.double().numpy(), labels.numpy(), even)
+    return found.metrics["macro_f1"](found, np.arange(len(labels)))
 
 
 def fix_statistics(network: Network, batches: Batches, recipe: Recipe) -> bool:
@@ -118,7 +145,9 @@ def train(
     on_epoch: Callable[[Epoch], None],
     file: Path | None = None,
 ) -> Trained:
-    """Run `fit`, stop after `patience` epochs without a better validation loss, keep the best.
+    """Run `fit`, stop after `patience` epochs that are not better on validation, keep the best.
+
+    The epochs are the recipe's, or as many as `min_steps` asks for.
 
     With a `file`, whose name stands for all that goes in, a training that was killed goes on from there.
 
@@ -127,6 +156,7 @@ def train(
         Diverged: See `fit`.
     """
     fixed = fix_statistics(network, batches, recipe)
+    recipe = recipe.model_copy(update={"epochs": recipe.planned_epochs(batches.steps())})
     before = frozen_digest(network, boundary, fixed)
     checkpoint = Checkpoint(file) if file else None
     resume_from, weights, history = resume(checkpoint)
@@ -135,7 +165,7 @@ def train(
     )
     for known in history:
         on_epoch(known)
-    best = min(history, key=lambda epoch: epoch.val_loss, default=None)
+    best = min(history, key=lambda epoch: epoch.badness(recipe.monitor), default=None)
     left: list[Snapshot] = []
     writes = is_main_process() and checkpoint
     epochs = fit(network, task, batches, recipe, groups, resume_from, left.append if writes else None)
@@ -145,13 +175,13 @@ def train(
         try:
             epoch = next(epochs, None)
         except Diverged as error:
-            raise with_best_checkpoint(error, checkpoint, history) from None
+            raise with_best_checkpoint(error, checkpoint, history, recipe.monitor) from None
         if epoch is None:
             break
         history.append(epoch)
         on_epoch(epoch)
         bar.update()
-        if best is None or epoch.val_loss < best.val_loss:
+        if best is None or epoch.badness(recipe.monitor) < best.badness(recipe.monitor):
             best, weights = epoch, copy.deepcopy(trainable_state(network))
         if writes:
             writes.save(left.pop(), weights, [row.numbers() for row in history])
@@ -166,11 +196,13 @@ def train(
     return Trained(network.eval(), history, best)
 
 
-def with_best_checkpoint(error: Diverged, checkpoint: Checkpoint | None, history: list[Epoch]) -> Diverged:
+def with_best_checkpoint(
+    error: Diverged, checkpoint: Checkpoint | None, history: list[Epoch], monitor: str
+) -> Diverged:
     """Say where the best weights from before a training diverged are."""
     if checkpoint is None or not history:
         return error
-    best = min(history, key=lambda epoch: epoch.val_loss)
+    best = min(history, key=lambda epoch: epoch.badness(monitor))
     kept = f"the weights of epoch {best.epoch}, validation loss {best.val_loss:.3g}, are kept in"
     return Diverged(f"{error}; {kept} {checkpoint.path}")
 

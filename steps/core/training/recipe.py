@@ -12,6 +12,9 @@ class Recipe(Config):
     """How a model is trained; one loop reads it in every phase that trains."""
 
     epochs: Count
+    """Passes over the training samples; more where `min_steps` asks for them."""
+    min_steps: Annotated[int, Field(ge=0)]
+    """Optimiser steps that a training has at least: a small set gets as many more epochs as that takes."""
     batch_size: Annotated[int, Field(ge=2)]
     """Samples of one step; BatchNorm has no variance of one."""
     weight_decay: Annotated[float, Field(ge=0)]
@@ -25,12 +28,18 @@ class Recipe(Config):
     """Alpha of MixUp's Beta distribution; 0 is off."""
     cutmix: Annotated[float, Field(ge=0)]
     """Alpha of CutMix's Beta distribution; 0 is off."""
+    monitor: Literal["loss", "accuracy", "macro_f1"]
+    """By which the best epoch is found on validation; between equals the loss decides."""
     patience: Count
-    """Epochs without a better validation loss after which training stops."""
+    """Epochs that are not better, by `monitor`, after which training stops."""
     precision: Precision
     """Of the trained stages' products; see `steps.core.backbones.precision`. A lone head uses float32."""
     batch_norm: BatchNorm
     """Of the trained stages; see `steps.core.backbones.settings.freezes_statistics`. A lone head has none."""
+
+    def planned_epochs(self, steps_per_epoch: int) -> int:
+        """Return the epochs of a training whose epoch has so many optimiser steps."""
+        return max(self.epochs, -(-self.min_steps // max(1, steps_per_epoch)))
 
 
 class HeadRecipe(Recipe):

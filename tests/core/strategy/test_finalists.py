@@ -159,7 +159,7 @@ def test_a_soup_of_opposite_mistakes_beats_both(trials: Trials) -> None:
 
 
 def trained(network: Network, loss: float) -> Trained:
-    return Trained(network, [], Epoch(1, 1.0, loss, 0.0, 1e-3, torch.zeros(1)))
+    return Trained(network, [], Epoch(1, 1.0, loss, 0.0, 0.0, 1e-3, torch.zeros(1)))
 
 
 def test_fine_tuning_takes_the_soup_only_where_validation_says_so(trials: Trials) -> None:
@@ -167,8 +167,8 @@ def test_fine_tuning_takes_the_soup_only_where_validation_says_so(trials: Trials
     for loss, taken in ((1e9, True), (-1.0, False)):
         network = build("test_resnet")
         before = network.state()
-        served, souped = use_soup_if_better(trained(network, loss), soup, trials.batches)
+        served, souped = use_soup_if_better(trained(network, loss), soup, trials.batches, "loss")
         assert souped is taken
         assert same_state(network.state(), {**before, **soup} if taken else before)
         assert (served.best.val_loss < loss) is taken
-    assert use_soup_if_better(trained(build("test_resnet"), 1.0), None, trials.batches)[1] is False
+    assert use_soup_if_better(trained(build("test_resnet"), 1.0), None, trials.batches, "loss")[1] is False

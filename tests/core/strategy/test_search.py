@@ -228,7 +228,7 @@ def test_a_hopeless_trial_is_pruned_before_its_end_but_not_too_early(
         nonlocal calls
         calls += 1
         for epoch in (1, 2, 3):
-            yield Epoch(epoch, 1.0, float(calls), 0.5, rates.head_lr, torch.zeros(1))
+            yield Epoch(epoch, 1.0, float(calls), 0.5, 0.5, rates.head_lr, torch.zeros(1))
 
     space = SPACE.model_copy(update={"prune_after": prune_after})
     rows = search(tmp_path, space=space).run(Objective(worse), 5)  # type: ignore[arg-type]
@@ -253,7 +253,7 @@ def test_keep_is_the_share_of_all_trials_that_one_must_be_among(
     def given(rates: Rates) -> Iterator[Epoch]:
         loss = next(losses)
         for epoch in (1, 2, 3):
-            yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
+            yield Epoch(epoch, 1.0, loss, 0.5, 0.5, rates.head_lr, torch.zeros(1))
 
     space = SPACE.model_copy(update={"keep_fraction": keep_fraction})
     rows = search(tmp_path, space=space).run(Objective(given), 6)  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_a_trial_is_judged_by_its_least_loss_so_far_as_it_is_in_the_end(tmp_path
 
     def given(rates: Rates) -> Iterator[Epoch]:
         for epoch, loss in enumerate(next(curves), 1):
-            yield Epoch(epoch, 1.0, loss, 0.5, rates.head_lr, torch.zeros(1))
+            yield Epoch(epoch, 1.0, loss, 0.5, 0.5, rates.head_lr, torch.zeros(1))
 
     space = SPACE.model_copy(update={"keep_fraction": 0.1})
     rows = search(tmp_path, space=space).run(Objective(given), 3)  # type: ignore[arg-type]
@@ -363,7 +363,7 @@ import time, torch
 def slow(rates):
     for epoch in (1, 2, 3):
         time.sleep(0.05)
-        yield Epoch(epoch, 1.0, rates.head_lr, 0.5, rates.head_lr, torch.zeros(1))
+        yield Epoch(epoch, 1.0, rates.head_lr, 0.5, 0.5, rates.head_lr, torch.zeros(1))
 of = search(Path(sys.argv[1]), told=lambda study, trial: print("told", trial.number, flush=True))
 print(of.run(Objective(slow), 8))
 """

@@ -405,6 +405,16 @@ def worsening(found: Batches) -> Batches:
     return Batches(found.source, index, found.views, found.batch_size, found.seed)
 
 
+@pytest.mark.parametrize(("batch_size", "least", "epochs"), [(5, 0, 2), (5, 7, 3), (12, 7, 7), (5, 4, 2)])
+def test_a_small_set_gets_the_epochs_that_the_least_number_of_steps_takes(
+    network: Network, pictures: Pictures, tmp_path: Path, batch_size: int, least: int, epochs: int
+) -> None:
+    found = warm(pictures, network, 6, tmp_path, batch_size=batch_size)
+    trained = learn(network, found, change(min_steps=least, patience=100))
+    assert len(trained.history) == epochs
+    assert trained.history[-1].head_lr < trained.history[0].head_lr, "the schedule is as long as the training"
+
+
 @pytest.mark.parametrize("patience", [1, 2])
 def test_training_stops_after_patience_epochs_without_gain_and_returns_the_best_weights(
     network: Network, pictures: Pictures, tmp_path: Path, patience: int
