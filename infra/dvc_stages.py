@@ -44,7 +44,7 @@ def stages() -> dict[str, Any]:
             {"reliability": {"x": "confidence", "y": {"artifacts/report/reliability.json": "accuracy"}}},
             {
                 "confusion": {
-                    "x": "finetuned",
+                    "x": "predicted",
                     "y": {"artifacts/report/answers.json": "label"},
                     "template": "confusion",
                 }

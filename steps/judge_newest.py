@@ -1,12 +1,13 @@
 """Champion and challenger on the test samples that the champion knew of, and on those that came since."""
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from steps.artifacts.dataset import Dataset
-from steps.artifacts.models import Classifier, Student
+from steps.artifacts.models import Classifier, Student, candidates
+from steps.artifacts.report import Report
 from steps.artifacts.watch import Newest, Watch
 from steps.core.system.config import Config
 from steps.core.system.errors import ModelLostError
@@ -27,7 +28,6 @@ class JudgeNewest(Config):
     """See params.yaml."""
 
     bootstrap: Annotated[int, Field(ge=100)]
-    candidate: Annotated[Literal["finetuned", "student"], From("promote.candidate")]
     on_new_classes: Annotated[str, From("promote.on_new_classes")]
     on_lost_classes: Annotated[str, From("promote.on_lost_classes")]
     renamed: Annotated[dict[str, str], From("promote.renamed")]
@@ -38,9 +38,15 @@ class JudgeNewest(Config):
 
 
 def judge_newest(
-    dataset: Dataset, finetuned: Classifier, student: Student, watch: Watch, cfg: JudgeNewest
+    dataset: Dataset,
+    warm_head: Classifier,
+    finetuned: Classifier,
+    student: Student,
+    report: Report,
+    watch: Watch,
+    cfg: JudgeNewest,
 ) -> Annotated[Newest, "newest"]:
-    """Measure both models apart on the frozen test samples and on the newest.
+    """Measure candidate and champion apart on the frozen test samples and on the newest.
 
     The champion is measured, and compared, on those that neither has learnt from and on the classes that
     both know, where there are any.
@@ -51,7 +57,7 @@ def judge_newest(
     from steps.core.evaluation.inference import Predictor, predict_together
     from steps.core.tasks.thresholds import predictions_of
 
-    challenger = finetuned if cfg.candidate == "finetuned" else student.without_controls()
+    challenger = candidates(warm_head=warm_head, finetuned=finetuned, student=student)[report.candidate]
     models = {"challenger": challenger, **champion_of(watch)}
     test, source = dataset.part("test"), open_source(dataset.root, scratch(), dataset.table)
     truth = dataset.labelling.encode(test["label"], dataset.labels)

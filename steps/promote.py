@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
-from steps.artifacts.models import Classifier, Student
+from steps.artifacts.models import Candidate, Classifier, Student, candidates
 from steps.artifacts.report import Report
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.modalities.settings import ModalitySettings
@@ -49,8 +49,10 @@ class Promote(Config):
 
     name: str | None
     """Of the registered model; null: after the data set, so that strangers are never compared."""
-    candidate: Literal["finetuned", "student"]
-    """Which model is to be champion."""
+    candidate: Candidate | Literal["auto"]
+    """Which model is put forward; `auto`: see `steps.core.promotion.candidates`. Chosen by `evaluate`."""
+    same_cost: NonNegativeFloat
+    """Difference of two models' multiplications, relative, up to which they cost the same."""
     min_accuracy: Fraction
     min_macro_f1: Fraction
     min_macro_auroc: Fraction
@@ -80,7 +82,7 @@ class Promote(Config):
     same_data: Annotated[float, Field(gt=0, le=1)]
     """Share of the smaller one's files in common, from which two data sets, or two test sets, are one."""
     int8: bool
-    """Whether a quantised variant is made, and must agree."""
+    """Whether a quantised variant is made too; one that does not agree is withheld."""
     calibration_images: Count
     """Training samples that the ranges of the int8 variant are taken from."""
     golden_images: Count
@@ -121,16 +123,21 @@ class Promote(Config):
 
 
 def promote(
-    dataset: Dataset, finetuned: Classifier, student: Student, report: Report, cfg: Promote
+    dataset: Dataset,
+    warm_head: Classifier,
+    finetuned: Classifier,
+    student: Student,
+    report: Report,
+    cfg: Promote,
 ) -> Annotated[Decision, "decision"]:
-    """Judge the candidate by its report, its exported files, and against the champion on the same samples."""
+    """Judge the candidate by its report, its exported file, and against the champion on the same samples."""
     from steps.core.training.calibration import seed_everything
     from steps.runtime.promotion_review import review_candidate
 
     seed_everything(cfg.seed)
     registry = Registry(cfg.model(), mlflow_client.connect(), data_root(cfg.data))
-    models = {"finetuned": finetuned, "student": student.without_controls()}
-    candidate = models[cfg.candidate]
+    models = candidates(warm_head=warm_head, finetuned=finetuned, student=student)
+    candidate = models[report.candidate]
     with registry.exclusive(scratch()), recorded_state(registry, scratch()):
         finish_rollback(registry)
         refuse_other_data(registry, dataset.table, cfg.same_data, scratch())
@@ -138,7 +145,9 @@ def promote(
         key = ruling_key(candidate.digest, report.digest, cfg.judged_by(), met)
         if known := registry.find_decision(key):
             return known
-        review, card = review_candidate(registry, dataset, models, report, cfg.model_dump(), scratch())
+        review, card = review_candidate(
+            registry, dataset, models, report, student, cfg.model_dump(), scratch()
+        )
         return registry.register(candidate, report, replace(review, key=key), card)
 
 

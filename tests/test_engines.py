@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from mlflow import MlflowClient
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from pipelines.stale_runs import REASON
 from steps import PHASES
+from steps.artifacts.models import Candidate
 from steps.runtime.phase import load_phase
 from tests.bench.kill_tests import digests, kill_repeatedly, seconds_of, still_running
 from tests.clone import Clone, make_clone
@@ -74,7 +75,11 @@ def test_the_report_says_what_was_asked_of_it(by_zenml: tuple[Clone, Report]) ->
     clone, report = by_zenml
     assert [row["phase"] for row in report["phases"]] == list(PHASES)
     assert all(row["seconds"] > 0 for row in report["phases"])
-    assert set(report["models"]) == {"warm_head", "finetuned", "student"}
+    assert set(report["models"]) == set(get_args(Candidate))
+    chosen = report["decision"]["candidate"]
+    assert {row["model"] for row in chosen["rows"]} == set(report["models"])
+    assert chosen["chosen"] in report["models"]
+    assert report["decision"]["explanation"][0].startswith("Promoted because all")
     for metrics in report["models"].values():
         for metric in metrics.values():
             assert metric["low"] <= metric["value"] <= metric["high"]
@@ -112,7 +117,7 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
         "warm_head": model,
         "learning_rates": {"artifact.json", "learning_rates.json", "search.html"},
         "finetuned": model,
-        "student": {*model, "choice.json", "figures.json", "hard_labels", "untrained"},
+        "student": {*model, "choice.json", "figures.json", "hard_labels", "frozen"},
         "report": {
             "artifact.json",
             "metrics.json",

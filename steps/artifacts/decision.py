@@ -29,14 +29,16 @@ class Decision(Artifact):
     gates: list[dict[str, Any]]
     registered: dict[str, Any]
     deployment: list[dict[str, Any]] = field(default_factory=list)
-    """Each exported file: model, variant, size, agreement with torch, accuracy on the test set."""
+    """Each exported file: size, agreement with torch, test accuracy, and why it is withheld, if it is."""
     measured: dict[str, Any] = field(default_factory=dict)
+    candidate: dict[str, Any] = field(default_factory=dict)
+    """Which model was put forward, why, and what the others were on validation."""
 
     promoted: ClassVar[str] = "promoted"
     rolled_back: ClassVar[str] = "rolled back"
 
     def files(self) -> Mapping[str, Blob]:
-        names = ("verdict", "gates", "registered", "deployment")
+        names = ("verdict", "gates", "registered", "deployment", "candidate")
         return {"decision.json": to_json({name: getattr(self, name) for name in names})}
 
     def undigested_files(self) -> Mapping[str, bytes]:
@@ -53,6 +55,25 @@ class Decision(Artifact):
             {**gate, "found": gate["found"] or self.measured["gates"][gate["gate"]]} for gate in self.gates
         ]
 
+    def explanation(self) -> list[str]:
+        """Return sentences: the verdict with its reason, what to do, the candidate, what was withheld."""
+        from steps.core.promotion.explanation import explain
+
+        sentences = explain(self.verdict, self.evidence(), self.registered)
+        if self.candidate:
+            sentences.append(f"Put forward: {self.model}; {self.candidate['reason']}.")
+        return sentences + [
+            f"Withheld: {row['model']}, {row['variant']}, which does not agree ({row['withheld']})."
+            for row in self.deployment
+            if row.get("withheld")
+        ]
+
+    @property
+    def model(self) -> str:
+        """The candidate's name, in words."""
+        return str(self.candidate.get("chosen", "")).replace("_", " ")
+
     def headline(self) -> Headline:
         passed = sum(gate["passed"] for gate in self.gates)
-        return {"verdict": self.verdict, "gates": f"{passed}/{len(self.gates)}"}
+        model = {"model": self.model} if self.candidate else {}
+        return {"verdict": self.verdict, **model, "gates": f"{passed}/{len(self.gates)}"}

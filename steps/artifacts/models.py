@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from steps.core.system.storage import (
     Artifact,
@@ -72,6 +72,10 @@ class Classifier(Artifact):
         return network
 
 
+Candidate = Literal["warm_head", "finetuned", "student", "student_hard_labels", "student_frozen"]
+"""Every model of a run that may be put forward: the nouns of the phases, and the student's controls."""
+
+
 @dataclass(frozen=True)
 class Student(Classifier):
     """A classifier that learned from another, the controls beside it, and what it was chosen from.
@@ -80,7 +84,7 @@ class Student(Classifier):
     """
 
     controls: dict[str, Classifier] = field(repr=False)
-    """Of the same architecture: `hard_labels`, and `untrained`, whose body is as it was."""
+    """Of the same architecture: `hard_labels`, and `frozen`, whose body is as it was."""
     choice: dict[str, Any]
     """`chosen`, a name, and `candidates`, a row each."""
     figures: dict[str, dict[str, float]]
@@ -108,3 +112,19 @@ class Student(Classifier):
     def without_controls(self) -> Classifier:
         """Return the classifier without what stands beside it: what production needs."""
         return Classifier(self.state, self.meta, self.history, self.metrics)
+
+
+def candidates(**made: Classifier) -> dict[str, Classifier]:
+    """Return every candidate of `Candidate` by name, from what the phases made, by the nouns.
+
+    Raises:
+        KeyError: A candidate is missing.
+    """
+    found: dict[str, Classifier] = {}
+    for name, model in made.items():
+        if isinstance(model, Student):
+            found[name] = model.without_controls()
+            found |= {f"{name}_{control}": one for control, one in model.controls.items()}
+        else:
+            found[name] = model
+    return {name: found[name] for name in get_args(Candidate)}

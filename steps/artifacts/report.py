@@ -55,17 +55,18 @@ class Report(Artifact):
         return {f"{name}.json": to_json(rows) for name, rows in tables.items()}
 
     def answers(self) -> list[dict[str, Any]]:
-        """Return true and answered label of each sample; of sets each label's, `none` where there is none."""
-        known = self.predictions[[n for n in ("label", "finetuned") if n in self.predictions]]
+        """Return true and predicted label of each sample; of sets each label's, `none` where it is not."""
+        known = self.predictions[[n for n in ("label", self.candidate) if n in self.predictions]]
+        known = known.rename(columns={self.candidate: "predicted"})
         if self.main == "accuracy":
             return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
         from steps.core.tasks.labelling import split_labels
 
         rows = []
         for row in known.to_dict("records"):
-            true, predicted = (set(split_labels(row[name])) for name in ("label", "finetuned"))
+            true, predicted = (set(split_labels(row[name])) for name in ("label", "predicted"))
             for name in sorted(true | predicted):
-                answer = {"label": name in true, "finetuned": name in predicted}
+                answer = {"label": name in true, "predicted": name in predicted}
                 rows.append({key: name if yes else "none" for key, yes in answer.items()})
         return rows
 
@@ -74,10 +75,15 @@ class Report(Artifact):
         """The metric by which models are compared."""
         return str(self.metrics.get("main", "accuracy"))
 
+    @property
+    def candidate(self) -> str:
+        """The model that is put forward."""
+        return str(self.metrics.get("candidate", {}).get("chosen", "finetuned"))
+
     def headline(self) -> Headline:
         accuracies = {
             f"{model}_{self.main}": metrics[self.main]["value"]
             for model, metrics in self.metrics["models"].items()
         }
         gain = self.metrics["gain"][self.main]
-        return {**accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
+        return {"candidate": self.candidate, **accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}

@@ -1,4 +1,4 @@
-"""The promotion review: export the models, measure them, compare with the champion, check every gate."""
+"""The promotion review: export the candidate, measure it, compare it with the champion, check every gate."""
 
 import logging
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
-from steps.artifacts.models import Classifier
+from steps.artifacts.models import Classifier, Student
 from steps.artifacts.report import Report
 from steps.core.system.errors import ModelLostError
 from steps.runtime import tracking
@@ -17,11 +17,12 @@ from steps.runtime.review import Review
 
 if TYPE_CHECKING:
     from steps.core.data.files import Source
-    from steps.core.export.parity import ParityResult
+    from steps.core.export.parity import ExportedFile, ParityResult
     from steps.core.tasks.predictions import Floats, Predictions
 
     Output = tuple[Floats, Floats]
 
+TEACHER = "teacher"  # in a student's figures
 MIN_SPEEDUP = 2.0  # times, from which a student is worth having
 NONE = {"value": 0.0, "low": 0.0, "high": 0.0}
 
@@ -33,47 +34,59 @@ def review_candidate(
     dataset: Dataset,
     models: Mapping[str, Classifier],
     report: Report,
+    student: Student,
     cfg: Mapping[str, Any],
     scratch: Path,
 ) -> tuple[Review, str]:
-    """Return the ruling on the candidate, and its model card. No gate is skipped after another failed."""
+    """Return the decision on the candidate, and its model card. No gate is skipped after another failed."""
     from steps.core.data.rows import open_source
-    from steps.core.promotion.gates import MEASURED, deployment_gates, metric_gates
+    from steps.core.promotion.explanation import explain
+    from steps.core.promotion.gates import MEASURED, deployment_gates, metric_gates, withheld
     from steps.core.report.model_card import render_card
 
-    candidate, digest = cfg["candidate"], models[cfg["candidate"]].digest
+    candidate, digest = report.candidate, models[report.candidate].digest
     present, met = registry.aliases().get(CHAMPION), registry.opponent(digest)
     champion, gone = champion_of(registry, met, cfg, scratch)
-    predictions = predictions_on_test(models, dataset, report)
+    predictions = predictions_on_test(candidate, models[candidate], dataset, report)
     source = open_source(dataset.root, scratch, dataset.table)
-    parity_results, outputs, old = run_exported_files(models, champion, dataset, source, predictions, cfg)
+    parity_results, outputs, old = run_exported_files(
+        candidate, models[candidate], champion, dataset, source, predictions, cfg
+    )
+    mine, *side_files = parity_results
+    reasons = {one.file.name: withheld(one, cfg) for one in side_files}
+    for name, why in reasons.items():
+        if why:
+            log.warning("%s is withheld: it does not agree with the model that was judged (%s)", name, why)
     test_uses = counted_looks(dataset, report, champion, cfg["same_data"])
     gates = metric_gates(report.metrics["models"][candidate], cfg, dataset.verdict)
-    gates += (
-        deployment_gates(parity_results, candidate, test_uses, cfg)
-        + gone
-        + mark(registry.rolled_back(digest))
-    )
+    gates += deployment_gates(mine, test_uses, cfg) + gone + mark(registry.rolled_back(digest))
     if champion and met:
-        gates += face(registry, met, champion, old, predictions[candidate], dataset, cfg, scratch)
+        gates += face(registry, met, champion, old, predictions, dataset, cfg, scratch)
     passed = all(gate["passed"] for gate in gates)
     verdict = Decision.promoted if passed else "not promoted" if present else "rejected"
     warn_of_itself(registry, present, met, verdict)
-    card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate)
+    said = explain(verdict, gates, {})
+    card = render_card(registry.name, dataset, models[candidate], report, verdict, gates, candidate, said)
     found = {gate["gate"]: gate["found"] for gate in gates if gate["gate"] in MEASURED}
     measured = {
         "latencies": [{**one.file.label, **one.latency} for one in parity_results],
         "test_uses": test_uses,
         "gates": found,
-        "distillation": distillation_verdict(parity_results, report, cfg),
+        "distillation": distillation_verdict(student, report, cfg["student_margin"]),
     }
-    table = [{**one.file.label, **one.facts} for one in parity_results]
+    table = [
+        {**one.file.label, **one.facts, "withheld": reasons.get(one.file.name, "")} for one in parity_results
+    ]
     digested_gates = [{**gate, "found": None} if gate["gate"] in MEASURED else gate for gate in gates]
     golden_samples = [source.read(path) for path in dataset.part("test")["path"].head(cfg["golden_images"])]
-    files = model_files(parity_results, candidate, golden_samples, outputs)
+    agreeing = [one.file for one in parity_results if not reasons.get(one.file.name)]
+    files = model_files(agreeing, golden_samples, outputs)
     files |= drift_reference(dataset, list(report.predictions[candidate]), cfg, scratch)
     files |= kept_known(dataset, models["finetuned"], cfg, scratch)
-    return Review(verdict, digested_gates, met, table, measured, files, replaces=present), card
+    choice = report.metrics["candidate"]
+    return Review(
+        verdict, digested_gates, met, table, measured, files, replaces=present, candidate=choice
+    ), card
 
 
 def champion_of(
@@ -139,10 +152,8 @@ def warn_of_itself(registry: Registry, present: str | None, met: str | None, ver
         )  # fmt: skip
 
 
-def predictions_on_test(
-    models: Mapping[str, Classifier], dataset: Dataset, report: Report
-) -> dict[str, "Predictions"]:
-    """Return what the models answered to the test samples when they were judged.
+def predictions_on_test(name: str, model: Classifier, dataset: Dataset, report: Report) -> "Predictions":
+    """Return what a model answered to the test samples when it was judged; `name` is the report's.
 
     Raises:
         ArtifactError: The report is of another test set.
@@ -156,34 +167,33 @@ def predictions_on_test(
     if list(logged["sha256"]) != list(rows["sha256"]):
         raise ArtifactError("the report is of other test samples than the data set's: run evaluate again")
     truth = dataset.labelling.encode(rows["label"], dataset.labels)
-    return {
-        name: predictions_of(np.stack(logged[f"{name}_logits"].tolist()), truth, model.meta)
-        for name, model in models.items()
-    }
+    return predictions_of(np.stack(logged[f"{name}_logits"].tolist()), truth, model.meta)
 
 
 def run_exported_files(
-    models: Mapping[str, Classifier],
+    name: str,
+    model: Classifier,
     champion: Classifier | None,
     dataset: Dataset,
     source: "Source",
-    predictions: Mapping[str, "Predictions"],
+    predictions: "Predictions",
     cfg: Mapping[str, Any],
 ) -> tuple[list["ParityResult"], dict[str, "Output"], "Floats"]:
-    """Show each test sample, decoded once, to every exported file and to the champion.
+    """Show each test sample, decoded once, to the candidate's exported files and to the champion.
 
-    Return how the files compare with torch, their logits and probabilities by name, the champion's logits.
+    Return how the files compare with torch, float32 first, their logits and probabilities by name, and the
+    champion's logits.
     """
     import numpy as np
 
     from steps.core.evaluation.inference import Predictor, predict_together
-    from steps.core.export.parity import compare_with_torch, export_models, interleaved_latencies, run_files
+    from steps.core.export.parity import compare_with_torch, export_model, interleaved_latencies, run_files
 
     known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
-    files = export_models(models, [source.read(path) for path in known], cfg["int8"])
+    files = export_model(name, model, [source.read(path) for path in known], cfg["int8"])
     paths = list(dataset.part("test")["path"])
     predictors = {CHAMPION: Predictor(champion.network(), champion.preprocessing)} if champion else {}
-    preprocessing = next(iter(models.values())).preprocessing
+    preprocessing = model.preprocessing
     logits, file_outputs = predict_together(
         predictors, source, paths, lambda sample, views: run_files(files, sample), decoder=preprocessing
     )
@@ -199,8 +209,7 @@ def run_exported_files(
     feed = {graph.name: graph.encode(preprocessing.decode(source.read(paths[0])))[None]}
     latencies = interleaved_latencies(sessions, feed, cfg["latency_runs"])
     parity_results = [
-        compare_with_torch(file, outputs[file.name], predictions[file.model], latencies[file.name], cfg)
-        for file in files
+        compare_with_torch(file, outputs[file.name], predictions, latencies[file.name], cfg) for file in files
     ]
     return parity_results, outputs, logits.get(CHAMPION, np.empty(0))
 
@@ -222,26 +231,26 @@ def drift_reference(
     )
 
 
-def distillation_verdict(
-    parity_results: list["ParityResult"], report: Report, cfg: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Say whether the student is worth having: at least twice as fast, and no more than the margin worse.
+def distillation_verdict(student: Student, report: Report, margin: float) -> dict[str, Any] | None:
+    """Say whether the student is worth having; None where it was not timed beside its teacher.
 
-    The margin is held by the paired interval's lower end: a loss that cannot be ruled out does not pay.
+    It is if it is surely more accurate, or at least twice as fast and no more than the margin worse: a loss
+    counts that the paired interval cannot rule out.
     """
-    from steps.core.export.parity import FP32
-
-    p50 = {
-        one.file.model: one.latency["latency_p50_ms"] for one in parity_results if one.file.variant == FP32
-    }
-    lost, margin = report.metrics["student_loss"]["accuracy"], cfg["student_margin"]
-    times = p50["finetuned"] / p50["student"]
+    chosen, figures = student.choice["chosen"], student.figures
+    if chosen not in figures or TEACHER not in figures:
+        return None
+    times = figures[TEACHER]["latency_p50_ms"] / figures[chosen]["latency_p50_ms"]
+    lost = report.metrics["student_loss"]["accuracy"]
+    faster = f"it is {times:.1f} times as fast as its teacher"
     reasons = []
     if times < MIN_SPEEDUP:
-        reasons.append(f"it is {times:.1f} times as fast as its teacher, less than {MIN_SPEEDUP:g} times")
+        reasons.append(f"{faster}, less than {MIN_SPEEDUP:g} times")
     if lost["low"] < -margin:
         reasons.append(f"its accuracy may be lower by {-lost['low']:.3f}, more than the margin of {margin:g}")
-    kept = f"it is {times:.1f} times as fast as its teacher, and no more than {margin:g} of accuracy is lost"
+    kept = f"{faster}, and no more than {margin:g} of accuracy is lost"
+    if lost["low"] > 0 and times > 1:
+        reasons, kept = [], f"{faster}, and more accurate by at least {lost['low']:.3f}"
     return {
         "times_faster": times,
         "accuracy": lost,
@@ -251,15 +260,12 @@ def distillation_verdict(
 
 
 def model_files(
-    parity_results: list["ParityResult"],
-    candidate: str,
-    samples: list[bytes],
-    outputs: Mapping[str, "Output"],
+    exported: list["ExportedFile"], samples: list[bytes], outputs: Mapping[str, "Output"]
 ) -> dict[str, bytes]:
-    """Return the candidate's files, and golden samples with every model's answers, by name."""
+    """Return the candidate's files that agree, and golden samples with their answers, by name."""
     from steps.core.export.parity import FP32, INT8, golden_file
 
     names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
-    mine = [one.file for one in parity_results if one.file.model == candidate]
-    files = {names[file.variant]: file.content for file in mine}
-    return {**files, "golden.safetensors": golden_file(samples, outputs)}
+    files = {names[file.variant]: file.content for file in exported}
+    answers = {file.name: outputs[file.name] for file in exported}
+    return {**files, "golden.safetensors": golden_file(samples, answers)}

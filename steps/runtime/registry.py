@@ -169,7 +169,12 @@ class Registry:
             model.save(root / "classifier")
             mlflow_client.save_served_model(root / "model", root / "classifier", model.meta)
             write_file(root / "model" / "report.json", to_json(report.metrics))
-            evidence = {"gates": review.gates, "deployment": review.deployment, "measured": review.measured}
+            evidence = {
+                "gates": review.gates,
+                "deployment": review.deployment,
+                "measured": review.measured,
+                "candidate": dict(review.candidate),
+            }
             write_file(root / "model" / "gates.json", to_json(evidence))
             for name, content in review.files.items():
                 write_file(root / "model" / name, content)
@@ -213,4 +218,4 @@ class Registry:
         source = self.client.get_model_version_download_uri(self.name, version)
         with tempfile.TemporaryDirectory() as folder:
             evidence = json.loads(Path(mlflow_client.download(f"{source}/gates.json", folder)).read_bytes())
-        return Decision(verdict, evidence["gates"], registered, evidence["deployment"], evidence["measured"])
+        return Decision(verdict, registered=registered, **evidence)

@@ -24,6 +24,8 @@ class Review:
     """What is kept beside the model: its exported files."""
     replaces: str | None = None
     """The version that was champion then: the one that was met, or the very model that is judged again."""
+    candidate: Mapping[str, Any] = field(default_factory=dict)
+    """Which model was put forward and why; see `steps.core.promotion.candidates`."""
     key: str = ""
     """See `ruling_key`."""
 

@@ -68,6 +68,8 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
             "registered": decision.registered,
             "deployment": decision.deployment,
             "measured": decision.measured,
+            "candidate": decision.candidate,
+            "explanation": decision.explanation(),
         },
     }
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}

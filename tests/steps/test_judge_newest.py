@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.models import Student
+from steps.artifacts.report import Report
 from steps.artifacts.watch import Newest, Watch
 from steps.judge_newest import JudgeNewest, judge_newest
 from steps.runtime import mlflow_client, tracking
@@ -23,10 +25,13 @@ def judge(dataset: Dataset, newest: list[str], version: str | None = "1", **chan
     settings = all_configs(ROOT / "params.yaml")["judge_newest"].model_dump()
     champion = {"name": "images", **({"version": version} if version else {})}
     model = fitted(dataset)
-    student = Student(model.state, model.meta, [], {}, {}, {"chosen": "x"}, {})
+    controls = {"hard_labels": model, "frozen": model}
+    student = Student(model.state, model.meta, [], {}, controls, {"chosen": "x"}, {})
+    report = Report({"candidate": {"chosen": "finetuned"}}, pd.DataFrame(), "")
+    watch = Watch(["a reason"], champion, {}, [], newest)
     with tracking.phase_run("newest", "judge_newest", {"seed": 0}, {}):
         cfg = JudgeNewest.model_validate({**settings, "bootstrap": 100, **changes})
-        return judge_newest(dataset, model, student, Watch(["a reason"], champion, {}, [], newest), cfg)
+        return judge_newest(dataset, model, model, student, report, watch, cfg)
 
 
 def test_a_champion_that_does_not_know_a_class_is_measured_on_the_others(images: Path) -> None:

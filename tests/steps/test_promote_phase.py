@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
-from steps.artifacts.models import Classifier, Student
+from steps.artifacts.models import Candidate, Classifier, Student
 from steps.artifacts.report import Report
 from steps.core.audit.known_samples import KNOWN
 from steps.core.backbones.network import Network
@@ -97,20 +97,24 @@ class Trained:
     """What the phases before the promotion have made."""
 
     dataset: Dataset
+    warm_head: Classifier
     finetuned: Classifier
     student: Student
     report: Report
 
 
-def run(dataset: Dataset, finetuned: Classifier) -> Trained:
+def run(dataset: Dataset, finetuned: Classifier, candidate: Any = "finetuned") -> Trained:
     """Let everything before the promotion happen."""
     other = fitted(dataset, known=2, seed=4)
-    controls = {"hard_labels": fitted(dataset, 2, seed=1), "untrained": fitted(dataset, 2, seed=2)}
+    controls = {"hard_labels": fitted(dataset, 2, seed=1), "frozen": fitted(dataset, 2, seed=2)}
     student = Student(other.state, other.meta, [], other.metrics, controls, {"chosen": "x"}, {})
-    cfg = Evaluate(bootstrap=100, mistakes=1, robustness_samples=0, seed=0)
+    cfg = Evaluate(
+        bootstrap=100, mistakes=1, robustness_samples=0, candidate=candidate, same_cost=0.1, seed=0
+    )
     with tracking.phase_run("run", "evaluate", {"seed": 0}, {}):
-        report = evaluate(dataset, fitted(dataset, 2, seed=3), finetuned, student, cfg)
-    return Trained(dataset, finetuned, student, report)
+        warm_head = fitted(dataset, 2, seed=3)
+        report = evaluate(dataset, warm_head, finetuned, student, cfg)
+    return Trained(dataset, warm_head, finetuned, student, report)
 
 
 def config(path: Path | str, **changes: Any) -> Promote:
@@ -128,13 +132,14 @@ def config(path: Path | str, **changes: Any) -> Promote:
         "modality": modalities(),
         **changes,
     }
-    return Promote.model_validate({**settings, "parity": {**shipped["parity"], **lax}})
+    parity = {**shipped["parity"], **lax, **changes.get("parity", {})}
+    return Promote.model_validate({**settings, "parity": parity})
 
 
 def decide(made: Trained, path: Path | str = "images", **changes: Any) -> Decision:
     with tracking.phase_run("run", "promote", {"seed": 0}, {}):
         cfg = config(path, **changes)
-        return promote(made.dataset, made.finetuned, made.student, made.report, cfg)
+        return promote(made.dataset, made.warm_head, made.finetuned, made.student, made.report, cfg)
 
 
 def found(decision: Decision) -> dict[str, dict[str, Any]]:
@@ -321,3 +326,47 @@ def test_what_is_kept_with_a_version_is_enough_to_know_its_samples_again(images:
     assert list(known) == ["sha256", "split", "label", "print", "inherited"]
     assert set(known["sha256"]) == set(dataset.table["sha256"])
     assert (known["print"].notna() == (known["split"] != "test")).all()
+
+
+def test_the_best_model_on_validation_is_put_forward_whichever_phase_made_it(images: Path) -> None:
+    dataset = gate(images)
+    good, poor = fitted(dataset), fitted(dataset, known=2)
+    made = run(dataset, poor, "auto")
+    assert made.report.metrics["candidate"]["metric"] == "accuracy"
+    assert {row["model"] for row in made.report.metrics["candidate"]["rows"]} == set(get_args(Candidate))
+    controls = {**made.student.controls, "frozen": good}
+    best = replace(made.student, controls=controls)
+    cfg = Evaluate(bootstrap=100, mistakes=1, robustness_samples=0, candidate="auto", same_cost=0.1, seed=0)
+    with tracking.phase_run("run", "evaluate", {"seed": 0}, {}):
+        report = evaluate(dataset, made.warm_head, poor, best, cfg)
+    decision = decide(Trained(dataset, made.warm_head, poor, best, report))
+    assert (decision.candidate["chosen"], decision.model) == ("student_frozen", "student frozen")
+    assert decision.headline()["model"] == "student frozen"
+    assert registry().champion(Path("scratch")).digest == good.digest  # type: ignore[union-attr]
+    assert any(line.startswith("Put forward: student frozen; validation") for line in decision.explanation())
+    card = Path(mlflow_client.download(f"{model_folder('1')}/card.md", "card")).read_text()
+    assert "Chosen among the run's models: student frozen" in card
+
+
+def model_folder(version: str) -> str:
+    return str(mlflow_client.connect().get_model_version_download_uri("images", version))
+
+
+def test_an_int8_file_that_does_not_agree_is_withheld_and_blocks_nothing(images: Path) -> None:
+    dataset = gate(images)
+    made = run(dataset, fitted(dataset))
+    never = {"logits": 1e-9, "probabilities": 1e-9, "top1": 1.0}
+    decision = decide(made, int8=True, parity={"int8": never})
+    assert decision.verdict == "promoted"
+    assert not any("int8" in row["gate"] for row in decision.gates)
+    exact, small = decision.deployment
+    assert (exact["variant"], exact["withheld"]) == ("fp32", "")
+    assert small["withheld"].startswith("logits: mean difference, in standard deviations")
+    assert "Withheld: finetuned, int8, which does not agree" in decision.explanation()[-1]
+    listed = {path.name for path in Path(model_folder("1")).iterdir()}
+    assert "model.onnx" in listed
+    assert "model.int8.onnx" not in listed
+    loose = {"logits": 100.0, "probabilities": 1.0, "top1": 0.0}
+    agreed = decide(made, int8=True, parity={"int8": loose})
+    assert agreed.deployment[1]["withheld"] == ""
+    assert "model.int8.onnx" in {path.name for path in Path(model_folder("2")).iterdir()}

@@ -8,7 +8,7 @@ through the limit on latency; see `steps.core.export.latency` for what keeps tha
 candidate alone is listed, latency_runs only decide whether the run goes on.
 
 The controls are the same network with the same start: `hard_labels`, trained by the same recipe without a
-teacher, and `untrained`, whose body stays as it is, under the head by which it was chosen.
+teacher, and `frozen`, whose body stays as it is, under the head by which it was chosen.
 """
 
 import copy
@@ -119,7 +119,7 @@ def train_students(
         {"name": one.name, "parameters": one.parameters, **model.metrics}
         for one, model in zip(candidates, heads, strict=True)
     ]
-    controls = {"hard_labels": hard, "untrained": heads[number]}
+    controls = {"hard_labels": hard, "frozen": heads[number]}
     return DistillationResult(
         choice, student, controls, rows, figures, choice.parameters / parameter_count(teacher)
     )

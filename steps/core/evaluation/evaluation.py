@@ -1,7 +1,7 @@
 """Every model on the same test samples: metrics with intervals, paired differences, weak spots."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,8 @@ class EvaluationResult:
     predictions: pd.DataFrame
     """A row per test sample: path, sha256, label, and per model its answer, confidence, logits."""
     predictions_by_model: dict[str, Predictions]
+    candidate: str = MAIN
+    """The model that is put forward."""
 
 
 def evaluate_models(
@@ -69,23 +71,24 @@ def evaluate_models(
     draws: int,
     seed: int,
     robustness_samples: int = 0,
-    controls: Mapping[str, Model] | None = None,
+    controls: Sequence[str] = (),
     labelling: Labelling = ONE_LABEL,
+    candidate: str = MAIN,
 ) -> EvaluationResult:
     """Predict the test rows with every model and measure; `gain` is fine-tuned minus warm head.
 
-    `robustness_samples` is how many test samples the corruptions are tried on; `controls` are the student's.
+    `robustness_samples` is how many test samples the corruptions are tried on; `controls` are the student's,
+    names in `models`; slices, reliability and robustness are of `candidate`, a name in `models` too.
     """
-    controls = controls or {}
     truth = labelling.encode(rows["label"], labels)
-    every = {**models, **controls}
-    predictors = {name: Predictor(model.network(), model.preprocessing) for name, model in every.items()}
-    kind = modality_of(models[MAIN].meta)
+    predictors = {name: Predictor(model.network(), model.preprocessing) for name, model in models.items()}
+    kind = modality_of(models[candidate].meta)
     logits, facts = predict_together(
         predictors, source, list(rows["path"]), lambda sample, views: kind.slice_facts(sample, views[0])
     )
-    all_predictions = {name: predictions_of(logits[name], truth, model.meta) for name, model in every.items()}
-    predictions_by_model = {name: all_predictions[name] for name in models}
+    predictions_by_model = {
+        name: predictions_of(logits[name], truth, model.meta) for name, model in models.items()
+    }
     predictions = rows[["path", "sha256", "label"]].reset_index(drop=True)
     for name, prediction in predictions_by_model.items():
         predictions[name] = prediction.as_texts(labels)
@@ -103,26 +106,29 @@ def evaluate_models(
         },
         "temperature": {name: model.meta["temperature"] for name, model in models.items()},
         "coverage": {name: coverage(o) for name, o in predictions_by_model.items()},
-        "reliability": reliability_rows(predictions_by_model[MAIN]),
-        "slices": slice_rows(predictions_by_model[MAIN], rows, pd.DataFrame(facts)),
+        "reliability": reliability_rows(predictions_by_model[candidate]),
+        "slices": slice_rows(predictions_by_model[candidate], rows, pd.DataFrame(facts)),
         "controls": control_rows(
-            predictions_by_model["student"], {name: all_predictions[name] for name in controls}, draws, seed
+            predictions_by_model["student"],
+            {name: predictions_by_model[name] for name in controls},
+            draws,
+            seed,
         ),
         "robustness": robustness_rows(
-            predictors[MAIN],
+            predictors[candidate],
             kind,
             rows,
             truth,
             source,
             robustness_samples,
             seed,
-            logit_thresholds(models[MAIN].meta),
+            logit_thresholds(models[candidate].meta),
         ),
         "test": {"samples": len(rows), "digest": test_digest(rows)},
     }
-    if predictions_by_model[MAIN].main != SingleLabelPredictions.main:
-        metrics["main"] = predictions_by_model[MAIN].main
-    return EvaluationResult(metrics, predictions, predictions_by_model)
+    if predictions_by_model[candidate].main != SingleLabelPredictions.main:
+        metrics["main"] = predictions_by_model[candidate].main
+    return EvaluationResult(metrics, predictions, predictions_by_model, candidate)
 
 
 def robustness_rows(

@@ -62,18 +62,14 @@ class ParityResult:
     """latency_p50_ms, latency_p99_ms; apart, as they are never the same twice."""
 
 
-def export_models(
-    models: Mapping[str, Model], calibration: Sequence[bytes], int8: bool
-) -> list[ExportedFile]:
-    """Export every model, in float32 and, if asked, in int8 with ranges from the calibration samples."""
-    files = []
-    for name, model in models.items():
-        graph = modality_of(model.meta).input_graph(model.preprocessing)
-        fp32_file = export_onnx(model.network(), graph, model.meta["temperature"], kind_for_model(model.meta))
-        files.append(ExportedFile(name, FP32, fp32_file, graph))
-        if int8:
-            known = [graph.encode(model.preprocessing.decode(data)) for data in calibration]
-            files.append(ExportedFile(name, INT8, quantise(fp32_file, graph.name, known), graph))
+def export_model(name: str, model: Model, calibration: Sequence[bytes], int8: bool) -> list[ExportedFile]:
+    """Export a model in float32 and then, if asked, in int8 with ranges from the calibration samples."""
+    graph = modality_of(model.meta).input_graph(model.preprocessing)
+    fp32_file = export_onnx(model.network(), graph, model.meta["temperature"], kind_for_model(model.meta))
+    files = [ExportedFile(name, FP32, fp32_file, graph)]
+    if int8:
+        known = [graph.encode(model.preprocessing.decode(data)) for data in calibration]
+        files.append(ExportedFile(name, INT8, quantise(fp32_file, graph.name, known), graph))
     return files
 
 

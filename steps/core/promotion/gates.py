@@ -1,13 +1,13 @@
 """The promotion gates. Every gate is checked and listed, also after one has failed."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from steps.core.evaluation.evaluation import Model
-from steps.core.export.parity import FP32, INT8, ParityResult
+from steps.core.export.parity import INT8, ParityResult
 from steps.core.promotion.succession import common_ground
 from steps.core.tasks.intervals import interval, mcnemar, paired_differences
 from steps.core.tasks.metrics import Floats
@@ -37,15 +37,13 @@ def metric_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict:
     ]
 
 
-def deployment_gates(
-    parity_results: Sequence[ParityResult], candidate: str, test_uses: int, limits: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Hold what was measured of the files that production would run, and how often test was looked at.
+def deployment_gates(mine: ParityResult, test_uses: int, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Check the float32 file that production would run, and how often the test set was used.
 
-    Every file must agree with the model that was judged; the candidate's must also fit the budget.
+    The file must agree with the model that was judged, and fit the budget. Other files are not gated: one
+    that does not agree is withheld; see `withheld`.
     """
-    rows = [row for one in parity_results for row in parity_gates(one, limits["parity"][one.file.variant])]
-    mine = next(one for one in parity_results if (one.file.model, one.file.variant) == (candidate, FP32))
+    rows = parity_gates(mine, limits["parity"][mine.file.variant])
     for name, value, key in (
         ("megabytes", mine.facts["megabytes"], "max_megabytes"),
         ("latency p50, ms", mine.latency["latency_p50_ms"], "max_latency_ms"),
@@ -54,6 +52,16 @@ def deployment_gates(
         if limits[key] is not None:
             rows.append(gate(name, exact_figure(value), "at most", limits[key]))
     return rows
+
+
+def withheld(one: ParityResult, limits: Mapping[str, Any]) -> str:
+    """Return why a file is not registered: how it differs from the judged model; empty where it agrees."""
+    failed = [row for row in parity_gates(one, limits["parity"][one.file.variant]) if not row["passed"]]
+    return "; ".join(
+        f"{row['gate'].rpartition(', ')[2]}: {row['note']} {row['found']['value']:.4g}, "
+        f"needed {row['sense']} {row['limit']:g}"
+        for row in failed
+    )
 
 
 def parity_gates(one: ParityResult, limits: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -61,8 +61,9 @@ def render_card(
     verdict: str,
     gates: Sequence[Mapping[str, Any]],
     candidate: str,
+    explanation: Sequence[str],
 ) -> str:
-    """Return the card as Markdown; `candidate` is the model's name in the report."""
+    """Return the card as Markdown; `candidate` is the model's name in the report, `explanation` sentences."""
     metrics = report.metrics
     rows = sorted(metrics["per_class"][candidate], key=lambda row: row["f1"])
     return render(
@@ -70,13 +71,16 @@ def render_card(
         name=name,
         verdict=verdict,
         gates=gates,
+        candidate=candidate,
+        reason=metrics.get("candidate", {}).get("reason", ""),
+        explanation=explanation,
         model=model,
         licence=modality_of(model.meta).licence(model.meta["backbone"]),
         graph=modality_of(model.meta).input_graph(preprocessing_of(model.meta)),
         metrics=metrics["models"][candidate],
         classes=rows,
-        slices=metrics.get("slices", [])[:5] if candidate == "finetuned" else [],
-        robustness=metrics.get("robustness", []) if candidate == "finetuned" else [],
+        slices=metrics.get("slices", [])[:5],
+        robustness=metrics.get("robustness", []),
         test=metrics["test"],
         data=data,
         counts={split: len(data.part(split)) for split in ("train", "val", "test")},

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 TEACHER, STUDENT = "teacher", "student"
-CONTROLS = {"hard_labels": "student, hard labels only", "untrained": "student's body as it was, a head only"}
+CONTROLS = {
+    "student_hard_labels": "student, hard labels only",
+    "student_frozen": "student's body as it was, a head only",
+}
 
 
 def pareto_rows(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from steps.core.data.files import Source
-from steps.core.evaluation.evaluation import MAIN, EvaluationResult, Model
+from steps.core.evaluation.evaluation import EvaluationResult, Model
 from steps.core.modalities.registry import modality_of
 from steps.core.report import plots
 from steps.core.report.html import render
@@ -21,16 +21,17 @@ def render_evaluation(
     source: Source,
     mistakes: int,
 ) -> str:
-    """Render the page of the test results; the figures are of `model`, the fine-tuned one."""
-    main = result.predictions_by_model[MAIN]
+    """Render the page of the test results; the figures are of `model`, the candidate."""
+    main = result.predictions_by_model[result.candidate]
     labels = model.meta["labels"]
     return render(
         "evaluation.html",
         metrics=result.metrics,
         headlines={name: {**TITLES, **main.titles}[name] for name in main.metrics},
         main=main.main,
+        candidate=result.candidate,
         confusion=draw_confusion(main, labels),
-        sets=draw_labels(result.metrics["per_class"][MAIN])
+        sets=draw_labels(result.metrics["per_class"][result.candidate])
         if isinstance(main, LabelSetPredictions)
         else None,
         reliability=plots.reliability(result.metrics["reliability"]),
@@ -68,11 +69,11 @@ def by_corruption(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
 def worst_mistakes(
     result: EvaluationResult, model: Model, source: Source, count: int
 ) -> list[dict[str, Any]]:
-    """Return the fine-tuned model's most confident mistakes, with the samples, and where it looked."""
+    """Return the candidate's most confident mistakes, with the samples, and where it looked."""
     network, kind = model.network(), modality_of(model.meta)
-    table = result.predictions
-    wrong = table[table["finetuned"] != table["label"]]
-    worst = wrong.sort_values(["finetuned_confidence", "sha256"], ascending=[False, True])
+    table, name = result.predictions, result.candidate
+    wrong = table[table[name] != table["label"]]
+    worst = wrong.sort_values([f"{name}_confidence", "sha256"], ascending=[False, True])
     rows = []
     for row in worst.head(count).to_dict("records"):
         data = source.read(row["path"])
@@ -83,8 +84,8 @@ def worst_mistakes(
             {
                 "path": row["path"],
                 "label": row["label"],
-                "answer": row["finetuned"],
-                "confidence": row["finetuned_confidence"],
+                "answer": row[name],
+                "confidence": row[f"{name}_confidence"],
                 "sample": kind.show(data, row["path"]),
                 "heat": kind.show_attribution(data, model.preprocessing, heat),
             }

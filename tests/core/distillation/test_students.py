@@ -138,11 +138,11 @@ def test_the_untrained_control_is_the_teacher_s_body_as_it_was_under_a_head_that
     cache: Artifact, tmp_path: Path
 ) -> None:
     result, teacher = grow(cache, tmp_path)
-    network = result.controls["untrained"].trained.network
+    network = result.controls["frozen"].trained.network
     assert frozen_digest(network, 4) == frozen_digest(teacher, 4)
     assert network.head.weight.any()
     (row,) = result.candidates
-    assert row["val_loss"] == result.controls["untrained"].metrics["val_loss"] < math.log(3)
+    assert row["val_loss"] == result.controls["frozen"].metrics["val_loss"] < math.log(3)
 
 
 def test_growing_twice_gives_the_same_student_and_tells_its_epochs_only(
@@ -234,7 +234,7 @@ def test_a_network_of_its_own_learns_from_the_teacher_s_views(
     assert result.choice.meta["backbone"] == result.choice.name == "test_resnet"
     assert result.choice.start == 0
     own = image_network("test_resnet", 3, 32, other.weights)
-    assert frozen_digest(result.controls["untrained"].trained.network, 5) == frozen_digest(own, 5)
+    assert frozen_digest(result.controls["frozen"].trained.network, 5) == frozen_digest(own, 5)
     assert frozen_digest(network, 1) != frozen_digest(own, 1), "it trains from its first stage"
     assert same_state(teacher.state(), build("test_efficientnet").state())
 

@@ -20,7 +20,7 @@ from steps.core.export.parity import (
     ExportedFile,
     ParityResult,
     compare_with_torch,
-    export_models,
+    export_model,
     golden_file,
     interleaved_latencies,
     open_session,
@@ -29,7 +29,7 @@ from steps.core.export.parity import (
 )
 from steps.core.modalities.image.onnx_input import ImageInputModule
 from steps.core.modalities.image.pixels import Preprocessing, deterministic_view, read_image
-from steps.core.promotion.gates import deployment_gates
+from steps.core.promotion.gates import deployment_gates, parity_gates, withheld
 from steps.core.tasks.label_sets import LabelSetPredictions
 from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.core.tasks.targets import LABEL_SET_TARGETS
@@ -38,7 +38,7 @@ from tests.core.toys import PREPROCESSING, build, encode, graph_of, picture, raw
 SIZES = [(40, 48), (48, 40), (36, 36), (33, 34), (32, 32), (20, 31), (300, 211), (37, 500)]
 SETTINGS = {"bootstrap": 100, "seed": 0}
 CLOCK = {"latency_p50_ms": 1.0, "latency_p99_ms": 2.0}
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "parity": {
         "fp32": {"logits": 1e-3, "probabilities": 1e-4, "top1": 1.0},
         "int8": {"logits": 0.25, "probabilities": 0.05, "top1": 0.98},
@@ -177,16 +177,14 @@ def failed(rows: list[dict[str, Any]]) -> list[str]:
     return [row["gate"] for row in rows if not row["passed"]]
 
 
-def test_the_budget_is_held_for_the_candidate_only() -> None:
-    data = images(3)
-    good = exported(file_of(), data)
-    other = replace(good, file=replace(good.file, model="student"))
+def test_the_candidates_file_is_held_to_the_budget() -> None:
+    good = exported(file_of(), images(3))
     tight = {**LIMITS, "max_megabytes": 1e-6, "max_latency_ms": 1e-6, "max_test_uses": 3}
-    rows = deployment_gates([good, other], "student", 4, tight)
+    rows = deployment_gates(good, 4, tight)
     assert failed(rows) == ["megabytes", "latency p50, ms", "models judged on the test set"]
     roomy = {**LIMITS, "max_megabytes": 1e6, "max_latency_ms": 1e6, "max_test_uses": 4}
-    rows = deployment_gates([good, other], "student", 4, roomy)
-    assert len(rows) == 2 * 3 + 3
+    rows = deployment_gates(good, 4, roomy)
+    assert len(rows) == 3 + 3
     assert failed(rows) == []
 
 
@@ -208,22 +206,21 @@ def test_a_file_is_held_to_the_model_at_three_levels(
     one = replace(whole, file=replace(whole.file, variant=variant))
     for value, passes in ((good, True), (bad, False), (float("nan"), False)):
         told = replace(one, facts={**one.facts, fact: value})
-        rows = deployment_gates([*([whole] if variant == INT8 else []), told], "finetuned", 1, LIMITS)
+        rows = parity_gates(told, LIMITS["parity"][variant])
         assert failed(rows) == ([] if passes else [f"parity: finetuned, {variant}, {level}"])
+        assert withheld(told, LIMITS).partition(":")[0] == ("" if passes else level)
 
 
-def test_every_model_is_deployed_in_every_variant_and_answers() -> None:
+def test_a_model_is_exported_in_every_variant_and_answers() -> None:
     from tests.core.toys import BrightestChannelModel
 
-    models = {"finetuned": BrightestChannelModel(), "student": BrightestChannelModel(margin=1.0)}
-    files = export_models(models, images(), int8=True)
-    assert [file.name for file in files] == [
-        "finetuned, fp32", "finetuned, int8", "student, fp32", "student, int8",
-    ]  # fmt: skip
+    files = export_model("student", BrightestChannelModel(), images(), int8=True)
+    assert [file.name for file in files] == ["student, fp32", "student, int8"]
     for data, label in zip(images(), [2, 1, 0, 2, 1, 0], strict=True):
         told = run_files(files, read_image(data))
-        assert [int(logits.argmax()) for logits, _ in told] == [label] * 4
-    assert [file.variant for file in export_models(models, images(), int8=False)] == [FP32, FP32]
+        assert [int(logits.argmax()) for logits, _ in told] == [label] * 2
+    (alone,) = export_model("student", BrightestChannelModel(), images(), int8=False)
+    assert alone.variant == FP32
 
 
 def test_differences_of_logits_are_in_their_standard_deviations() -> None:

@@ -36,8 +36,8 @@ def rows(student: float, hard: float = 0.9, teacher: float = 0.95) -> dict[str, 
     metrics = {
         "models": {"finetuned": {"accuracy": exactly(teacher)}, "student": {"accuracy": exactly(student)}},
         "controls": {
-            "hard_labels": {"accuracy": exactly(hard)},
-            "untrained": {"accuracy": exactly(0.8)},
+            "student_hard_labels": {"accuracy": exactly(hard)},
+            "student_frozen": {"accuracy": exactly(0.8)},
         },
     }
     return {row["model"]: row for row in pareto_rows(metrics, CHOICE, FIGURES)}
@@ -79,9 +79,9 @@ def test_the_picture_is_the_same_every_time_and_shows_every_row() -> None:
 
 def test_controls_have_the_interval_of_the_metrics_and_a_paired_gain() -> None:
     student, hard, untrained = outcome(18), outcome(16), outcome(10)
-    found = control_rows(student, {"hard_labels": hard, "untrained": untrained}, 50, 3)
-    assert list(found) == ["hard_labels", "untrained"]
-    for name, one in (("hard_labels", hard), ("untrained", untrained)):
+    found = control_rows(student, {"hard_labels": hard, "frozen": untrained}, 50, 3)
+    assert list(found) == ["hard_labels", "frozen"]
+    for name, one in (("hard_labels", hard), ("frozen", untrained)):
         assert found[name]["accuracy"] == metric_intervals(one, 50, 3)["accuracy"]
         assert found[name]["student_gain"] == paired_differences(student, one, 50, 3)["accuracy"]
-    assert found["untrained"]["student_gain"]["value"] == pytest.approx(0.4)
+    assert found["frozen"]["student_gain"]["value"] == pytest.approx(0.4)

@@ -84,7 +84,7 @@ def classifier(pictures: Pictures, folder: Path) -> Classifier:
 
 def student(pictures: Pictures, folder: Path) -> Student:
     one = classifier(pictures, folder)
-    names = ("hard_labels", "untrained")
+    names = ("hard_labels", "frozen")
     controls = {
         name: replace(one, metrics={"val_loss": n / 3}, state=build("test_resnet", keep=n).state())
         for n, name in enumerate(names, 1)
@@ -300,6 +300,6 @@ def test_dvc_sees_each_label_of_a_set_hit_missed_or_invented() -> None:
     table = pd.DataFrame({"path": ["a", "b"], "label": ["x|y", ""], "finetuned": ["y|z", ""]})
     rows = Report({"models": {}, "main": "map"}, table, "").answers()
     assert rows == [
-        {"label": "x", "finetuned": "none"}, {"label": "y", "finetuned": "y"},
-        {"label": "none", "finetuned": "z"},
+        {"label": "x", "predicted": "none"}, {"label": "y", "predicted": "y"},
+        {"label": "none", "predicted": "z"},
     ]  # fmt: skip

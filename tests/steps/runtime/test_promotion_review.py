@@ -1,29 +1,24 @@
 """The verdict on distillation, and which predictions the promotion review uses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from steps.artifacts.models import Classifier
+from steps.artifacts.models import Classifier, Student
 from steps.artifacts.report import Report
-from steps.core.export.parity import FP32, INT8, ExportedFile, ParityResult
 from steps.core.system.errors import ArtifactError
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 from steps.runtime.promotion_review import distillation_verdict, predictions_on_test
-from tests.core.toys import graph_of
 
-CFG = {"student_margin": 0.02}
+MARGIN = 0.02
 
 
-def parity_results(teacher: float, student: float) -> list[ParityResult]:
-    clocks = {("finetuned", FP32): teacher, ("student", FP32): student, ("student", INT8): 0.001}
-    return [
-        ParityResult(ExportedFile(*names, b"", graph_of()), {}, {"latency_p50_ms": ms})
-        for names, ms in clocks.items()
-    ]
+def student(teacher_ms: float, student_ms: float) -> Student:
+    figures = {"teacher": {"latency_p50_ms": teacher_ms}, "cut": {"latency_p50_ms": student_ms}}
+    return Student({}, {}, [], {}, {}, {"chosen": "cut", "candidates": []}, figures)
 
 
 def report(low: float) -> Report:
@@ -32,7 +27,7 @@ def report(low: float) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("teacher", "student", "low", "pays_here", "says"),
+    ("teacher_ms", "student_ms", "low", "pays_here", "says"),
     [
         (
             4.0,
@@ -43,16 +38,22 @@ def report(low: float) -> Report:
         ),
         (3.9, 2.0, -0.02, False, "1.9 times as fast as its teacher, less than 2 times"),
         (4.0, 2.0, -0.03, False, "its accuracy may be lower by 0.030, more than the margin of 0.02"),
+        (3.0, 2.0, 0.01, True, "1.5 times as fast as its teacher, and more accurate by at least 0.010"),
         (3.0, 2.0, -0.03, False, "less than 2 times and its accuracy may be lower by 0.030"),
     ],
 )
 def test_it_is_said_in_words_whether_distillation_paid(
-    teacher: float, student: float, low: float, pays_here: bool, says: str
+    teacher_ms: float, student_ms: float, low: float, pays_here: bool, says: str
 ) -> None:
-    found = distillation_verdict(parity_results(teacher, student), report(low), CFG)
+    found = distillation_verdict(student(teacher_ms, student_ms), report(low), MARGIN)
+    assert found is not None
     assert found["pays"] is pays_here
     assert says in found["reason"]
-    assert found["times_faster"] == teacher / student
+    assert found["times_faster"] == teacher_ms / student_ms
+
+
+def test_nothing_is_said_of_a_student_that_was_not_timed() -> None:
+    assert distillation_verdict(replace(student(4.0, 2.0), figures={}), report(0.0), MARGIN) is None
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def test_the_answers_are_those_of_the_report_and_of_no_other_test_set() -> None:
     data: Any = Shown(pd.DataFrame({"sha256": ["x", "y"], "label": ["b", "a"]}))
     logits = np.array([[0.0, 2.0], [3.0, 0.0]])
     told = pd.DataFrame({"sha256": ["x", "y"], "student_logits": list(logits)})
-    models = {"student": Classifier({}, {"temperature": 2.0}, [], {})}
-    found = predictions_on_test(models, data, Report({}, told, ""))["student"]
+    model = Classifier({}, {"temperature": 2.0}, [], {})
+    found = predictions_on_test("student", model, data, Report({}, told, ""))
     assert np.array_equal(found.logits, logits)
     assert (found.labels.tolist(), found.predicted.tolist(), found.temperature) == ([1, 0], [1, 0], 2.0)
     with pytest.raises(ArtifactError, match="the report is of other test samples than the data set's"):
-        predictions_on_test(models, data, Report({}, told.assign(sha256=["x", "z"]), ""))
+        predictions_on_test("student", model, data, Report({}, told.assign(sha256=["x", "z"]), ""))
