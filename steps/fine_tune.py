@@ -51,7 +51,7 @@ def fine_tune(
     from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.interpolation import interpolate
     from steps.core.training.loop import train
-    from steps.core.training.objectives import Classify
+    from steps.core.training.objectives import Classify, class_weights
     from steps.core.training.parameter_groups import parameter_groups
 
     seed_everything(cfg.seed)
@@ -67,7 +67,9 @@ def fine_tune(
         uses_bfloat16(cfg.precision, device()),
     )
     file = training_file("fine_tune", *inputs, cfg.model_dump_json(), str(half))
-    trained = train(network, boundary, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
+    weights = class_weights(cfg, batches)
+    task = Classify(cfg, weights)
+    trained = train(network, boundary, task, batches, cfg, groups, tracking.log_epoch, file)
     trained, fraction = interpolate(trained, warm_head.state, cfg.interpolate, batches, cfg.monitor)
     trained, souped = use_soup_if_better(trained, learning_rates.soup, batches, cfg.monitor)
     chosen, metrics = calibrate(trained, batches)
@@ -77,6 +79,7 @@ def fine_tune(
         "souped": float(souped),
         "bfloat16": float(half),
         "batch_norm_frozen": float(fixed),
+        "class_weights": float(weights is not None),
     }
     return Classifier(
         network.state(), model_metadata(meta, meta["stages"], chosen), trained.records(), metrics

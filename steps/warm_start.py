@@ -49,7 +49,7 @@ def warm_start(
     from steps.core.features.batches import open_batches
     from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.loop import train
-    from steps.core.training.objectives import Classify
+    from steps.core.training.objectives import Classify, class_weights
     from steps.core.training.parameter_groups import parameter_groups
 
     seed_everything(cfg.seed)
@@ -63,7 +63,7 @@ def warm_start(
     inputs = (features.digest, finetuned.digest, learning_rates.digest, watch.digest)
     half = uses_bfloat16(cfg.recipe.precision, device())
     file = training_file("warm_start", *inputs, cfg.model_dump_json(), str(half))
-    task = Classify(cfg.recipe)
+    task = Classify(cfg.recipe, class_weights(cfg.recipe, batches))
     trained = train(network, boundary, task, batches, cfg.recipe, groups, tracking.log_epoch, file)
     chosen, metrics = calibrate(trained, batches)
     fixed = freezes_statistics(cfg.recipe.batch_norm, len(batches.rows("train")))

@@ -27,7 +27,7 @@ def warm_up_head(
     from steps.core.modalities.registry import modality_of, preprocessing_of
     from steps.core.training.calibration import calibrate, model_metadata, seed_everything
     from steps.core.training.loop import train
-    from steps.core.training.objectives import Classify
+    from steps.core.training.objectives import Classify, class_weights
     from steps.core.training.parameter_groups import parameter_groups
 
     seed_everything(cfg.seed)
@@ -39,7 +39,8 @@ def warm_up_head(
     batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())
     groups = parameter_groups(network, top, cfg.head_lr, 1.0, cfg.weight_decay)
     file = training_file("warm_up_head", features.digest, cfg.model_dump_json())
-    trained = train(network, top, Classify(cfg), batches, cfg, groups, tracking.log_epoch, file)
+    task = Classify(cfg, class_weights(cfg, batches))
+    trained = train(network, top, task, batches, cfg, groups, tracking.log_epoch, file)
     chosen, metrics = calibrate(trained, batches)
     return Classifier(network.state(), model_metadata(meta, top, chosen), trained.records(), metrics)
 

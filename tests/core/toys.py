@@ -67,6 +67,7 @@ RECIPE = Recipe(
     label_smoothing=0.1,
     mixup=0.0,
     cutmix=0.0,
+    class_weights="none",
     monitor="loss",
     patience=5,
     precision="float32",

@@ -32,7 +32,7 @@ from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import BudgetError
 from steps.core.training.calibration import calibrate
 from steps.core.training.loop import Epoch, Trained, train
-from steps.core.training.objectives import Classify, Distil
+from steps.core.training.objectives import Classify, Distil, class_weights
 from steps.core.training.parameter_groups import parameter_groups
 from steps.core.training.recipe import HeadRecipe
 
@@ -179,7 +179,8 @@ def fit_head(candidate: Candidate, batches: Batches, recipe: HeadRecipe) -> Trai
         batches.seed,
     )
     groups = parameter_groups(network, top, recipe.head_lr, 1.0, recipe.weight_decay)
-    trained = train(network, top, Classify(recipe), in_memory, recipe, groups, lambda epoch: None)
+    task = Classify(recipe, class_weights(recipe, batches))
+    trained = train(network, top, task, in_memory, recipe, groups, lambda epoch: None)
     return TrainedModel(trained, *calibrate(trained, in_memory))
 
 
@@ -208,7 +209,7 @@ def train_student(
     start = batches.source.start
     network.freeze(start)
     groups = parameter_groups(network, start, cfg.head_lr, cfg.ratio, cfg.weight_decay)
-    task = Distil(teacher, cfg.temperature, alpha, cfg)
+    task = Distil(teacher, cfg.temperature, alpha, cfg, class_weights(cfg, batches))
     trained = train(network, start, task, batches, cfg, groups, on_epoch, file)
     return TrainedModel(trained, *calibrate(trained, batches))
 

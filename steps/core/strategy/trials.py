@@ -21,7 +21,7 @@ from steps.core.system.checksummed import load_checked, with_checksum
 from steps.core.system.errors import DiskError, Diverged
 from steps.core.system.storage import write_file
 from steps.core.training.loop import Epoch, fit
-from steps.core.training.objectives import Classify
+from steps.core.training.objectives import Classify, class_weights
 from steps.core.training.parameter_groups import Ratio, parameter_groups
 from steps.core.training.recipe import Recipe
 
@@ -86,9 +86,10 @@ class Trials:
         batches = self.batches if seed is None else replace(self.batches, seed=seed)
         ratio = rates.for_depth(len(network.stages) - boundary)
         groups = parameter_groups(network, boundary, rates.head_lr, ratio, rates.weight_decay)
+        task = Classify(recipe, class_weights(recipe, batches))
         losses: list[float] = []
         best: dict[str, Tensor] = {}
-        for epoch in fit(network, Classify(recipe), batches, recipe, groups):
+        for epoch in fit(network, task, batches, recipe, groups):
             losses.append(epoch.val_loss)
             if epoch.val_loss == min(losses):
                 best = {**self.trained_state(network), LOGITS: epoch.val_logits}

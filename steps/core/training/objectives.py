@@ -8,10 +8,14 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import gather_batch, local_slice
-from steps.core.features.batches import Batch
+from steps.core.features.batches import Batch, Batches
 from steps.core.system.errors import BackboneError
 from steps.core.tasks import targets
 from steps.core.training.recipe import Recipe
+
+MAX_RATIO = (
+    3.0  # of the largest class to the smallest, up to which weights change nothing (docs/experiments.md)
+)
 
 
 class Objective(Protocol):
@@ -26,11 +30,15 @@ class Classify:
     """Cross-entropy with label smoothing, and MixUp or CutMix at the boundary if wanted."""
 
     recipe: Recipe
+    weights: Tensor | None = None
+    """Of the classes (classes,), see `class_weights`; None weighs all samples alike."""
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
         x, share, others = mixed_input(network, batch, start, self.recipe, generator)
-        return mixed_loss(network(x, start), batch.y, share, others, self.recipe.label_smoothing)
+        return mixed_loss(
+            network(x, start), batch.y, share, others, self.recipe.label_smoothing, self.weights
+        )
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,14 @@ class Distil:
     temperature: float
     alpha: float
     recipe: Recipe
+    weights: Tensor | None = None
+    """Of the classes in the cross-entropy; see `Classify`."""
 
     def __call__(self, network: Network, batch: Batch, start: int, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
         x, share, others = mixed_input(network, batch, start, self.recipe, generator)
         logits = network(x, start)
-        hard = mixed_loss(logits, batch.y, share, others, self.recipe.label_smoothing)
+        hard = mixed_loss(logits, batch.y, share, others, self.recipe.label_smoothing, self.weights)
         if self.alpha == 0:
             return hard
         with torch.no_grad():
@@ -62,13 +72,45 @@ class Distil:
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
 
 
-def mixed_loss(logits: Tensor, y: Tensor, share: float, others: Tensor, smoothing: float) -> Tensor:
+def mixed_loss(
+    logits: Tensor, y: Tensor, share: float, others: Tensor, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
     """Return the loss in nats of the labels, and of the partners' where `share` leaves them a part."""
-    kind = targets.kind_for(y)
-    loss = kind.loss(logits, y, smoothing)
+    loss = weighted_loss(logits, y, smoothing, weights)
     if share == 1:
         return loss
-    return share * loss + (1 - share) * kind.loss(logits, others, smoothing)
+    return share * loss + (1 - share) * weighted_loss(logits, others, smoothing, weights)
+
+
+def weighted_loss(logits: Tensor, y: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
+    """Return the mean over the samples of each one's loss times the weight of its class.
+
+    The weights are not normalised within the batch: a batch of rare classes counts for more than one of
+    common ones, and the parts of a batch that several processes have add up to the whole.
+    """
+    kind = targets.kind_for(y)
+    if weights is None:
+        return kind.loss(logits, y, smoothing)
+    losses = kind.loss(logits, y, smoothing, "none")
+    return (losses * weights.to(losses.device)[y]).mean()
+
+
+def class_weights(recipe: Recipe, batches: Batches) -> Tensor | None:
+    """Return the weights of the classes (classes,), by a recipe's `class_weights`; None: all alike.
+
+    `balanced`: samples / (classes * samples of the class), so that each class has the same weight in all
+    and the mean over the samples is 1 (scikit-learn's). `auto`: balanced where the largest class has more
+    than MAX_RATIO times the samples of the smallest. Label sets are never weighted: their thresholds are
+    chosen one by one.
+    """
+    labels = batches.labels[batches.rows("train")]
+    if recipe.class_weights == "none" or labels.ndim > 1:
+        return None
+    counts = torch.bincount(labels, minlength=int(batches.labels.max()) + 1)
+    present = counts[counts > 0]
+    if recipe.class_weights == "auto" and present.max() <= MAX_RATIO * present.min():
+        return None
+    return len(labels) / (len(present) * counts.clamp(min=1))
 
 
 def mixed_input(

@@ -28,6 +28,8 @@ class Recipe(Config):
     """Alpha of MixUp's Beta distribution; 0 is off."""
     cutmix: Annotated[float, Field(ge=0)]
     """Alpha of CutMix's Beta distribution; 0 is off."""
+    class_weights: Literal["auto", "balanced", "none"]
+    """Whether rare classes weigh more in the loss; see `steps.core.training.objectives.class_weights`."""
     monitor: Literal["loss", "accuracy", "macro_f1"]
     """By which the best epoch is found on validation; between equals the loss decides."""
     patience: Count

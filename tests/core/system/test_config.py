@@ -45,6 +45,7 @@ BAD: list[tuple[type[Config], dict[str, Any]]] = [
     (Recipe, {"mixup": -1.0}),
     (Recipe, {"patience": 0}),
     (Recipe, {"monitor": "f1"}),
+    (Recipe, {"class_weights": "sqrt"}),
     (Recipe, {"min_steps": -1}),
     (Recipe, {"batch_norm": True}),
     (Recipe, {"epoch": 3}),

@@ -1,5 +1,7 @@
 import math
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -8,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steps.core.backbones.network import Network
-from steps.core.features.batches import Batch
+from steps.core.features.batches import Batch, Batches
 from steps.core.system.errors import BackboneError
-from steps.core.training.objectives import Classify, Distil, draw_beta, mix
+from steps.core.training.objectives import Classify, Distil, class_weights, draw_beta, mix
 from tests.core.toys import PLAIN, RECIPE, build
 
 CLASSES = 4
@@ -294,3 +296,64 @@ def test_the_share_has_the_mean_and_variance_of_a_beta_distribution(alpha: float
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(draws.mean() - 0.5) < 4 * math.sqrt(variance / 4000)
     assert draws.var().item() == pytest.approx(variance, rel=0.1)
+
+
+def rows(train: list[Any], val: list[Any]) -> Batches:
+    """Batches of which only labels and splits are asked."""
+    splits = ["train"] * len(train) + ["val"] * len(val)
+    index = pd.DataFrame({"label": [*train, *val], "split": splits})
+    return Batches(None, index, 0, 4, 0)  # type: ignore[arg-type]
+
+
+def weighing(choice: str) -> Any:
+    return RECIPE.model_copy(update={"class_weights": choice})
+
+
+@pytest.mark.parametrize(
+    ("choice", "counts", "weighted"),
+    [
+        ("auto", (9, 3), False),
+        ("auto", (10, 3), True),
+        ("auto", (9, 9, 9), False),
+        ("balanced", (3, 3), True),
+        ("none", (50, 2), False),
+    ],
+)
+def test_classes_weigh_alike_in_all_where_they_differ_by_more_than_three_to_one(
+    choice: str, counts: tuple[int, ...], weighted: bool
+) -> None:
+    labels = [number for number, count in enumerate(counts) for _ in range(count)]
+    found = class_weights(weighing(choice), rows(labels, [1] * 40))
+    assert (found is not None) is weighted
+    if found is not None:
+        sums = found * torch.tensor(counts)
+        torch.testing.assert_close(sums, torch.full_like(sums, len(labels) / len(counts)))
+        assert found[labels].mean() == pytest.approx(1.0)
+
+
+def test_a_class_without_training_samples_changes_no_weight_of_the_others() -> None:
+    found = class_weights(weighing("auto"), rows([0] * 8 + [2] * 2, [1, 2]))
+    assert found is not None
+    assert found[[0, 2]].tolist() == [10 / 16, 10 / 4]
+
+
+def test_label_sets_are_not_weighted() -> None:
+    assert class_weights(weighing("balanced"), rows([[1, 0]] * 9 + [[0, 1]], [[1, 1]])) is None
+
+
+@given(SEEDS, st.booleans())
+def test_a_weighted_loss_is_the_loss_of_the_samples_as_often_as_they_weigh(seed: int, taught: bool) -> None:
+    network, found = linear(seed), batch(seed=seed)
+    weights = torch.tensor([1.0, 2.0, 0.0, 3.0])
+    task = Distil(linear(seed + 1), 2.0, 0.0, RECIPE, weights) if taught else Classify(RECIPE, weights)
+    often = found.y.repeat_interleave(weights[found.y].long())
+    x = found.x.repeat_interleave(weights[found.y].long(), dim=0)
+    smoothing = RECIPE.label_smoothing
+    wanted = F.cross_entropy(network(x), often, label_smoothing=smoothing, reduction="sum") / len(found.y)
+    torch.testing.assert_close(task(network, found, 0, dice()), wanted)
+
+
+def test_weights_of_one_change_nothing_but_the_last_bits() -> None:
+    network, found = linear(), batch()
+    plain, weighted = (Classify(RECIPE, w)(network, found, 0, dice()) for w in (None, torch.ones(CLASSES)))
+    torch.testing.assert_close(plain, weighted)
