@@ -22,4 +22,6 @@ def write_digits(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{write_digits(Path(sys.argv[1]))} images in {sys.argv[1]}")
+    from infra.cli import app
+
+    app(["demo", *sys.argv[1:]])

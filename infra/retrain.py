@@ -4,7 +4,6 @@ It ends with 0 where nothing was due or the run was well, with the run's own exi
 with 75 (try again later) where another one is running.
 """
 
-import argparse
 import ctypes
 import itertools
 import json
@@ -112,16 +111,13 @@ def attempt(when: Retraining, folder: Path, now: datetime, at_once: bool) -> int
     return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
 
 
-def main() -> None:
-    """Read the schedule, and run if it is time."""
+def start(at_once: bool) -> None:
+    """Read the schedule, and run if it is time or `at_once`; ends the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--now", action="store_true", help="whether or not it is due")
-    words = parser.parse_args()
     try:
         when = all_configs()["retraining"]
         assert isinstance(when, Retraining)
-        sys.exit(attempt(when, scratch() / "retraining", datetime.now(UTC), words.now))
+        sys.exit(attempt(when, scratch() / "retraining", datetime.now(UTC), at_once))
     except LeaseTaken as error:
         log.warning("retraining: not started: %s", error)
         sys.exit(BUSY)
@@ -131,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start("--now" in sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Make the previous champion the champion again: `python -m infra.rollback MODEL --why "..."`."""
+"""Make the previous champion the champion again: `headstart rollback MODEL --why "..."`."""
 
-import argparse
 import getpass
+import sys
 
 from steps.core.system.errors import HeadstartError
 from steps.runtime import mlflow_client
@@ -10,21 +10,24 @@ from steps.runtime.rollback import roll_back
 from steps.runtime.scratch import scratch
 
 
-def main() -> None:
-    """Swap the aliases, record who did it and why, and say what is champion now."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="name of the registered model")
-    parser.add_argument("--why", required=True)
-    parser.add_argument("--force", action="store_true", help="also to a version that was rolled back before")
-    words = parser.parse_args()
-    registry = Registry(words.model, mlflow_client.connect())
+def make_previous_champion(model: str, why: str, force: bool = False) -> None:
+    """Swap the aliases, record who did it and why, and say what is champion now.
+
+    Args:
+        model: Name of the registered model.
+        why: The reason.
+        force: Also to a version that was rolled back before.
+    """
+    registry = Registry(model, mlflow_client.connect())
     try:
         with registry.exclusive(scratch()):
-            now, before = roll_back(registry, getpass.getuser(), words.why, words.force)
+            now, before = roll_back(registry, getpass.getuser(), why, force)
     except HeadstartError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
-    print(f"{words.model}: version {now} is champion, version {before} previous")
+    print(f"{model}: version {now} is champion, version {before} previous")
 
 
 if __name__ == "__main__":
-    main()
+    from infra.cli import app
+
+    app(["rollback", *sys.argv[1:]])

@@ -1,10 +1,10 @@
-"""`python -m infra.serve NAME`: the champion behind MLflow's own protocol, and a page to try it.
+"""`headstart serve NAME`: the champion behind MLflow's own protocol, and a page to try it.
 
 It listens on this machine only. At another address it asks every caller for $HEADSTART_SERVE_TOKEN, and
 does not start without one.
 """
 
-import argparse
+import sys
 from html import escape
 from pathlib import Path
 
@@ -70,23 +70,20 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def main() -> None:
-    """Read the command line and serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help="the registered model")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--host", default=HOST, help="the address to listen at")
-    words = parser.parse_args()
+def serve(name: str, host: str = HOST, port: int = 8000) -> None:
+    """Serve the champion of a registered model until Ctrl-C."""
     try:
-        token = token_for(words.host)
-        app = make_app(words.name)
+        token = token_for(host)
+        app = make_app(name)
     except HeadstartError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
     if token is not None:
         guard(app, token)
-    print(f"http://{words.host}:{words.port}", flush=True)
-    uvicorn.run(app, host=words.host, port=words.port, log_level="warning")
+    print(f"http://{host}:{port}", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 if __name__ == "__main__":
-    main()
+    from infra import cli
+
+    cli.app(["serve", *sys.argv[1:]])

@@ -4,9 +4,9 @@ Components are code: the file is read again at any time, a second time changes n
 changes the component in place. Secrets are not among it; `${NAME}` in a file is an environment variable.
 """
 
-import argparse
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,11 +143,8 @@ def apply_stack(name: str, wanted: StackFile) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Read the command line, apply the file, and say what was done."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help=f"a file in {STACKS}")
-    name = parser.parse_args().name
+def choose(name: str) -> None:
+    """Apply the stack's file, make it the active one, and say what was done."""
     try:
         lines = apply_stack(f"{PREFIX}{name}", read_stack(STACKS / f"{name}.yaml", os.environ))
     except (HeadstartError, ValueError) as error:  # ValueError: ZenML refuses a setting
@@ -156,4 +153,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from infra.cli import app
+
+    app(["stack", *sys.argv[1:]])

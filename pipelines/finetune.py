@@ -1,7 +1,7 @@
 """The pipeline: one step per phase, wired by the names in the phases' signatures."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,10 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from pipelines import phases, step_errors
 from pipelines.stale_runs import OWNER, fail_stale_runs
 from pipelines.summary import summarise
+from steps import PHASES
 from steps.core.system.process_owner import process_name
 from steps.runtime.phase import Phase, all_configs, all_phases
+from steps.runtime.terminal import terminal
 
 logging.getLogger("headstart").setLevel(logging.INFO)
 
@@ -37,7 +39,7 @@ class FinetunePipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack; then write the report if the run has ended here."""
-        with run_context(self):
+        with run_context(self, PHASES):
             run = super().__call__(*args, **kwargs)
             if run is not None:
                 summarise(run)
@@ -45,9 +47,12 @@ class FinetunePipeline(Pipeline):
 
 
 @contextmanager
-def run_context(pipeline: Pipeline) -> Iterator[None]:
-    """Let a pipeline run: killed runs are ended, this one says whose it is, mistakes read as one block."""
-    with step_errors.ErrorBlock(pipeline.name):
+def run_context(pipeline: Pipeline, sequence: Sequence[str]) -> Iterator[None]:
+    """Let a pipeline run: killed runs are ended, this one says whose it is, mistakes read as one block.
+
+    The terminal gets a line for each phase of `sequence`; see `steps.runtime.terminal`.
+    """
+    with step_errors.ErrorBlock(pipeline.name) as block, terminal(sequence, block.run):
         fail_stale_runs(pipeline.name)
         pipeline.configure(extra={**pipeline.configuration.extra, OWNER: process_name()})
         with without_integrations(), step_errors.without_tracebacks():

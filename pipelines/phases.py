@@ -12,6 +12,7 @@ from zenml.steps.base_step import BaseStep
 
 from pipelines import step_errors
 from pipelines.materializer import ArtifactMaterializer
+from pipelines.step_rows import show_reused
 from steps import ASKING, PHASES, RETRAINING, UNCACHED
 from steps.core.data.files import HUB
 from steps.core.data.layouts import list_samples
@@ -35,6 +36,7 @@ def entrypoint(phase: Phase) -> Callable[..., Artifact]:
     def run(**arguments: Any) -> Artifact:
         cfg, name = arguments.pop("cfg"), get_step_context().pipeline_run.name
         with step_errors.RecordError(name, phase.name), journal(name, phase.name):
+            show_reused(name)
             return execute(phase, arguments, cfg, name)
 
     run.__module__ = __name__

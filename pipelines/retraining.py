@@ -11,6 +11,7 @@ from pipelines.summary import summarise
 from steps import RETRAINING, WATCHING
 from steps.runtime import tracking
 from steps.runtime.phase import load_phase
+from steps.runtime.terminal import active
 
 
 def wire(train: bool = False) -> None:
@@ -26,7 +27,7 @@ class RetrainingPipeline(Pipeline):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
         """Run on the active stack, and wait for the decision."""
-        with run_context(self):
+        with run_context(self, RETRAINING):
             if self._run_args.get("schedule"):
                 return super().__call__(*args, train=True, **kwargs)
             watched = super().__call__(*args, **kwargs)
@@ -44,7 +45,11 @@ def decided_to_train(run: PipelineRunResponse) -> bool:
     facts: dict[str, Any] = watch.run_metadata
     found = facts[HEADLINE]
     tracking.tag_run(run.name, {"verdict": found["verdict"], "why": found["why"]})
-    print(f"{found['verdict']}: {found['why']}", flush=True)
+    said = f"{found['verdict']}: {found['why']}"
+    if (shown := active()) is not None:
+        shown.result(said)
+    else:
+        print(said, flush=True)
     return bool(found["verdict"] != "nothing to do")
 
 

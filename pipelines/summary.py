@@ -1,20 +1,22 @@
-"""The end of a run: one table on the screen, report.html and report.json beside each other."""
+"""The end of a run: what it came to on the terminal, report.html and report.json beside each other."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
-from zenml.models import PipelineRunResponse, StepRunResponse
+from zenml.models import PipelineRunResponse
 
-from pipelines.materializer import CONTENT, HEADLINE, copy_tree
+from pipelines.step_rows import row_of, show_rows
 from steps import PHASES
-from steps.runtime import tracking
-from steps.runtime.phase import load_phase
-from steps.runtime.scratch import scratch
-from steps.runtime.summary import SHOWN, PhaseRow, show, write_report
+from steps.artifacts.decision import Decision
+from steps.artifacts.report import Report
+from steps.runtime import mlflow_client, tracking
+from steps.runtime.closing import closing
+from steps.runtime.journal import log_file_of
+from steps.runtime.summary import PhaseRow, write_report
+from steps.runtime.terminal import active
 
 REPORTS = Path("reports")
 
@@ -28,29 +30,19 @@ def summarise(run: PipelineRunResponse, phases: Sequence[str] = PHASES) -> None:
     rows = [row_of(steps[name]) for name in phases]
     folder = write_report(REPORTS / run.name, run.name, rows)
     tracking.close_parent(run.name, folder)
-    # ZenML's command line sends what is printed to stderr; a result belongs on stdout.
-    show(rows, folder / "report.html", sys.__stdout__ or sys.stdout)
+    show(rows, folder / "report.html", run.name)
 
 
-def row_of(step: StepRunResponse) -> PhaseRow:
-    """Return what one step did, with the folder of its artifact if that can be read here."""
-    phase = load_phase(step.name)
-    (output,) = step.outputs[phase.output]
-    facts: dict[str, Any] = output.run_metadata
-    reused = step.status == ExecutionStatus.CACHED
-    seconds = 0.0
-    if not reused and step.start_time and step.end_time:
-        seconds = (step.end_time - step.start_time).total_seconds()
-    digest = str(facts["digest"])
-    folder = local_folder(f"{output.uri}/{CONTENT}", digest, phase.output in SHOWN)
-    return PhaseRow(step.name, phase.output, seconds, reused, digest, facts[HEADLINE], folder)
-
-
-def local_folder(place: str, digest: str, wanted: bool) -> Path:
-    """Return an artifact's folder; one that is wanted is fetched from a remote store, once."""
-    local = scratch() / "fetched" / digest
-    if Path(place).is_dir() or not wanted:
-        return Path(place)
-    if not local.is_dir():
-        copy_tree(place, local)
-    return local
+def show(rows: Sequence[PhaseRow], page: Path, run: str) -> None:
+    """Write the lines of the phases that have none yet, and how the run ended."""
+    places = {row.output: row.folder for row in rows}
+    report, decision = Report.load(places["report"]), Decision.load(places["decision"])
+    ending = closing(
+        report, decision, page.absolute(), log_file_of(run).absolute(), mlflow_client.connect().tracking_uri
+    )
+    if (terminal := active()) is None:
+        # ZenML's command line sends what is printed to stderr; a result belongs on stdout.
+        print(ending, file=sys.__stdout__ or sys.stdout, flush=True)
+        return
+    show_rows(rows)
+    terminal.result(ending)

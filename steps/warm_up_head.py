@@ -15,6 +15,8 @@ from steps.runtime.scratch import scratch, training_file
 class WarmUpHead(HeadRecipe):
     """See params.yaml."""
 
+    bootstrap: Annotated[int, From("evaluate.bootstrap")]
+    """Resamples behind the interval of what the head is worth on validation."""
     seed: Annotated[int, From("seed")]
 
 
@@ -25,7 +27,12 @@ def warm_up_head(
     from steps.core.features.batches import open_batches
     from steps.core.modalities.networks import build_network
     from steps.core.modalities.registry import modality_of, preprocessing_of
-    from steps.core.training.calibration import calibrate, model_metadata, seed_everything
+    from steps.core.training.calibration import (
+        calibrate,
+        model_metadata,
+        seed_everything,
+        validation_interval,
+    )
     from steps.core.training.loop import train
     from steps.core.training.objectives import Classify, class_weights
     from steps.core.training.parameter_groups import parameter_groups
@@ -42,6 +49,7 @@ def warm_up_head(
     task = Classify(cfg, class_weights(cfg, batches))
     trained = train(network, top, task, batches, cfg, groups, tracking.log_epoch, file)
     chosen, metrics = calibrate(trained, batches)
+    metrics |= validation_interval(trained, batches, chosen, cfg.bootstrap, cfg.seed)
     return Classifier(network.state(), model_metadata(meta, top, chosen), trained.records(), metrics)
 
 

@@ -82,7 +82,9 @@ class Clone:
     def zenml(self) -> dict[str, object]:
         """Run the pipeline as it is typed; return report.json."""
         done = self.run("zenml", "pipeline", "run", "finetune_pipeline")
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said[-3000:]
+        assert len(said.splitlines()) <= 40, said
         last = done.stdout.strip().splitlines()[-1]
         assert last.startswith("report: "), last
         page = self.folder / last.removeprefix("report: ")

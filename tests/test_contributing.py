@@ -86,7 +86,7 @@ def test_a_phase_is_a_file_a_name_and_a_section(clone: Clone) -> None:
     for stage in ("ingest_data", "keep_class"):
         done = clone.run("python", "-m", f"steps.{stage}")
         assert done.returncode == 0, done.stderr
-    assert "samples 30  classes 1" in done.stderr
+    assert "30 samples in 1 class: " in done.stderr
     stages = (clone.folder / "dvc.yaml").read_text()
     assert "python -m steps.keep_class" in stages
     assert "- artifacts/one_class" in stages
@@ -127,4 +127,4 @@ def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
     for stage in ("validate_data", "adapt_backbone", "measure_stats", "cache_features"):
         done = clone.run("python", "-m", f"steps.{stage}")
         assert done.returncode == 0, done.stderr
-    assert "boundary 3 of 5" in done.stderr
+    assert "the first 3 of the backbone's 5 stages" in done.stderr

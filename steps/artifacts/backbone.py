@@ -31,5 +31,12 @@ class Backbone(Artifact):
         facts = {key: self.meta[key] for key in ("name", "source", "licence", "objective")}
         return {**facts, "megabytes": round(size, 1)}
 
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        objective = headline["objective"]
+        adapted = "as it was pretrained" if objective == "none" else f"adapted by {objective}"
+        return f"{headline['name']}, {headline['megabytes']} MB, {adapted}"
+
     def lineage(self) -> dict[str, str]:
         return {"weights_digest": self.meta["sha256"]}

@@ -63,6 +63,13 @@ class Manifest(Artifact):
             **{split: int(counts.get(split, 0)) for split in ("train", "val", "test")},
         }
 
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        parts = "{train} to train on, {val} for validation, {test} for the test".format(**headline)
+        classes = "1 class" if headline["classes"] == 1 else f"{headline['classes']} classes"
+        return f"{headline['samples']} samples in {classes}: {parts}"
+
     def part(self, split: str) -> "pd.DataFrame":
         """Return the rows of one split."""
         return self.table[self.table["split"] == split]
@@ -108,6 +115,14 @@ class Dataset(Manifest):
         removed = sum(len(finding["quarantined"]) for finding in self.findings)
         counts = {"quarantined": removed, "warnings": verdicts.count("warn")}
         return {**super().headline(), **counts, "verdict": self.verdict}
+
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        found = {"pass": "nothing wrong found", "fail": "a check failed"}
+        words = found.get(str(headline["verdict"]), f"{headline['warnings']} warning(s), see the report")
+        out = f"; {headline['quarantined']} file(s) left out" if headline["quarantined"] else ""
+        return f"the data were checked: {words}{out}"
 
     @property
     def verdict(self) -> str:

@@ -77,3 +77,9 @@ class Decision(Artifact):
         passed = sum(gate["passed"] for gate in self.gates)
         model = {"model": self.model} if self.candidate else {}
         return {"verdict": self.verdict, **model, "gates": f"{passed}/{len(self.gates)}"}
+
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        model = f", {headline['model']}" if "model" in headline else ""
+        return f"{headline['verdict']}{model}: passed {str(headline['gates']).replace('/', ' of ')} gates"

@@ -53,5 +53,12 @@ class Features(Artifact):
             "kilobytes_per_view": round(self.meta["bytes_per_view"] / 1e3, 1),
         }
 
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        kept = f"{headline['megabytes']} MB kept"
+        boundary = str(headline["boundary"]).replace(" of ", " of the backbone's ")
+        return f"the first {boundary} stages, computed once for {headline['samples']} samples, {kept}"
+
     def lineage(self) -> dict[str, str]:
         return {"weights_digest": self.meta["weights_sha256"]}

@@ -61,3 +61,11 @@ class LearningRates(Artifact):
             "soup": "used" if self.soup else "not used",
             "suggested_unfreeze": self.summary["probe"]["suggested_unfreeze"],
         }
+
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        rate, ratio = headline["head_lr"], headline["ratio"]
+        ratio = f"{ratio:.2g}" if isinstance(ratio, float) else ratio
+        trials = f"{headline['trials']} trials, {headline['pruned']} stopped early"
+        return f"learning rate {rate:.2g} for the head, times {ratio} a stage below it; {trials}"

@@ -52,6 +52,16 @@ class Classifier(Artifact):
     def headline(self) -> Headline:
         return {**self.metrics, "epochs": len(self.history)}
 
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        main = "val_map" if "val_map" in headline else "val_accuracy"
+        name, found = main.removeprefix("val_"), f"{headline[main]:.3f}"
+        if "val_low" in headline:
+            found += f" (95 % interval {headline['val_low']:.3f} to {headline['val_high']:.3f})"
+            return f"a first model: {name} {found} on {headline['val_samples']:.0f} validation samples"
+        return f"{name} {found} on validation, best of {headline['epochs']} epochs"
+
     @cached_property
     def preprocessing(self) -> "Preprocessing":
         """How a sample becomes this model's input."""
@@ -108,6 +118,11 @@ class Student(Classifier):
 
     def headline(self) -> Headline:
         return {**super().headline(), "student": self.choice["chosen"]}
+
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        return f"a smaller model, {headline['student']}: {super().in_words(headline)}"
 
     def without_controls(self) -> Classifier:
         """Return the classifier without what stands beside it: what production needs."""

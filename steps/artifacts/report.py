@@ -87,3 +87,13 @@ class Report(Artifact):
         }
         gain = self.metrics["gain"][self.main]
         return {"candidate": self.candidate, **accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
+
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        for main in ("accuracy", "map"):
+            found = {name: value for name, value in headline.items() if name.endswith(f"_{main}")}
+            if found:
+                each = (f"{n.removesuffix(f'_{main}').replace('_', ' ')} {v:.3f}" for n, v in found.items())
+                return f"{main} on test: {', '.join(each)}"
+        return super().in_words(headline)

@@ -37,3 +37,15 @@ class Stats(JsonArtifact):
     def kept_symmetries(self) -> dict[str, bool]:
         """Whether training uses each symmetry that the params leave open."""
         return {name: row["kept"] for name, row in self.symmetries.items()}
+
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        ways = {
+            "pretrained": "as in pretraining",
+            "dataset": "by this data set's mean and spread",
+            "image": "each by itself",
+        }
+        said = f"inputs are normalised {ways.get(str(headline['choice']), headline['choice'])}"
+        kept = [name for name, value in headline.items() if type(value) is int and value]
+        return f"{said}; training views are also {' and '.join(kept)}" if kept else said

@@ -37,6 +37,11 @@ class Watch(JsonArtifact):
     def headline(self) -> Headline:
         return {"verdict": self.verdict, "why": "; ".join(self.reasons) or "no reason", **self.counts}
 
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """See `Artifact.in_words`."""
+        return f"{headline['verdict']}: {headline['why']}"
+
 
 @dataclass(frozen=True)
 class Newest(JsonArtifact):

@@ -4,6 +4,7 @@ import os
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from steps.core.system.code import ROOT
 from steps.core.system.disk import UNWRITABLE_ERRNOS, disk_error
@@ -23,8 +24,9 @@ class ErrorBlock:
     def __init__(self, what: str, run: str) -> None:
         self.what, self.run = what, run
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         """Begin."""
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -97,15 +97,21 @@ def write_traceback(run: str, phase: str, error: BaseException) -> Path | None:
 
 def open_files(run: str, phase: str) -> list[LogFile]:
     """Open the two files; none where nothing may be written."""
-    name = re.sub(r"[^\w.-]", "_", run)
+    file = log_file_of(run)
     try:
         LOGS.mkdir(exist_ok=True)
-        text, lines = LogFile(LOGS / f"{name}.log"), LogFile(LOGS / f"{name}.jsonl")
+        text, lines = LogFile(file), LogFile(file.with_suffix(".jsonl"))
     except OSError:
         return []
     text.setFormatter(TextFormatter(f"%(asctime)s {phase} %(levelname)s %(message)s"))
     lines.setFormatter(JsonFormatter(phase))
     return [text, lines]
+
+
+def log_file_of(run: str) -> Path:
+    """Return the log of a run for people: logs/RUN.log."""
+    name = re.sub(r"[^\w.-]", "_", run)
+    return LOGS / f"{name}.log"
 
 
 def write_record(

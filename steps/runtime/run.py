@@ -3,11 +3,12 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from steps import SHARED
+from steps import PHASES, RETRAINING, SHARED
 from steps.core.system.allocator import keep_freed_memory
 from steps.core.system.config import Config
 from steps.core.system.errors import ParamsError, ProcessError
@@ -21,6 +22,7 @@ from steps.runtime.lineage import dvc_run
 from steps.runtime.params import DATA_FOLDER, PARAMS_FILE
 from steps.runtime.phase import Phase, all_configs, describe_config, load_phase
 from steps.runtime.scratch import scratch
+from steps.runtime.terminal import active, phase_bar, terminal
 
 ARTIFACTS = Path("artifacts")
 PROCESSES = "HEADSTART_PROCESSES"
@@ -33,11 +35,18 @@ def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str)
     """Call the phase as a nested run of the pipeline run `run`, and record what came of it."""
     keep_freed_memory()
     tags = {f"input.{name}": artifact.digest for name, artifact in inputs.items()}
-    with phase_lock(phase.name), tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record:
+    begun = time.monotonic()
+    with (
+        phase_bar(phase.name, run),
+        phase_lock(phase.name),
+        tracking.phase_run(run, phase.name, describe_config(cfg), tags) as record,
+    ):
         output = phase.function(**inputs, cfg=cfg)
         headline = output.headline()
         record.finish(phase.output, output.digest, headline, output.lineage())
         record.attach(output.files())
+    if shown := active():
+        shown.show_phase(phase.name, output.in_words(headline), time.monotonic() - begun)
     log.info("%s: %s", phase.name, Facts({"output": phase.output, "digest": output.digest}, headline))
     return output
 
@@ -102,7 +111,11 @@ def main(function: Callable[..., Artifact]) -> None:
         refuse_overrides()
         refuse_processes(phase.name)
         cfg = all_configs()[phase.name]
-        with nullcontext() if rank else journal(run, phase.name):
+        # Of several processes none owns the terminal.
+        with (
+            terminal(RETRAINING if phase.name not in PHASES else PHASES, run) if size == 1 else nullcontext(),
+            nullcontext() if rank else journal(run, phase.name),
+        ):
             inputs = {name: kind.load(ARTIFACTS / name) for name, kind in phase.inputs.items()}
             if rank:
                 keep_freed_memory()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
@@ -11,7 +11,7 @@ from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Student
 from steps.artifacts.report import Report
 from steps.artifacts.stats import Stats
-from steps.core.system.storage import to_json, write_file
+from steps.core.system.storage import headline_text, to_json, write_file
 
 SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student")
 """The artifacts that the report is made from."""
@@ -75,7 +75,7 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
     bodies = {name: body(html) for name, html in pages.items()}
     figure = pareto(content["pareto"])
-    page = render("run.html", **content, **bodies, numbers=numbers, figure=figure)
+    page = render("run.html", **content, **bodies, numbers=headline_text, figure=figure)
     write_file(folder / "report.json", to_json(content))
     write_file(folder / "report.html", page.encode())
     return folder
@@ -84,22 +84,3 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
 def body(page: str) -> str:
     """Return what is inside the body of a page."""
     return page.partition("<body>")[2].rpartition("</body>")[0]
-
-
-def numbers(headline: dict[str, Any]) -> str:
-    """Write the key numbers of a phase in one line."""
-    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in headline.items()}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
-
-
-def show(rows: Sequence[PhaseRow], page: Path, out: TextIO) -> None:
-    """Print one table, and where the page is as the last line."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("phase", "seconds", "key numbers")
-    for row in rows:
-        seconds = "reused" if row.reused else f"{row.seconds:.1f}"
-        table.add_row(row.phase, seconds, numbers(row.headline))
-    Console(file=out).print(table)
-    print(f"report: {page}", file=out, flush=True)

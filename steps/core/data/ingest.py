@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from steps.core.data.files import Source, map_in_threads
 from steps.core.system.errors import DataError
+from steps.core.system.progress import count
 from steps.core.tasks.labelling import Labelling
 
 COLUMNS = ("path", "label", "corrected_from", "split", "group", "sha256", "bytes")
@@ -31,8 +31,8 @@ def describe_samples(
     """
     paths = list(table["path"])
     facts = map_in_threads(lambda path: describe_sample(source, path, describe, blank), paths, 64)
-    progress = tqdm(facts, "hashing", len(paths), unit="file", disable=None)
-    described = pd.concat([table.reset_index(drop=True), pd.DataFrame(list(progress))], axis=1)
+    rows = list(count(facts, "reading", len(paths), "file"))
+    described = pd.concat([table.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
     return described.reindex(columns=[*COLUMNS, *blank, "error"]).astype(
         {"error": object, "corrected_from": object}
     )

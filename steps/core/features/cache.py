@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from steps.core.backbones.processes import (
     assert_equal_everywhere,
@@ -22,6 +21,7 @@ from steps.core.features.extraction import Extractor, Sample
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.networks import build_network
 from steps.core.system.errors import BackboneError, DiskError, ProcessError
+from steps.core.system.progress import count, progress
 from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 
@@ -56,14 +56,13 @@ def build_cache(
     plan = plan_shards(table, cfg.shard_samples, cfg.views)
     check_disk_space(extractor, plan)
     fill_distributed(extractor, source, plan)
-    progress = tqdm(total=len(table), desc="caching", unit="sample", disable=None)
-    for name, part, views in plan:
-        shards[name] = extractor.shard(source, samples_of(part), views)
-        numbers = list(labelling.encode(part["label"], labels))
-        facts = part[["sha256", "path", "split"]]
-        index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
-        progress.update(len(part))
-    progress.close()
+    with progress("caching", len(table), "sample") as advance:
+        for name, part, views in plan:
+            shards[name] = extractor.shard(source, samples_of(part), views)
+            numbers = list(labelling.encode(part["label"], labels))
+            facts = part[["sha256", "path", "split"]]
+            index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
+            advance(len(part))
     meta = describe_cache(extractor, cfg, encoder)
     meta |= {"labels": labels, "root": root}
     return pd.concat(index, ignore_index=True), shards, meta
@@ -108,7 +107,7 @@ def fill_distributed(extractor: Extractor, source: Source, plan: list[tuple[str,
     ]
     wait_for_all()  # nobody begins before everybody has looked
     mine = missing[rank() :: process_count()]
-    for samples, views in tqdm(mine, desc=f"caching, process {rank()}", unit="shard", disable=None):
+    for samples, views in count(mine, f"caching, process {rank()}", len(mine), "shard"):
         extractor.shard(source, samples, views)
     wait_for_all()
     if unseen := sum(extractor.missing(samples, views) for samples, views in missing):

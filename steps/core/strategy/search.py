@@ -22,13 +22,13 @@ from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from tqdm import tqdm
 
 from steps.core.strategy.pruning import BestFractionPruner
 from steps.core.strategy.search_space import SearchSpace
 from steps.core.strategy.trials import Rates, Trials
 from steps.core.system.errors import ArtifactError, Diverged
 from steps.core.system.process_owner import is_alive, process_name
+from steps.core.system.progress import progress
 from steps.core.system.secrets import mask
 
 DISCRIMINATIVE, UNIFORM, HEAD = "discriminative", "uniform", "head"
@@ -59,19 +59,19 @@ class Search:
     def run(self, objective: Trials, budget: int) -> list[dict[str, Any]]:
         """Run until `budget` trials are finished, here or elsewhere; return them in order."""
         study = self.study()
-        progress = tqdm(total=budget, desc=self.short_name, unit="trial", disable=None)
-        while len(done := finished(study)) < budget:
-            progress.update(len(done) - progress.n)
-            self.fail_abandoned_trials(study)
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if len(done) + len(running) >= budget:
-                time.sleep(POLL_SECONDS)
-                continue
-            trial = self.start_trial(study)
-            self.run_trial(study, trial, objective)
-            self.on_trial(self.short_name, study.trials[trial.number])
-        progress.update(budget - progress.n)
-        progress.close()
+        shown = len(finished(study))
+        with progress(self.short_name, budget, "trial", done=shown) as advance:
+            while len(done := finished(study)) < budget:
+                advance(len(done) - shown)
+                shown = len(done)
+                self.fail_abandoned_trials(study)
+                running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                if len(done) + len(running) >= budget:
+                    time.sleep(POLL_SECONDS)
+                    continue
+                trial = self.start_trial(study)
+                self.run_trial(study, trial, objective)
+                self.on_trial(self.short_name, study.trials[trial.number])
         return [self.trial_row(trial) for trial in finished(study)[:budget]]
 
     def study(self) -> optuna.Study:

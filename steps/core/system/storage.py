@@ -55,6 +55,11 @@ class Artifact(ABC):
         """Return the few numbers a person wants to see in a table."""
         return {}
 
+    @classmethod
+    def in_words(cls, headline: Headline) -> str:
+        """Put a headline of this kind into a few plain words, for a line on the terminal."""
+        return headline_text(headline)
+
     def lineage(self) -> dict[str, str]:
         """Return the digests by which the whole run should be found again."""
         return {}
@@ -104,6 +109,12 @@ class Artifact(ABC):
             raise ArtifactError(f"{folder} cannot be read ({error!r}); {remedy_for(folder)}") from None
         vars(artifact)["index"] = (folder / INDEX).read_bytes()
         return artifact
+
+
+def headline_text(headline: Headline) -> str:
+    """Write the key numbers of a phase in one line."""
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in headline.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 class JsonArtifact(Artifact):

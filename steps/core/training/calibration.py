@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from steps.core.features.batches import Batches
+from steps.core.tasks.intervals import resamples
 from steps.core.tasks.thresholds import fit_temperature_and_thresholds, predictions_of
 from steps.core.training.loop import Trained, predict
 
@@ -24,6 +25,25 @@ def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[
             for name in predictions.validation_metrics
         },
         "best_epoch": float(trained.best.epoch),
+    }
+
+
+def validation_interval(
+    trained: Trained, batches: Batches, chosen: dict[str, Any], draws: int, seed: int
+) -> dict[str, float]:
+    """Return the 95 % interval of the main metric on validation, `val_low` and `val_high`, and its n.
+
+    A percentile bootstrap (Efron 1979), see `steps.core.tasks.intervals`; `chosen` is from `calibrate`.
+    """
+    logits, labels = (tensor.numpy() for tensor in predict(trained.network, batches, "val"))
+    predictions = predictions_of(logits.astype(np.float64), labels, chosen)
+    metric = predictions.metrics[predictions.main]
+    drawn = [metric(predictions, rows) for rows in resamples(predictions.strata, draws, seed)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "val_low": round(float(low), 6),
+        "val_high": round(float(high), 6),
+        "val_samples": float(len(labels)),
     }
 
 

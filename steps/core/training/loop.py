@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from steps.core.backbones.network import Network, assert_frozen, frozen_digest
 from steps.core.backbones.processes import (
@@ -24,6 +23,7 @@ from steps.core.backbones.processes import (
 from steps.core.backbones.settings import freezes_statistics
 from steps.core.features.batches import Batches
 from steps.core.system.errors import Diverged
+from steps.core.system.progress import count
 from steps.core.tasks import targets
 from steps.core.tasks.thresholds import DEFAULT_THRESHOLD, predictions_of
 from steps.core.training.checkpoint import Checkpoint, Snapshot, take_snapshot, trainable_state
@@ -168,9 +168,8 @@ def train(
     best = min(history, key=lambda epoch: epoch.badness(recipe.monitor), default=None)
     left: list[Snapshot] = []
     writes = is_main_process() and checkpoint
-    epochs = fit(network, task, batches, recipe, groups, resume_from, left.append if writes else None)
-    silent = None if is_main_process() else True
-    bar = tqdm(desc="training", initial=len(history), total=recipe.epochs, unit="epoch", disable=silent)
+    fitted = fit(network, task, batches, recipe, groups, resume_from, left.append if writes else None)
+    epochs = count(fitted, "training", recipe.epochs, "epoch", len(history), not is_main_process())
     while best is None or history[-1].epoch - best.epoch < recipe.patience:
         try:
             epoch = next(epochs, None)
@@ -180,12 +179,10 @@ def train(
             break
         history.append(epoch)
         on_epoch(epoch)
-        bar.update()
         if best is None or epoch.badness(recipe.monitor) < best.badness(recipe.monitor):
             best, weights = epoch, copy.deepcopy(trainable_state(network))
         if writes:
             writes.save(left.pop(), weights, [row.numbers() for row in history])
-    bar.close()
     if best is None:
         raise Diverged("no epoch was trained")
     assert_frozen(network, boundary, before, fixed)

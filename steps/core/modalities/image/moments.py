@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from tqdm import tqdm
 
 from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.image.pixels import Preprocessing, deterministic_view, read_image
+from steps.core.system.progress import count
 
 SMALLEST_STD = 1 / 255  # of a channel that is constant: dividing by it must stay harmless
 
@@ -43,7 +43,7 @@ def stream_moments(source: Source, paths: Sequence[str], preprocessing: Preproce
 
     moments = Moments([0, 0, 0], [0, 0, 0], preprocessing.side**2 * len(paths))
     parts = map_in_threads(one, paths, 32)
-    for sums, squares in tqdm(parts, "statistics", len(paths), unit="image", disable=None):
+    for sums, squares in count(parts, "statistics", len(paths), "image"):
         moments.sums = [a + b for a, b in zip(moments.sums, sums, strict=True)]
         moments.squares = [a + b for a, b in zip(moments.squares, squares, strict=True)]
     return moments

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.image.pixels import UNREADABLE, decode, open_image
 from steps.core.system.errors import DataError
+from steps.core.system.progress import count
 
 SIDE = 48  # pixels of a fingerprint's side
 MIN_DECODED_SIDE = 72  # pixels of the shorter side that a JPEG is decoded to, at least
@@ -64,14 +64,8 @@ def scan_files(source: Source, table: pd.DataFrame, audited: int) -> FileScan:
     """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
-    seen = iter(
-        tqdm(
-            map_in_threads(lambda job: inspect_file(source, *job), jobs, 64),
-            "decoding",
-            len(jobs),
-            disable=None,
-        )
-    )
+    inspected_files = map_in_threads(lambda job: inspect_file(source, *job), jobs, 64)
+    seen = count(inspected_files, "decoding", len(jobs), "image")
     audited = min(audited, len(jobs))
     prints = np.zeros((audited, SIDE, SIDE), np.uint8)
     borders = np.zeros((audited, 36), np.float32)
