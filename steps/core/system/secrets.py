@@ -9,6 +9,7 @@ WORDS = r"(?:password|passwd|pwd|secret|token|credential|signature|sig|api_?key|
 SECRET_NAME = re.compile(rf"(?:^|[_\W]|x-amz-){WORDS}(?:$|[_\W])", re.IGNORECASE)
 IN_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE)
 IN_QUERY = re.compile(rf"(?P<name>[?&][\w-]*{WORDS}[\w-]*=)[^\s&'\"]+", re.IGNORECASE)
+FOLDERS = {"PWD", "OLDPWD"}  # which every shell sets: where it is, and was
 HIDDEN = "***"
 SHORTEST = 6  # characters of a secret that is looked for by its value; "yes" would hide half a log
 
@@ -31,7 +32,8 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def secrets(environment: Mapping[str, str]) -> set[str]:
     """Return the values that no log may show, the passwords of URLs among them."""
-    found = {value for name, value in environment.items() if SECRET_NAME.search(name)}
+    named = (pair for pair in environment.items() if pair[0] not in FOLDERS)
+    found = {value for name, value in named if SECRET_NAME.search(name)}
     for value in environment.values():
         if "://" in value and (password := password_of(value)):
             found.add(password)
