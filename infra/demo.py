@@ -1,5 +1,6 @@
 """Write scikit-learn's 1,797 scanned handwritten digits out as an ordinary folder of images."""
 
+import runpy
 import sys
 from pathlib import Path
 
@@ -22,6 +23,5 @@ def write_digits(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    from infra.cli import app
-
-    app(["demo", *sys.argv[1:]])
+    sys.argv[1:1] = ["demo"]
+    runpy.run_module("infra", run_name="__main__")

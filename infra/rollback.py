@@ -1,6 +1,7 @@
 """Make the previous champion the champion again: `headstart rollback MODEL --why "..."`."""
 
 import getpass
+import runpy
 import sys
 
 from steps.core.system.errors import HeadstartError
@@ -28,6 +29,5 @@ def make_previous_champion(model: str, why: str, force: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    from infra.cli import app
-
-    app(["rollback", *sys.argv[1:]])
+    sys.argv[1:1] = ["rollback"]
+    runpy.run_module("infra", run_name="__main__")

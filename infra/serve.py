@@ -4,6 +4,7 @@ It listens on this machine only. At another address it asks every caller for $HE
 does not start without one.
 """
 
+import runpy
 import sys
 from html import escape
 from pathlib import Path
@@ -84,6 +85,5 @@ def serve(name: str, host: str = HOST, port: int = 8000) -> None:
 
 
 if __name__ == "__main__":
-    from infra import cli
-
-    cli.app(["serve", *sys.argv[1:]])
+    sys.argv[1:1] = ["serve"]
+    runpy.run_module("infra", run_name="__main__")

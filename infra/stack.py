@@ -6,6 +6,7 @@ changes the component in place. Secrets are not among it; `${NAME}` in a file is
 
 import os
 import re
+import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -153,6 +154,5 @@ def choose(name: str) -> None:
 
 
 if __name__ == "__main__":
-    from infra.cli import app
-
-    app(["stack", *sys.argv[1:]])
+    sys.argv[1:1] = ["stack"]
+    runpy.run_module("infra", run_name="__main__")
