@@ -23,7 +23,7 @@ def closing(report: Report, decision: Decision, page: Path, log_file: Path, trac
         tracker: MLflow's address.
     """
     name, version = decision.registered["name"], decision.registered["version"]
-    model, figures = figures_of(report)
+    model, figures = report.candidate.replace("_", " "), report.metrics["models"][report.candidate]
     champion = decision.verdict == decision.promoted
     where = f"models:/{name}@champion" if champion else f"models:/{name}/{version}"
     lines = [
@@ -39,26 +39,11 @@ def closing(report: Report, decision: Decision, page: Path, log_file: Path, trac
 
 
 def verdict(decision: Decision) -> Iterator[str]:
-    """Yield the verdict in words, and for every gate that is not passed what was found and needed."""
+    """Yield what has become of the model, and the decision's own sentences: why, and what to do."""
     name, version = decision.registered["name"], decision.registered["version"]
-    if decision.verdict == decision.promoted:
-        yield f"Promoted: {name} version {version} is champion."
-        return
-    said = decision.verdict.capitalize()
-    yield f"{said}: {name} version {version} is registered, and is not champion, because"
-    for gate in decision.evidence():
-        if not gate["passed"]:
-            note = f" ({gate['note']})" if gate.get("note") else ""
-            found, needed = f"{gate['found']['value']:.4g}", f"{gate['sense']} {gate['limit']:g}"
-            yield f"  {gate['gate']}: found {found}, needed {needed}{note}"
-
-
-def figures_of(report: Report) -> tuple[str, Mapping[str, Any]]:
-    """Return the candidate's name, in words, and its metrics on the test set."""
-    model = next(
-        name for name in ("finetuned", *report.metrics["models"]) if name in report.metrics["models"]
-    )
-    return model.replace("_", " "), report.metrics["models"][model]
+    state = "is champion" if decision.verdict == decision.promoted else "is registered, and does not serve"
+    yield f"{name} version {version} {state}."
+    yield from decision.explanation()
 
 
 def test_samples(report: Report) -> int:
