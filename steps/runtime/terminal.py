@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, TextIO
 
 from steps.core.system.progress import Advance, make_progress, shown_by
@@ -161,16 +161,12 @@ def terminal(phases: Sequence[str], run: str) -> Iterator[Terminal | None]:
         yield shown
 
 
-def output_file() -> "tempfile._TemporaryFileWrapper[bytes]":
-    """Open the file that libraries print to; it is this user's alone, since secrets may stand in it.
-
-    Where nothing may be written it has no content that outlives the run; the run itself says so soon enough.
-    """
+def output_file() -> IO[bytes]:
+    """Open the nameless file that libraries print to: gone after a kill, and never on a disk that is full."""
     try:
-        LOGS.mkdir(exist_ok=True)
-        return tempfile.NamedTemporaryFile(dir=LOGS, prefix=".output-", buffering=0)
+        return tempfile.TemporaryFile(buffering=0)
     except OSError:
-        return tempfile.NamedTemporaryFile(buffering=0)
+        return open(os.devnull, "r+b", buffering=0)
 
 
 @contextmanager
@@ -191,9 +187,10 @@ def redirected(file: IO[bytes]) -> Iterator[tuple[TextIO, TextIO]]:
 
 
 def flush() -> None:
-    """Send on what Python still holds of its two streams."""
+    """Send on what Python still holds of its two streams, if there is room for it."""
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError):
+            stream.flush()
 
 
 def append_masked(file: IO[bytes], run: str) -> None:
@@ -203,6 +200,7 @@ def append_masked(file: IO[bytes], run: str) -> None:
     if not text.strip():
         return
     try:
+        LOGS.mkdir(exist_ok=True)
         with log_file_of(run).open("a", encoding="utf-8") as log_file:
             log_file.write(
                 f"{time.strftime('%Y-%m-%d %H:%M:%S')} what libraries printed meanwhile:\n{text}\n"
