@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steps.artifacts.dataset import Dataset
+from steps.artifacts.dataset import Manifest
 from steps.artifacts.decision import Decision
 from steps.artifacts.models import Classifier
 from steps.core.system.progress import count, progress, shown_by
@@ -115,7 +115,7 @@ def test_a_duration_reads_as_people_write_it(seconds: float, text: str) -> None:
 
 def test_a_headline_in_words_is_a_sentence_that_a_person_can_use() -> None:
     counts = {"samples": 90, "classes": 3, "train": 50, "val": 14, "test": 26}
-    assert Dataset.in_words(counts) == (
+    assert Manifest.in_words(counts) == (
         "90 samples in 3 classes: 50 to train on, 14 for validation, 26 for the test"
     )
     head = {"val_accuracy": 0.9, "val_low": 0.85, "val_high": 0.95, "val_samples": 120.0, "epochs": 9}
