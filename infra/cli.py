@@ -120,6 +120,26 @@ def report(
 
 
 @app.command(rich_help_panel=USE)
+def predict(
+    model: Model,
+    data: Annotated[
+        str, typer.Argument(help="A folder, a .csv or .parquet table, or a URL; no labels are needed.")
+    ],
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the answers. Default: predictions/MODEL-TIME.")
+    ] = None,
+) -> None:
+    """Label many samples with the champion: a table, and a page of the least sure ones."""
+    import time
+
+    from infra import predict as prediction
+
+    before = enter_project()
+    default = Path.cwd() / "predictions" / f"{model}-{time.strftime('%Y_%m_%d-%H_%M_%S')}"
+    prediction.predict(model, address(data, before), Path(address(out, before)) if out else default)
+
+
+@app.command(rich_help_panel=USE)
 def serve(
     model: Model,
     port: int = 8000,

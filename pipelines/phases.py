@@ -13,7 +13,7 @@ from zenml.steps.base_step import BaseStep
 from pipelines import step_errors
 from pipelines.materializer import ArtifactMaterializer
 from pipelines.step_rows import show_reused
-from steps import ASKING, PHASES, RETRAINING, UNCACHED
+from steps import ASKING, BATCH, PHASES, RETRAINING, UNCACHED
 from steps.core.data.files import HUB
 from steps.core.data.layouts import list_samples
 from steps.core.system.errors import DataError, TrackerError
@@ -105,4 +105,4 @@ def as_step(phase: Phase) -> BaseStep:
     return decorate(entrypoint(phase))
 
 
-globals().update({name: as_step(load_phase(name)) for name in dict.fromkeys((*PHASES, *RETRAINING))})
+globals().update({name: as_step(load_phase(name)) for name in dict.fromkeys((*PHASES, *RETRAINING, *BATCH))})

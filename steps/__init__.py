@@ -35,7 +35,10 @@ RETRAINING = (
 )
 """The phases of a retraining; where two make a noun of one name, the later one's goes on."""
 
-UNCACHED = ("watch_data",)
+BATCH = ("predict_batch",)
+"""What answers samples with the champion; by itself, whenever somebody asks."""
+
+UNCACHED = ("watch_data", "predict_batch")
 """Phases that ask what changes outside of the data and the params: the registry."""
 
 ASKING = ("promote",)

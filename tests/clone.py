@@ -24,6 +24,7 @@ COPIED = (
     "infra",
     "finetune_pipeline.py",
     "retraining_pipeline.py",
+    "batch_pipeline.py",
     "params.yaml",
     "dvc.yaml",
     "README.md",

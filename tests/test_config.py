@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from steps import PHASES, RETRAINING
+from steps import BATCH, PHASES, RETRAINING
 from steps.core.system.code import ROOT
 from steps.core.system.errors import ParamsError
 from steps.runtime.params import DATA_FOLDER
@@ -23,7 +23,7 @@ def problems(tmp_path: Path, text: str) -> str:
 
 
 def test_the_file_that_is_shipped_is_right_and_every_phase_has_its_section() -> None:
-    assert set(all_configs(ROOT / "params.yaml")) == {*PHASES, *RETRAINING, "retraining"}
+    assert set(all_configs(ROOT / "params.yaml")) == {*PHASES, *RETRAINING, *BATCH, "retraining"}
 
 
 def test_no_config_has_a_default_so_every_number_stands_in_the_file() -> None:

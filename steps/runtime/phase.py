@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from steps import PHASES, RETRAINING
+from steps import BATCH, PHASES, RETRAINING
 from steps.core.system.code import imported_files
 from steps.core.system.config import Config, Watched
 from steps.core.system.storage import Artifact
@@ -68,9 +68,9 @@ def all_phases() -> list[Phase]:
 
 
 def all_configs(path: Path | None = None) -> dict[str, Config]:
-    """Build every phase's config, those of the retraining too; see `steps.runtime.params.read_configs`."""
+    """Build the config of every phase, of retraining and batch prediction too; see `read_configs`."""
     kinds: dict[str, type[Config]] = {
-        name: load_phase(name).config for name in dict.fromkeys((*PHASES, *RETRAINING))
+        name: load_phase(name).config for name in dict.fromkeys((*PHASES, *RETRAINING, *BATCH))
     }
     return read_configs({**kinds, "retraining": Retraining}, path or params_path())
 

@@ -8,6 +8,7 @@ and, if wanted, split and group. Where a manifest holds several labels in a cell
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -126,9 +127,14 @@ def read_manifest(folder: Folder, kinds: SampleKinds) -> tuple[str, pd.DataFrame
     above, slash, file = folder.url.rpartition("/")
     root = above if slash else "."
     if "path" not in table and (columns := kinds.columns_of(table)):
-        root = f"{folder.url}{COLUMNS_MARK}{','.join(columns)}"
+        root = table_root(folder.url, columns)
         table["path"] = [row_path(file, row) for row in range(len(table))]
     return root, normalise_manifest(table, name)
+
+
+def table_root(url: str, columns: Sequence[str]) -> str:
+    """Return how a table whose rows are the samples is called as a root."""
+    return f"{url}{COLUMNS_MARK}{','.join(columns)}"
 
 
 def row_path(file: str, row: int) -> str:
