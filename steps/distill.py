@@ -6,7 +6,7 @@ from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier, Student
 from steps.core.backbones.settings import freezes_statistics
 from steps.core.distillation.settings import StudentRecipe
-from steps.core.training.recipe import HeadRecipe
+from steps.core.features.settings import HeadSettings
 from steps.runtime import tracking
 from steps.runtime.params import From
 from steps.runtime.run import main
@@ -16,7 +16,7 @@ from steps.runtime.scratch import scratch, training_file
 class Distill(StudentRecipe):
     """See params.yaml."""
 
-    head: Annotated[HeadRecipe, From("warm_up_head")]
+    head: Annotated[HeadSettings, From("warm_up_head")]
     """For heads on features that stay as they are."""
     seed: Annotated[int, From("seed")]
 

@@ -1,18 +1,18 @@
-"""Train the new head on cached features; the backbone never runs."""
+"""Fit the new head on cached features; the backbone never runs."""
 
 from typing import Annotated
 
 from steps.artifacts.backbone import Backbone
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
-from steps.core.training.recipe import HeadRecipe
+from steps.core.features.settings import HeadSettings
 from steps.runtime import tracking
 from steps.runtime.params import From
 from steps.runtime.run import main
-from steps.runtime.scratch import scratch, training_file
+from steps.runtime.scratch import scratch
 
 
-class WarmUpHead(HeadRecipe):
+class WarmUpHead(HeadSettings):
     """See params.yaml."""
 
     bootstrap: Annotated[int, From("evaluate.bootstrap")]
@@ -23,8 +23,11 @@ class WarmUpHead(HeadRecipe):
 def warm_up_head(
     features: Features, backbone: Backbone, cfg: WarmUpHead
 ) -> Annotated[Classifier, "warm_head"]:
-    """Fit a linear head on z, with early stopping on validation loss; strategy A of the article."""
+    """Fit a linear head on z to its optimum, penalised as cross-validation says; the article's strategy A."""
+    import numpy as np
+
     from steps.core.features.batches import open_batches
+    from steps.core.features.probe import pooled
     from steps.core.modalities.networks import build_network
     from steps.core.modalities.registry import modality_of, preprocessing_of
     from steps.core.training.calibration import (
@@ -33,9 +36,7 @@ def warm_up_head(
         seed_everything,
         validation_interval,
     )
-    from steps.core.training.loop import train
-    from steps.core.training.objectives import Classify, class_weights
-    from steps.core.training.parameter_groups import parameter_groups
+    from steps.core.training.head import train_head
 
     seed_everything(cfg.seed)
     meta = features.meta
@@ -43,14 +44,21 @@ def warm_up_head(
     network = build_network(kind, meta["backbone"], preprocessing, len(meta["labels"]), backbone.weights)
     top = meta["stages"]
     network.freeze(top)
-    batches = open_batches(features, top, cfg.batch_size, cfg.seed, scratch())
-    groups = parameter_groups(network, top, cfg.head_lr, 1.0, cfg.weight_decay)
-    file = training_file("warm_up_head", features.digest, cfg.model_dump_json())
-    task = Classify(cfg, class_weights(cfg, batches))
-    trained = train(network, top, task, batches, cfg, groups, tracking.log_epoch, file)
+    batches = open_batches(features, top, PREDICTED_TOGETHER, cfg.seed, scratch())
+    vectors = pooled(features, f"stage{top - 1}", np.arange(len(features.index_table)))
+    trained, head = train_head(network, vectors, batches, cfg, cfg.seed)
+    tracking.log_epoch(trained.best)
     chosen, metrics = calibrate(trained, batches)
     metrics |= validation_interval(trained, batches, chosen, cfg.bootstrap, cfg.seed)
+    metrics |= {
+        "inverse_penalty": head.inverse_penalty,
+        "standardised": float(head.scaling == "standardised"),
+    }
+    metrics |= {"cv_loss": round(head.cv_loss, 6)}
     return Classifier(network.state(), model_metadata(meta, top, chosen), trained.records(), metrics)
+
+
+PREDICTED_TOGETHER = 256  # validation samples
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def make_clone(folder: Path) -> Clone:
         validate_data={"permutations": 19},
         measure_stats={"bootstrap": 100},
         cache_features={"views": 2, "shard_samples": 20},
-        warm_up_head={**short, "epochs": 5},
+        warm_up_head={"folds": 3},
         search_lr_ratio={
             "trials": 2,
             "uniform_trials": 1,

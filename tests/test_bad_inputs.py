@@ -539,9 +539,9 @@ REFUSED = [
         "params",
         "not a number",
         ParamsError,
-        "warm_up_head.head_lr",
+        "search_lr_ratio.head_lr_low",
         "expected a finite number",
-        params(swap(b"head_lr: 2.0e-3", b"head_lr: .nan")),
+        params(swap(b"head_lr_low: 3.0e-4", b"head_lr_low: .nan")),
     ),
     Bad(
         "params",

@@ -54,15 +54,15 @@ def test_a_value_that_is_owned_elsewhere_is_refused_in_a_section(tmp_path: Path)
     [
         ("ratio_high: 1.0", "ratio_high: 1.5", "ratio_low < ratio_high <= 1"),
         ("test: 0.30", "test: 0.35", "train, val and test that add up to 1"),
-        ("schedule: cosine  ", "schedule: cosin  ", "'constant', 'cosine' or 'one_cycle'"),
+        ("schedule: cosine\n", "schedule: cosin\n", "'constant', 'cosine' or 'one_cycle'"),
         ("dtype: float16", "dtype: float61", "'float16' or 'float32'"),
         ("unfreeze: 3", "unfreeze: none", "fine_tune.unfreeze"),
         ("seed: 0", "seed: 0.5", "seed: found 0.5, expected a valid integer"),
-        ("epochs: 40", "epochs: '40'", "warm_up_head.epochs: found '40'"),
+        ("epochs: 3", "epochs: '3'", "search_lr_ratio.epochs: found '3'"),
         (
-            "cutmix: 0.0                  # stays 0",
-            "cutmix: 1.0                  # stays 0",
-            "warm_up_head.cutmix: found 1.0, expected 0: a head is trained on pooled vectors",
+            "inverse_penalties: [1.0e-5, 1.0e+3]",
+            "inverse_penalties: [1.0e+3, 1.0e-5]",
+            "warm_up_head.inverse_penalties: found [1000.0, 1e-05], expected the least first",
         ),
     ],
 )
@@ -108,8 +108,8 @@ def test_the_data_folder_can_be_given_from_outside(monkeypatch: pytest.MonkeyPat
 
 def test_an_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.replace("head_lr: 2.0e-3", "head_lr: 2e-3"))
-    assert all_configs(path)["warm_up_head"].head_lr == 2e-3  # type: ignore[attr-defined]
+    path.write_text(PARAMS.replace("head_lr_low: 3.0e-4", "head_lr_low: 3e-4"))
+    assert all_configs(path)["search_lr_ratio"].head_lr_low == 3e-4  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("preset", ["feature_extraction", "partial", "full"])

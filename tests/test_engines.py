@@ -233,14 +233,14 @@ def test_every_mistake_in_params_is_reported_at_once_and_before_any_work(
     ):
         before = written(clone.folder)
         with changed(clone.folder / "params.yaml", "unfreeze:", "unfreze:"):
-            clone.set_params(warm_up_head={"head_lr": -1.0}, evaluate={"bootstrap": "many"})
+            clone.set_params(warm_up_head={"folds": 1}, evaluate={"bootstrap": "many"})
             done = clone.run(*words)
         said = done.stdout + done.stderr
         assert done.returncode != 0
         for expected in (
             "fine_tune.unfreze: unknown key",
             "fine_tune.unfreeze: missing",
-            "warm_up_head.head_lr: found -1.0, expected greater than 0",
+            "warm_up_head.folds: found 1, expected greater than or equal to 2",
             "evaluate.bootstrap: found 'many', expected a valid integer",
         ):
             assert expected in said, said[-2000:]

@@ -26,7 +26,7 @@ from steps.runtime.phase import load_phase
 from tests.clone import Clone, make_clone
 
 COMMANDS = {"zenml": ("zenml", "pipeline", "run", "finetune_pipeline"), "dvc": ("dvc", "repro")}
-LONG = {"cache_features": "shards", "warm_up_head": "epochs", "search_lr_ratio": "trials",
+LONG = {"cache_features": "shards", "search_lr_ratio": "trials",
         "fine_tune": "epochs", "distill": "epochs"}  # fmt: skip
 MANY = {name: 3 if name in LONG else 2 for name in PHASES}
 SEED = 0
@@ -51,7 +51,6 @@ def project(folder: Path, engine: str) -> Clone:
     clone = make_clone(folder)
     clone.set_params(
         cache_features={"shard_samples": 5},
-        warm_up_head={"epochs": 40, "patience": 40},
         search_lr_ratio={"trials": 4, "epochs": 3},
         fine_tune={"epochs": 12, "patience": 12},
         distill={"epochs": 12, "patience": 12},

@@ -63,7 +63,7 @@ def test_a_job_that_ends_unheard_counts_and_the_next_one_waits_for_its_node(
 def test_a_job_that_is_given_up_and_runs_on_beside_its_successor_changes_nothing(
     clone: Clone, nodes: Nodes, digests: dict[str, str]
 ) -> None:
-    clone.set_params(warm_up_head={"patience": 3})  # to be done again, and to come to the same
+    clone.set_params(warm_up_head={"samples": 3999})  # to be done again, and to come to the same
     before = begun(clone, "warm_up_head")
     started = Started(clone, nodes)
     until(lambda: begun(clone, "warm_up_head") > before, 600)

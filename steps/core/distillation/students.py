@@ -28,13 +28,14 @@ from steps.core.distillation.candidates import Candidate, build_candidates, para
 from steps.core.distillation.settings import StudentRecipe
 from steps.core.export.latency import Figures, benchmark
 from steps.core.features.batches import Batches, Cache, open_batches
+from steps.core.features.settings import HeadSettings
 from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import BudgetError
 from steps.core.training.calibration import calibrate
+from steps.core.training.head import train_head
 from steps.core.training.loop import Epoch, Trained, train
-from steps.core.training.objectives import Classify, Distil, class_weights
+from steps.core.training.objectives import Distil, class_weights
 from steps.core.training.parameter_groups import parameter_groups
-from steps.core.training.recipe import HeadRecipe
 
 NEAR_LIMIT = 0.1  # of the limit on latency: another measurement might fall on its other side
 TEACHER = "teacher"
@@ -67,23 +68,11 @@ class DistillationResult:
     """The student's parameters as a fraction of the teacher's."""
 
 
-@dataclass(frozen=True)
-class InMemorySource:
-    """Pooled vectors (rows, features) of the deterministic views, held in memory; see `batches.Source`."""
-
-    z: Tensor
-    start: int
-
-    def get(self, rows: list[int], views: list[int]) -> Tensor:
-        """See `batches.Source.get`."""
-        return self.z[rows]
-
-
 def train_students(
     cache: Cache,
     teacher: Network,
     cfg: StudentRecipe,
-    head: HeadRecipe,
+    head: HeadSettings,
     seed: int,
     scratch: Path,
     file: Path,
@@ -101,7 +90,7 @@ def train_students(
     figures = benchmark_candidates(candidates, teacher, cache, cfg.latency_runs, scratch)
     fitting = within_budget(candidates, figures, cfg)
     heads = [
-        fit_head(one, open_batches(cache, one.start, head.batch_size, seed, scratch), head)
+        fit_own_head(one, open_batches(cache, one.start, cfg.batch_size, seed, scratch), head)
         for one in candidates
     ]
     number = min(fitting, key=lambda n: heads[n].metrics["val_loss"])
@@ -166,22 +155,13 @@ def within_budget(
     return fitting
 
 
-def fit_head(candidate: Candidate, batches: Batches, recipe: HeadRecipe) -> TrainedModel:
-    """Train a head on a candidate's features as they are, which takes one pass over the data."""
+def fit_own_head(candidate: Candidate, batches: Batches, settings: HeadSettings) -> TrainedModel:
+    """Fit a head to its optimum on a candidate's features as they are: one pass over the data."""
     network = copy.deepcopy(candidate.network)
-    top = len(network.stages)
-    network.freeze(top)
-    in_memory = Batches(
-        InMemorySource(embed_splits(network, batches), top),
-        batches.index,
-        0,
-        batches.batch_size,
-        batches.seed,
-    )
-    groups = parameter_groups(network, top, recipe.head_lr, 1.0, recipe.weight_decay)
-    task = Classify(recipe, class_weights(recipe, batches))
-    trained = train(network, top, task, in_memory, recipe, groups, lambda epoch: None)
-    return TrainedModel(trained, *calibrate(trained, in_memory))
+    network.freeze(len(network.stages))
+    vectors = embed_splits(network, batches).double().numpy()
+    trained, _ = train_head(network, vectors, batches, settings, batches.seed)
+    return TrainedModel(trained, *calibrate(trained, batches))
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from steps.core.data.rows import open_source
 from steps.core.data.splits import SPLITS
 from steps.core.features.embedding import Encoder
 from steps.core.features.extraction import Extractor, Sample
+from steps.core.features.linear_head import groups_of
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.networks import build_network
 from steps.core.system.errors import BackboneError, DiskError, ProcessError
@@ -60,7 +61,7 @@ def build_cache(
         for name, part, views in plan:
             shards[name] = extractor.shard(source, samples_of(part), views)
             numbers = list(labelling.encode(part["label"], labels))
-            facts = part[["sha256", "path", "split"]]
+            facts = part[["sha256", "path", "split"]].assign(group=groups_of(part))
             index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
             advance(len(part))
     meta = describe_cache(extractor, cfg, encoder)

@@ -59,7 +59,9 @@ def probe_stages(cache: Cache, samples: int, draws: int, seed: int) -> dict[str,
     val = np.flatnonzero(index["split"] == "val")
     labels = targets.stack(index["label"])
     answers = [
-        linear_probe(pooled(cache, stage, train), labels[train], pooled(cache, stage, val))
+        linear_probe(
+            pooled(cache, f"stage{stage}", train), labels[train], pooled(cache, f"stage{stage}", val)
+        )
         for stage in range(stages)
     ]
     right = np.stack([correct_fraction(found, labels[val]) for found in answers])
@@ -77,13 +79,13 @@ def probe_stages(cache: Cache, samples: int, draws: int, seed: int) -> dict[str,
     }
 
 
-def pooled(cache: Cache, stage: int, rows: NDArray[np.int64]) -> Floats:
-    """Return the pooled output of a stage (rows, channels), through the deterministic view."""
+def pooled(cache: Cache, name: str, rows: NDArray[np.int64]) -> Floats:
+    """Return what the cache holds under `name`, such as `stage3`, of some rows (rows, channels)."""
     places = cache.index_table.iloc[rows]
     found: dict[int, torch.Tensor] = {}
     for shard, part in places.groupby("shard", sort=False):
         with safe_open(cache.shards[str(shard)], framework="pt") as file:
-            tensor = file.get_tensor(f"stage{stage}")
+            tensor = file.get_tensor(name)
         found.update(zip(part.index, tensor[part["row"].tolist()], strict=True))
     x: Floats = torch.stack([found[row] for row in places.index]).double().numpy()
     return x

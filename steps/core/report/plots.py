@@ -111,8 +111,9 @@ def curves(histories: Mapping[str, list[dict[str, Any]]]) -> str:
     figure, axes = plt.subplots(1, len(histories), figsize=(3.6 * len(histories), 3.0), squeeze=False)
     for axis, (name, rows) in zip(axes[0], histories.items(), strict=True):
         epochs = [row["epoch"] for row in rows]
-        axis.plot(epochs, [row["train_loss"] for row in rows], color=PALE, label="train")
-        axis.plot(epochs, [row["val_loss"] for row in rows], color=ACCENT, label="validation")
+        mark = "o" if len(rows) == 1 else ""  # a head that was solved at once has no curve
+        axis.plot(epochs, [row["train_loss"] for row in rows], color=PALE, marker=mark, label="train")
+        axis.plot(epochs, [row["val_loss"] for row in rows], color=ACCENT, marker=mark, label="validation")
         axis.set_title(name.replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss, nats")

@@ -111,7 +111,11 @@ def fit(
 
 def measure(network: Network, batches: Batches) -> dict[str, Any]:
     """Return the validation figures of an `Epoch`, by name, for the weights that the network has."""
-    logits, labels = predict(network, batches, "val")
+    return validation_figures(*predict(network, batches, "val"))
+
+
+def validation_figures(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Return the validation figures of an `Epoch`, by name, for logits (n, classes)."""
     kind = targets.kind_for(labels)
     return {
         "val_loss": float(kind.loss(logits, labels)),

@@ -96,19 +96,23 @@ def weighted_loss(logits: Tensor, y: Tensor, smoothing: float, weights: Tensor |
 
 
 def class_weights(recipe: Recipe, batches: Batches) -> Tensor | None:
-    """Return the weights of the classes (classes,), by a recipe's `class_weights`; None: all alike.
+    """Return the weights of the classes of train; see `weights_of_classes`."""
+    return weights_of_classes(recipe.class_weights, batches.labels[batches.rows("train")])
+
+
+def weights_of_classes(kind: str, labels: Tensor) -> Tensor | None:
+    """Return the weights of the classes (classes,) by training labels; None: all alike.
 
     `balanced`: samples / (classes * samples of the class), so that each class has the same weight in all
     and the mean over the samples is 1 (scikit-learn's). `auto`: balanced where the largest class has more
     than MAX_RATIO times the samples of the smallest. Label sets are never weighted: their thresholds are
     chosen one by one.
     """
-    labels = batches.labels[batches.rows("train")]
-    if recipe.class_weights == "none" or labels.ndim > 1:
+    if kind == "none" or labels.ndim > 1:
         return None
-    counts = torch.bincount(labels, minlength=int(batches.labels.max()) + 1)
+    counts = torch.bincount(labels)
     present = counts[counts > 0]
-    if recipe.class_weights == "auto" and present.max() <= MAX_RATIO * present.min():
+    if kind == "auto" and present.max() <= MAX_RATIO * present.min():
         return None
     return len(labels) / (len(present) * counts.clamp(min=1))
 

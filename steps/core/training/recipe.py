@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from steps.core.backbones.settings import BatchNorm, Precision
 from steps.core.system.config import Config, Count, Fraction, Positive
@@ -42,20 +42,3 @@ class Recipe(Config):
     def planned_epochs(self, steps_per_epoch: int) -> int:
         """Return the epochs of a training whose epoch has so many optimiser steps."""
         return max(self.epochs, -(-self.min_steps // max(1, steps_per_epoch)))
-
-
-class HeadRecipe(Recipe):
-    """How a linear head is trained on features that stay as they are."""
-
-    head_lr: Positive
-
-    @field_validator("cutmix")
-    @classmethod
-    def nothing_to_cut(cls, cutmix: float) -> float:
-        """Refuse CutMix, which would do nothing here."""
-        if cutmix:
-            raise ValueError(
-                "0: a head is trained on pooled vectors, which have no rows and columns to cut; "
-                "mixup mixes them as a whole"
-            )
-        return cutmix

@@ -81,7 +81,7 @@ def test_the_shards_hold_the_pooled_output_of_every_stage(pictures: Pictures, tm
     with torch.inference_mode():
         for number, stage in enumerate(network.stages):
             x = stage(x) if number else x
-            found = pooled(cache, number, np.array([0, 7]))
+            found = pooled(cache, f"stage{number}", np.array([0, 7]))
             wanted = pool(x, network.channels_last).double().numpy()
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
