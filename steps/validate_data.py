@@ -42,7 +42,10 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     kind, settings = modality(name), cfg.modality.of(name)
     suites = load_suites(Path(cfg.suite), cfg, settings, name, cfg.splits.model_dump())
     source = open_source(manifest.root, scratch(), manifest.table)
-    scan = kind.scan(source, manifest.table, cfg.audit_samples)
+    pairs = zip(manifest.table["error"], kind.refuse(manifest.table, settings), strict=True)
+    reasons: list[Any] = [error if isinstance(error, str) else no for error, no in pairs]
+    admitted = manifest.table.assign(error=reasons)
+    scan = kind.scan(source, admitted, cfg.audit_samples)
     table = manifest.table.assign(error=scan.facts["error"].to_numpy(dtype=object))
     findings = [
         quarantine_finding(table),

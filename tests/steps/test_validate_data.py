@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from steps.artifacts.dataset import Dataset
 from steps.core.backbones.settings import BackboneConfig
@@ -46,6 +47,14 @@ def test_good_data_passes_every_check_and_comes_out_whole(images: Path) -> None:
     assert dataset.verdict == "pass"
     assert dataset.suspects.splitlines() == ["path,label,suggested,self_confidence"]
     assert "http" not in dataset.html.replace("http://www.w3.org", ""), "the page opens offline"
+
+
+def test_a_picture_longer_than_max_side_is_left_out_and_the_run_goes_on(images: Path) -> None:
+    Image.new("RGB", (1001, 9)).save(images / "red/long.png")
+    dataset = gate(images)
+    reasons = {row["path"]: row["reason"] for row in dataset.findings[0]["quarantined"]}
+    assert reasons == {"red/long.png": "1001 x 9 pixels, longer than modality.image.max_side (1000)"}
+    assert "red/long.png" not in set(dataset.table["path"])
 
 
 def test_broken_files_are_left_out_with_a_reason_and_the_run_goes_on(images: Path) -> None:

@@ -204,6 +204,10 @@ def describe(data: bytes) -> dict[str, Any]:
     return {"width": len(decode(data))}
 
 
+def refuse(table: pd.DataFrame, settings: Settings) -> list[str | None]:
+    return [None] * len(table)
+
+
 def scan(source: Source, table: pd.DataFrame, audited: int) -> Scan:
     errors: list[str | None] = []
     vectors = np.zeros((len(table), WIDTH))

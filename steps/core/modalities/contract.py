@@ -54,6 +54,9 @@ class Modality(Protocol):
             DataError: The bytes are no such sample.
         """
 
+    def refuse(self, table: pd.DataFrame, settings: Any) -> list[str | None]:
+        """Say of every row of a manifest why its sample is not to be decoded at all; None where it may be."""
+
     def scan(self, source: Source, table: pd.DataFrame, audited: int) -> Scan:
         """Decode every sample; keep a fingerprint of the first `audited`."""
 

@@ -28,12 +28,15 @@ from steps.core.modalities.image.pictures import overlay, thumbnail
 from steps.core.modalities.image.pixels import Preprocessing, open_image
 from steps.core.modalities.image.pretrained import licence, pretrained_preprocessing
 from steps.core.modalities.image.prints import copies_across, prints
-from steps.core.modalities.image.scan import FileScan, scan_files
+from steps.core.modalities.image.scan import FileScan, refuse, scan_files
 from steps.core.modalities.image.settings import Augmentation, Settings
 from steps.core.modalities.image.views import MIRRORED_AXES, MirroredViews, Views
 from steps.core.system.errors import DataError
 
-__all__ = ["find_weights", "fits_hub", "licence", "normalisations", "prints", "shortcuts", "write_hub_split"]
+__all__ = [
+    "find_weights", "fits_hub", "licence", "normalisations", "prints", "refuse", "shortcuts",
+    "write_hub_split",
+]  # fmt: skip
 
 name = "image"
 endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")

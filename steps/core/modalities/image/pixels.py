@@ -7,10 +7,11 @@ from a seed that depends on the run's seed, the sample's content and k alone.
 import hashlib
 import io
 import math
-import struct
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from PIL import Image, ImageOps
@@ -18,17 +19,18 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from steps.core.modalities.image.settings import Augmentation
+from steps.core.modalities.image.settings import Augmentation, Decoder
 from steps.core.system.errors import DataError
 
 MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # also of what lies inside of a file, as in an icon
-
-# What Pillow raises for bytes that are no image; no MemoryError, of which the image is innocent.
-UNREADABLE = (
-    OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, struct.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
+MAX_SCANS = 100  # of a progressive JPEG, each of which is worked through in full; cameras write about 10
+MAX_ASPECT = 16  # longer side to shorter; a resize of the shorter side makes the longer one grow with it
+LARGE_PIXELS = 16_000_000  # from which images are decoded one at a time: threads times 100 megapixels is much
+DECODERS = get_args(Decoder)  # Pillow would try all it has, of which one starts programs
+ONE_LARGE = threading.Lock()
+SCAN_MARKER = b"\xff\xda"
+ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -72,34 +74,48 @@ class Preprocessing:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Read an image's header only.
+    """Read an image's header only; no decoder but those of `Decoder` looks at the bytes.
 
     Raises:
-        DataError: The bytes are no image that can be read, or claim too many pixels.
+        DataError: The bytes are no image of these formats, or claim too many pixels or scans.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=DECODERS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"too many pixels, more than {MAX_PIXELS}: {error}") from None
-    except UNREADABLE as error:
+    except MemoryError:  # of which the image is innocent
+        raise
+    except Exception as error:  # a decoder's reader may fail in any way on bytes made for it
         # Pillow's own message holds a memory address: the reason must be the same every time.
-        raise DataError(f"not a readable image ({type(error).__name__})") from None
+        raise DataError(
+            f"not a readable image ({type(error).__name__}); read are {', '.join(DECODERS)}"
+        ) from None
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+    if image.format in ("JPEG", "MPO") and (scans := data.count(SCAN_MARKER)) > MAX_SCANS:
+        raise DataError(f"a JPEG of {scans} scans, more than {MAX_SCANS}")
     return image
 
 
 def read_image(data: bytes, least_side: int | None = None) -> Tensor:
     """Decode to upright RGB: uint8 (3, height, width); see `decode`."""
-    pixels: Tensor = F.pil_to_tensor(decode(open_image(data), least_side))
+    image = open_image(data)
+    with one_at_a_time(image):
+        pixels: Tensor = F.pil_to_tensor(decode(image, least_side))
     return pixels
+
+
+def one_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
+    """Return what a large image waits for before it is decoded; nothing for others."""
+    return ONE_LARGE if image.width * image.height > LARGE_PIXELS else nullcontext()
 
 
 def decode(image: Image.Image, least_side: int | None = None) -> Image.Image:
     """Decode what `open_image` has opened to an upright RGB image.
 
     A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, many times faster, as long as its shorter
-    side keeps `least_side` pixels; None decodes everything.
+    side keeps `least_side` pixels; None decodes everything. Of an image that is more than MAX_ASPECT times
+    as long as wide, the middle is returned: no view could show the rest at a size that fits into memory.
 
     Raises:
         DataError: The image is truncated or otherwise cannot be decoded.
@@ -107,16 +123,29 @@ def decode(image: Image.Image, least_side: int | None = None) -> Image.Image:
     try:
         if least_side:
             image.draft(None, (least_side, least_side))  # does nothing to other formats
-        upright = ImageOps.exif_transpose(image)
+        image.load()
+        turned = image.getexif().get(ORIENTATION, 1) != 1
+        upright = crop_to_aspect(ImageOps.exif_transpose(image) if turned else image)
         if upright.mode in ("I", "F"):
             raise DataError(f"pixels of mode {upright.mode} have no known range: save 8 or 16 bits a channel")
         if upright.mode.startswith("I;16"):
             upright = scale_to_8_bits(upright)
         if "transparency" in upright.info:
             upright = upright.convert("RGBA")
-        return upright.convert("RGB")
-    except UNREADABLE as error:
+        return upright if upright.mode == "RGB" else upright.convert("RGB")
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # as in `open_image`
         raise DataError(f"cannot be decoded: {error}") from None
+
+
+def crop_to_aspect(image: Image.Image) -> Image.Image:
+    """Return the image, or its middle where one side is more than MAX_ASPECT times the other."""
+    width, height = (min(side, MAX_ASPECT * min(image.size)) for side in image.size)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def scale_to_8_bits(image: Image.Image) -> Image.Image:

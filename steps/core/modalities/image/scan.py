@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steps.core.data.files import Source, map_in_threads
-from steps.core.modalities.image.pixels import UNREADABLE, decode, open_image
+from steps.core.modalities.image.pixels import ORIENTATION, decode, one_at_a_time, open_image
+from steps.core.modalities.image.settings import Settings
 from steps.core.system.errors import DataError
 from steps.core.system.progress import count
 
@@ -32,7 +33,6 @@ ENDINGS = {
     "TIFF": {".tif", ".tiff"},
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,43 @@ def inspect_file(source: Source, path: str, error: str | None) -> tuple[dict[str
         return {**NO_FACTS, "error": error}, BLANK_PICTURE
     try:
         header = open_image(source.read(path))
-        image = decode(header, MIN_DECODED_SIDE)
-        facts = {
+        with one_at_a_time(header):
+            image = decode(header, MIN_DECODED_SIDE)
+            small = image.reduce(max(1, min(image.size) // MIN_DECODED_SIDE))
+        return {**NO_FACTS, **facts_of(header, path)}, np.asarray(
+            small.resize((SIDE, SIDE), Image.Resampling.BOX)
+        )
+    except DataError as problem:
+        return {**NO_FACTS, "error": str(problem)}, BLANK_PICTURE
+
+
+def facts_of(header: Image.Image, path: str) -> dict[str, Any]:
+    """Return what is known of a decoded file beside its pixels.
+
+    Raises:
+        DataError: Pixels can be read, and facts cannot.
+    """
+    try:
+        return {
             "oddities": ",".join(oddities(header, path)),
             "quantisation": quantisation(header),
             "exif": float(len(header.getexif())),
         }
-    except DataError as problem:
-        return {**NO_FACTS, "error": str(problem)}, BLANK_PICTURE
-    except UNREADABLE as problem:  # pixels that can be read, beside facts that cannot
-        return {**NO_FACTS, "error": f"cannot be described ({type(problem).__name__})"}, BLANK_PICTURE
-    small = image.reduce(max(1, min(image.size) // MIN_DECODED_SIDE))
-    return {**NO_FACTS, **facts}, np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX))
+    except MemoryError:
+        raise
+    except Exception as problem:  # a decoder's reader may fail in any way on bytes made for it
+        raise DataError(f"cannot be described ({type(problem).__name__})") from None
+
+
+def refuse(table: pd.DataFrame, settings: Settings) -> list[str | None]:
+    """Say of every row why its file is not to be decoded at all; None where it may be."""
+    longer = table[["width", "height"]].max(axis=1)
+    return [
+        f"{width} x {height} pixels, longer than modality.image.max_side ({settings.max_side})"
+        if side > settings.max_side
+        else None
+        for side, width, height in zip(longer, table["width"], table["height"], strict=True)
+    ]
 
 
 def borders_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -130,7 +155,7 @@ def oddities(header: Image.Image, path: str) -> Iterator[str]:
     ending = PurePosixPath(path).suffix.lower()
     if ending not in ENDINGS.get(str(header.format), {ending}):
         yield "wrong extension"
-    if getattr(header, "n_frames", 1) > 1:
+    if getattr(header, "is_animated", False):  # n_frames would walk through all of them
         yield "animated"
     if header.mode == "CMYK":
         yield "CMYK"

@@ -6,6 +6,11 @@ from pydantic import Field, model_validator
 
 from steps.core.system.config import Config, Count, Fraction, Positive
 
+Decoder = Literal["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
+"""Formats whose decoders are given a file, by Pillow's names."""
+Format = Literal[Decoder, "MPO"]
+"""What a file of these decoders may turn out to be; MPO is a JPEG that holds more than one picture."""
+
 
 class Ranges(Config):
     """What a training view is drawn from, beside flips; zeros and ones mean no change."""
@@ -46,10 +51,11 @@ class Settings(Config):
     `steps.core.modalities.image.pretrained.automatic_side` makes of the images' sizes."""
     max_auto_size: Annotated[int, Field(ge=32, le=1024)]
     """Pixels that `auto` takes at most."""
-    formats: list[str]
+    formats: list[Format]
     """File formats that are allowed, by Pillow's names."""
     min_side: Count
     max_side: Count
+    """Pixels of the longer side; a file that claims more is left out before it is decoded."""
     min_spread: Fraction
     """Standard deviation of an image's luminance, of 1, below which there is nothing to see."""
     augmentation: AugmentationSection
