@@ -1,19 +1,25 @@
-"""Who may ask a server: this machine, or whoever has the token."""
+"""Who may ask a server: this machine, or whoever has the token; and how long they may take to ask."""
 
+import asyncio
 import base64
 import binascii
 import ipaddress
 import os
 import secrets
 
-from fastapi import FastAPI, Request
-from starlette.middleware.base import RequestResponseEndpoint
-from starlette.responses import PlainTextResponse, Response
+import h11
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from steps.core.system.errors import ParamsError
 
 TOKEN = "HEADSTART_SERVE_TOKEN"
 SHORTEST = 16  # characters
+OWN_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
 def only_here(host: str) -> bool:
@@ -45,13 +51,64 @@ def token_for(host: str) -> str | None:
 
 def guard(app: FastAPI, token: str) -> None:
     """Answer 401 to every request without the token."""
+    app.add_middleware(TokenMiddleware, token=token)
 
-    @app.middleware("http")
-    async def ask(request: Request, call: RequestResponseEndpoint) -> Response:
-        token_given = token_of(request.headers.get("authorization", ""))
-        if not secrets.compare_digest(token_given.encode(), token.encode()):
-            return PlainTextResponse("a token is needed\n", 401, {"WWW-Authenticate": "Basic"})
-        return await call(request)
+
+class TokenMiddleware:
+    """Lets requests through that have the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app, self.token = app, token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "lifespan":
+            given = token_of(Headers(scope=scope).get("authorization", ""))
+            if not secrets.compare_digest(given.encode(), self.token):
+                answer = PlainTextResponse("a token is needed\n", 401, {"WWW-Authenticate": "Basic"})
+                return await answer(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+def trust_own_hosts(app: FastAPI) -> None:
+    """Answer only to this machine's own names: a page of another name may have been bound to its address."""
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_NAMES], www_redirect=False)
+
+
+def impatient(seconds: float) -> type[H11Protocol]:
+    """Return uvicorn's protocol with a time-out: a connection whose headers take longer is closed."""
+
+    class ImpatientProtocol(H11Protocol):
+        """Waits for headers for a while only."""
+
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            """Begin to wait."""
+            super().connection_made(transport)
+            self.watch()
+
+        def data_received(self, data: bytes) -> None:
+            """Wait on, or no longer."""
+            super().data_received(data)
+            self.watch()
+
+        def watch(self) -> None:
+            """Start the clock at the first byte of headers, stop it at their end."""
+            idle = self.conn.their_state is h11.IDLE
+            if idle and self.waiting is None:
+                self.waiting = self.loop.call_later(seconds, self.transport.close)
+            elif not idle and self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+
+        def connection_lost(self, error: Exception | None) -> None:
+            """Stop the clock."""
+            super().connection_lost(error)
+            if self.waiting is not None:
+                self.waiting.cancel()
+
+    return ImpatientProtocol
 
 
 def token_of(header: str) -> str:

@@ -1,56 +1,48 @@
 """The model as MLflow serves it: samples in, as requests hold them, labels and probabilities out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 class ServedClassifier(PythonModel):  # type: ignore[misc]
-    """Answers a table with one column, named after the modality: for images `image`, base64 text."""
+    """Answers a table with one column, named after the modality: for images `image`, base64 text.
+
+    The answers are those of the ONNX file that the promotion gates have judged.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the classifier once."""
-        from steps.artifacts.models import Classifier
-        from steps.core.modalities.registry import modality_of
+        """Load the file once."""
+        from steps.artifacts.models import DEPLOYED_FILE, Classifier
+        from steps.core.export.deployed import DeployedClassifier
 
-        self.classifier = Classifier.load(Path(context.artifacts["classifier"]))
-        self.network = self.classifier.network()
-        self.modality = modality_of(self.classifier.meta)
+        classifier = Path(context.artifacts["classifier"])
+        file = classifier.parents[1] / DEPLOYED_FILE  # artifacts/classifier lies beside it
+        self.deployed = DeployedClassifier.open(file.read_bytes(), Classifier.load(classifier).meta)
 
     def predict(  # type: ignore[no-untyped-def] # MLflow takes type hints for a schema
         self, context, model_input, params=None
     ):
         """Return label or labels, and calibrated probabilities; a bad sample is the caller's mistake: 400."""
-        from steps.core.evaluation.inference import predict_views
-        from steps.core.tasks.thresholds import format_prediction
+        column = self.deployed.modality.name
+        return [self.answer(number, value) for number, value in enumerate(model_input[column])]
 
-        meta, column = self.classifier.meta, self.modality.name
-        views = [self.view_of(number, value) for number, value in enumerate(model_input[column])]
-        return [
-            format_prediction(row, meta)
-            for row in predict_views(self.network, self.classifier.preprocessing, views)
-        ]
-
-    def view_of(self, number: int, value: object) -> "Tensor":
-        """Return the view of one sample that the model answers.
+    def answer(self, number: int, value: object) -> dict[str, Any]:
+        """Return the answer to one sample.
 
         Raises:
             MlflowException: The request holds no such sample; a server answers this with 400.
         """
         from steps.core.system.errors import DataError
 
-        preprocessing = self.classifier.preprocessing
+        modality = self.deployed.modality
         try:
-            return preprocessing.view(preprocessing.decode(self.modality.from_request(value)))
+            return self.deployed.answer(modality.from_request(value))
         except DataError as error:
-            problem = f"{self.modality.name} {number}: {error}"
-            raise MlflowException.invalid_parameter_value(problem) from None
+            raise MlflowException.invalid_parameter_value(f"{modality.name} {number}: {error}") from None
 
 
 mlflow.models.set_model(ServedClassifier())

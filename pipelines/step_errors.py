@@ -10,6 +10,7 @@ from types import TracebackType
 
 from zenml import get_step_context
 
+from steps.core.system.secrets import mask_error
 from steps.runtime import failures
 
 
@@ -36,8 +37,9 @@ class RecordError:
         """Begin."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Keep the error."""
+        """Keep the error; ZenML writes it to its log and its database."""
         if error is not None:
+            mask_error(error)
             recorded.append(FailureReason(self.run, self.phase, error))
 
 

@@ -23,7 +23,7 @@ def problems(tmp_path: Path, text: str) -> str:
 
 
 def test_the_file_that_is_shipped_is_right_and_every_phase_has_its_section() -> None:
-    assert set(all_configs(ROOT / "params.yaml")) == {*PHASES, *RETRAINING, *BATCH, "retraining"}
+    assert set(all_configs(ROOT / "params.yaml")) == {*PHASES, *RETRAINING, *BATCH, "retraining", "serve"}
 
 
 def test_no_config_has_a_default_so_every_number_stands_in_the_file() -> None:

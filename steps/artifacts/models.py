@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from steps.core.modalities.parts import Preprocessing
 
 
+DEPLOYED_FILE = "model.onnx"  # beside a registered classifier: the float32 file, which the gates judge
+
+
 @dataclass(frozen=True)
 class Classifier(Artifact):
     """A trained model: all that is needed to predict, and the curve by which it got there."""

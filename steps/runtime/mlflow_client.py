@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from steps.core.system.code import ROOT
 from steps.core.system.errors import TrackerError
 from steps.core.system.locks import exclusive_lock
+from steps.core.system.secrets import mask_error
 from steps.runtime.scratch import scratch
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def tracker_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        mask_error(error)
         if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
             raise
         raise TrackerError(
@@ -89,7 +91,16 @@ def download(uri: str, folder: str) -> str:
 
 def save_served_model(target: Path, classifier: Path, meta: Mapping[str, Any]) -> None:
     """Write an MLflow model that `mlflow models serve` can start: code and plain files, no pickle."""
-    wanted = ("torch", "torchvision", "timm", "accelerate", "safetensors", "pandas", "pydantic")
+    wanted = (
+        "torch",
+        "torchvision",
+        "timm",
+        "accelerate",
+        "safetensors",
+        "pandas",
+        "pydantic",
+        "onnxruntime",
+    )
     with warnings.catch_warnings():
         # advice about type hints and examples: the signature says what goes in
         warnings.simplefilter("ignore", UserWarning)

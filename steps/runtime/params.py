@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from steps.core.system.config import Config
+from steps.core.system.config import Config, Count, Positive
 from steps.core.system.errors import ParamsError
 from steps.core.system.secrets import mask
 
@@ -53,6 +53,27 @@ class Retraining(Config):
         if name not in available_timezones():
             raise ValueError("a time zone such as Europe/Zurich or UTC")
         return name
+
+
+class Serve(Config):
+    """What a server of the champion takes; see `infra.serving`."""
+
+    max_megabytes: Positive
+    """Of a request's body."""
+    max_rows: Count
+    """Samples of a request."""
+    max_size: Count
+    """Sum, over a request's samples, of the product of a sample's sizes: for images their pixels."""
+    workers: Count
+    """Requests that are answered at once."""
+    queue: Annotated[int, Field(ge=0)]
+    """Requests that may wait for that; more are told to try again."""
+    connections: Count
+    """Connections that may be open."""
+    read_seconds: Positive
+    """In which the headers must arrive, and then the body."""
+    follow_seconds: Positive
+    """Between two looks whether another version has become champion."""
 
 
 def params_path() -> Path:

@@ -14,7 +14,7 @@ from steps import BATCH, PHASES, RETRAINING
 from steps.core.system.code import imported_files
 from steps.core.system.config import Config, Watched
 from steps.core.system.storage import Artifact
-from steps.runtime.params import Retraining, modality_packages, params_path, read_configs, shared
+from steps.runtime.params import Retraining, Serve, modality_packages, params_path, read_configs, shared
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ def all_phases() -> list[Phase]:
 
 
 def all_configs(path: Path | None = None) -> dict[str, Config]:
-    """Build the config of every phase, of retraining and batch prediction too; see `read_configs`."""
+    """Build every section's config, retraining's and the server's too; see `steps.runtime.params`."""
     kinds: dict[str, type[Config]] = {
         name: load_phase(name).config for name in dict.fromkeys((*PHASES, *RETRAINING, *BATCH))
     }
-    return read_configs({**kinds, "retraining": Retraining}, path or params_path())
+    return read_configs({**kinds, "retraining": Retraining, "serve": Serve}, path or params_path())
 
 
 def describe_config(cfg: Config) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
-from steps.artifacts.models import Classifier, Student
+from steps.artifacts.models import DEPLOYED_FILE, Classifier, Student
 from steps.artifacts.report import Report
 from steps.core.system.errors import ModelLostError
 from steps.runtime import tracking
@@ -265,7 +265,7 @@ def model_files(
     """Return the candidate's files that agree, and golden samples with their answers, by name."""
     from steps.core.export.parity import FP32, INT8, golden_file
 
-    names = {FP32: "model.onnx", INT8: "model.int8.onnx"}
+    names = {FP32: DEPLOYED_FILE, INT8: "model.int8.onnx"}
     files = {names[file.variant]: file.content for file in exported}
     answers = {file.name: outputs[file.name] for file in exported}
     return {**files, "golden.safetensors": golden_file(samples, answers)}

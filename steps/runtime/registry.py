@@ -5,6 +5,7 @@ that, each move can be made twice, and `champion` is moved once and last. So a k
 leaves exactly one champion, and running again finishes the job.
 """
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.artifacts.decision import Decision
-from steps.artifacts.models import Classifier
+from steps.artifacts.models import DEPLOYED_FILE, Classifier
 from steps.artifacts.report import Report
 from steps.core.system.errors import ArtifactError, ModelLostError, RegistryError
 from steps.core.system.locks import exclusive_lock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 CLASSIFIER = "artifacts/classifier"  # where an MLflow model keeps ours
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+FILE_DIGEST = "file_sha256"  # tag of a version: of the exported file that the gates judged
 DATA_ROOT = "data_root"  # tag of the registered model: where its data set lies
 
 
@@ -158,6 +160,8 @@ class Registry:
             "replaces": review.replaces or review.champion or NOBODY,
             "ruling": review.key,
         }
+        if file := review.files.get(DEPLOYED_FILE):
+            tags[FILE_DIGEST] = hashlib.sha256(file).hexdigest()
         return self.apply_decision(self.add_version(model, report, review, card, tags))
 
     def add_version(

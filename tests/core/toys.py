@@ -140,6 +140,14 @@ def built(name: str, side: int, classes: int, keep: int | None) -> Network:
     return network
 
 
+@cache
+def exported(temperature: float) -> bytes:
+    """Return the usual network, `build("test_resnet")`, as an ONNX file."""
+    from steps.core.export.onnx_export import export_onnx
+
+    return export_onnx(build("test_resnet"), graph_of(), temperature)
+
+
 IMAGE = modality("image")
 KINDS = Known()
 

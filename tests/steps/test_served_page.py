@@ -21,9 +21,11 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from steps.artifacts.models import DEPLOYED_FILE
 from steps.core.evaluation.inference import predict_bytes
+from steps.runtime.params import PARAMS_FILE
 from tests.clone import ROOT
-from tests.core.toys import LABELS, PREPROCESSING, build, encode, picture
+from tests.core.toys import LABELS, PREPROCESSING, build, encode, exported, picture
 from tests.steps.runtime.test_registry import inside_a_run, use
 
 pytestmark = pytest.mark.services
@@ -57,12 +59,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("serving")
     with pytest.MonkeyPatch.context() as patch:
         use(folder, patch)
-        inside_a_run("first", 1.3)
+        inside_a_run("first", 1.3, files={DEPLOYED_FILE: exported(1.3)})
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         words = [sys.executable, "-m", "infra.serve", "m", "--port", str(port)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), PARAMS_FILE: str(ROOT / "params.yaml")}
         log = (folder / "log").open("wb")
         started = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
         try:

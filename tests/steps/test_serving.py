@@ -2,21 +2,31 @@
 
 import base64
 import re
-import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit, softmax
 
+from infra.champion import ChampionFollower, load_version, refuse_foreign
+from infra.serving import make_app
+from steps.artifacts.models import DEPLOYED_FILE
 from steps.core.evaluation.inference import predict_bytes
+from steps.core.export.deployed import DeployedClassifier
 from steps.core.system.errors import ModelLostError, ParamsError, RegistryError
 from steps.runtime import mlflow_client
-from tests.core.toys import IMAGE, LABELS, PREPROCESSING, build, encode, picture
+from steps.runtime.params import Serve
+from steps.runtime.phase import all_configs
+from steps.runtime.registry import FILE_DIGEST, Registry
+from tests.clone import ROOT
+from tests.core.toys import LABELS, PREPROCESSING, build, encode, exported, picture
 from tests.steps.runtime.test_registry import inside_a_run, model, use
+
+LIMITS = all_configs(ROOT / "params.yaml")["serve"]
+assert isinstance(LIMITS, Serve)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +35,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         use(tmp_path_factory.mktemp("serving"), patch)
-        inside_a_run("first", 1.3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MLflow's
-            from infra.serve import make_app
+        inside_a_run("first", 1.3, files={DEPLOYED_FILE: exported(1.3)})
+        yield TestClient(make_app(ChampionFollower(registry()), LIMITS))
 
-            app = make_app("m")
-        yield TestClient(app)
+
+def registry() -> Registry:
+    return Registry("m", mlflow_client.connect())
 
 
 def ask(client: Any, *images: bytes | str) -> Any:
@@ -52,15 +61,10 @@ def test_a_batch_is_answered_with_labels_and_calibrated_probabilities(client: An
 
 
 def test_a_model_of_label_sets_answers_with_the_labels_above_their_thresholds() -> None:
-    from infra.served_model import ServedClassifier
-
     thresholds = [0.0, 1.0, 0.5]
-    served = ServedClassifier()
-    served.classifier = replace(model(1.3), meta={**model(1.3).meta, "thresholds": thresholds})
-    served.network, served.modality = build("test_resnet"), IMAGE
-    texts = [base64.b64encode(data).decode() for data in GOOD]
+    deployed = DeployedClassifier.open(exported(1.3), {**model(1.3).meta, "thresholds": thresholds})
     wanted = expit(predict_bytes(build("test_resnet"), PREPROCESSING, GOOD) / 1.3)
-    for row, probabilities in zip(served.predict(None, {"image": texts}), wanted, strict=True):
+    for row, probabilities in zip(map(deployed.answer, GOOD), wanted, strict=True):
         np.testing.assert_allclose([row["probabilities"][name] for name in LABELS], probabilities, atol=1e-6)
         assert row["labels"] == ["blue", "red"][: 1 + (probabilities[2] >= 0.5)]
         assert "label" not in row
@@ -147,8 +151,6 @@ def test_a_guarded_server_answers_nobody_without_the_token() -> None:
 
 
 def test_a_model_that_would_be_unpickled_is_not_served(client: Any, tmp_path: Path) -> None:
-    from infra.serve import refuse_foreign
-
     source = mlflow_client.connect().get_model_version_download_uri("m", "1")
     good = Path(mlflow_client.download(source, str(tmp_path / "good")))
     refuse_foreign(good)
@@ -165,13 +167,35 @@ def test_a_model_that_would_be_unpickled_is_not_served(client: Any, tmp_path: Pa
 def test_a_champion_that_is_not_there_or_has_lost_its_files_is_told_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infra.serve import make_app
-
     use(tmp_path, monkeypatch)
     with pytest.raises(RegistryError, match="m has no champion: run the pipeline"):
-        make_app("m")
+        ChampionFollower(registry())
     inside_a_run("first", 1.3)
+    with pytest.raises(ModelLostError, match=r"version 1 .* cannot be loaded, .*model\.onnx"):
+        ChampionFollower(registry())
     source = Path(mlflow_client.connect().get_model_version_download_uri("m", "1"))
     source.rename(source.with_name("elsewhere"))
     with pytest.raises(ModelLostError, match=r"version 1 .* cannot be loaded, its files are gone: restore"):
-        make_app("m")
+        ChampionFollower(registry())
+
+
+def test_only_the_file_that_the_gates_judged_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(tmp_path, monkeypatch)
+    inside_a_run("first", 1.3, files={DEPLOYED_FILE: exported(1.3)})
+    assert len(registry().tags("1")[FILE_DIGEST]) == 64
+    source = Path(mlflow_client.connect().get_model_version_download_uri("m", "1"))
+    (source / DEPLOYED_FILE).write_bytes(b"another file")
+    with pytest.raises(ModelLostError, match=r"model\.onnx is not the file that the gates judged"):
+        load_version(registry(), "1")
+
+
+def test_mlflow_s_own_server_answers_from_the_same_file(client: Any) -> None:
+    from mlflow.pyfunc import load_model
+
+    source = mlflow_client.connect().get_model_version_download_uri("m", "1")
+    served = load_model(source)
+    texts = [base64.b64encode(data).decode() for data in GOOD]
+    assert served.predict(pd.DataFrame({"image": texts})) == ask(client, *GOOD).json()["predictions"]
+    assert "network" not in vars(served.unwrap_python_model())

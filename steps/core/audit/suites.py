@@ -29,6 +29,13 @@ logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
 VERDICTS = ("pass", "warn", "fail")
 SHOWN = 20
+ARGUMENTS = frozenset({
+    "column", "column_A", "column_B", "column_list", "column_set", "column_index", "exact_match",
+    "double_sided", "ignore_row_if", "match_on", "max_value", "min_value", "mostly", "or_equal", "regex",
+    "regex_list", "strict_max", "strict_min", "strictly", "strftime_format", "sum_total", "threshold",
+    "type_", "type_list", "value", "value_pairs_set", "value_set",
+})  # fmt: skip
+"""What an expectation may be told. Conditions and queries are expressions, which pandas evaluates as code."""
 
 
 def load_suites(
@@ -53,7 +60,7 @@ def load_suites(
     try:
         suites = json.loads(file.read_text(encoding="utf-8-sig"))
         entries = [(table, entry) for table in tables for entry in suites.pop(table, [])]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ParamsError(f"validate_data.suite: {file} cannot be read: {error}") from None
     unknown = [table for table in suites if table not in BUILT_IN and "." not in table]
     if unknown:
@@ -96,8 +103,16 @@ def filled_entry(entry: Any, values: Mapping[str, Any], place: str) -> dict[str,
         meta["verdict"] = fill(meta["verdict"], values)
     except (KeyError, TypeError, ValueError) as error:
         raise ParamsError(f"{place}: {str(entry)[:200]}: {error!r} is missing or unknown") from None
-    if meta["verdict"] not in VERDICTS or not isinstance(getattr(gx.expectations, kind, None), type):
+    known = kind.startswith("Expect") and isinstance(getattr(gx.expectations, kind, None), type)
+    if meta["verdict"] not in VERDICTS or not known:
         raise ParamsError(f"{place}: {kind} is no expectation, or {meta['verdict']!r} none of {VERDICTS}")
+    if odd := sorted(
+        str(name) for name, value in kwargs.items() if name not in ARGUMENTS or not plain(value)
+    ):
+        raise ParamsError(
+            f"{place}: {kind}: {', '.join(odd)} is refused, since it could run code: expected numbers, texts "
+            f"and lists of them, for {', '.join(sorted(ARGUMENTS))}"
+        )
     if meta["verdict"] == "pass" or None in kwargs.values():
         return None
     return {"type": kind, "kwargs": kwargs, "meta": meta}
@@ -106,6 +121,13 @@ def filled_entry(entry: Any, values: Mapping[str, Any], place: str) -> dict[str,
 def fill(value: Any, values: Mapping[str, Any]) -> Any:
     """Replace a $name by its value."""
     return values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+
+
+def plain(value: Any) -> bool:
+    """Say whether an argument is a scalar, or a list of scalars or of lists of them."""
+    if isinstance(value, list):
+        return all(plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float)
 
 
 def corrections_finding(table: pd.DataFrame) -> dict[str, Any]:
@@ -210,7 +232,7 @@ def build_expectation(row: Mapping[str, Any], number: int) -> Any:
     """
     try:
         return getattr(gx.expectations, row["type"])(**row["kwargs"], meta={"number": number})
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         says = row["meta"]["says"]
         raise ParamsError(f"validate_data.suite: {says!r}: {row['type']} refuses: {error}") from None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import unquote
 
 import fsspec
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 HUB = "hub:"
 MAX_BYTES = 2**30  # of one file: a sample is never larger, and it is read as a whole
+COMPRESSED = {"zip", "tar", "libarchive"}  # protocols whose sizes are only claimed
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -88,40 +90,90 @@ class Folder:
 
     def fetch(self, path: str) -> bytes:
         """Read one file, whatever it was before; see `read`."""
-        full = f"{self.root}/{path}"
-        if "\0" in path:
-            raise DataError(f"{path!r} is no file name")
-        if self.local and not os.path.realpath(full).startswith(self.root + os.sep):
-            raise DataError(f"{path} leads out of {self.root}")
-        if ".." in path.split("/"):
-            raise DataError(f"{path} leads out of {self.root}")
+        full = self.place(path)
         try:
-            if self.local:
-                check_regular_file(path, os.stat(full))
-            return bytes(self.fs.cat_file(full)) if self.local else self.read_remote(full)
+            return self.read_local(path, full) if self.local else self.read_remote(path, full)
         except OSError as error:
             known = "; ingest_data could read it: put it back, or run again without it"
             raise DataError(f"{path} cannot be read: {error}{known * (path in self.digests)}") from None
 
-    def read_remote(self, full: str) -> bytes:
+    def place(self, path: str) -> str:
+        """Return where a path below the root leads; nothing is looked at that lies elsewhere.
+
+        Raises:
+            DataError: It leads out of the root.
+        """
+        full = f"{self.root}/{path}"
+        if "\0" in path:
+            raise DataError(f"{path!r} is no file name")
+        # a server may take %2e%2e, and what that is encoded as, for dots
+        parts = path if self.local else decoded(path).replace("\\", "/")
+        if ".." in parts.split("/"):
+            raise DataError(f"{path} leads out of {self.root}")
+        if self.local and not os.path.realpath(full).startswith(self.root + os.sep):
+            raise DataError(f"{path} leads out of {self.root}")
+        return full
+
+    def read_local(self, path: str, full: str) -> bytes:
+        """Read a file of the local disk."""
+        check_regular_file(path, os.stat(full))
+        return bytes(self.fs.cat_file(full))
+
+    def read_remote(self, path: str, full: str) -> bytes:
         """Read a file behind a URL, from the local copy if the remote one has not changed since."""
         key = f"{full} {self.fs.ukey(full)}"
         copy = self.copies / hashlib.sha256(key.encode()).hexdigest()
         if not copy.is_file():
-            write_file(copy, self.fs.cat_file(full))
+            write_file(copy, self.download(path, full))
         return copy.read_bytes()
 
+    def download(self, path: str, full: str) -> bytes:
+        """Read what is behind a URL, and no more than a local file may have, whatever size it claims.
+
+        Raises:
+            DataError: It is larger.
+        """
+        size = self.fs.info(full).get("size")
+        if size is not None and size > MAX_BYTES:
+            raise DataError(f"{path} has {size} bytes, more than {MAX_BYTES}")
+        if size is not None and not COMPRESSED.intersection(self.url.split("://")[0].split("::")):
+            return bytes(self.fs.cat_file(full))
+        with self.fs.open(full, "rb") as file:
+            data = bytes(file.read(MAX_BYTES + 1))
+        if len(data) > MAX_BYTES:
+            raise DataError(f"{path} has more than {MAX_BYTES} bytes")
+        return data
+
     def stamp(self, path: str) -> str:
-        """Return what changes when a file changes, without reading it: size and time, or an etag."""
-        full = f"{self.root}/{path}"
-        if not self.local:
-            return str(self.fs.ukey(full))
-        facts = Path(full).stat() if Path(full).exists() else Path(full).lstat()
+        """Return what changes when a file changes, without reading it: size and time, or an etag.
+
+        A file that is missing, or lies outside of the root, has a stamp too: it is left out later, by name.
+        """
+        try:
+            full = self.place(path)
+            if not self.local:
+                return str(self.fs.ukey(full))
+            facts = os.stat(full)
+        except (DataError, OSError) as error:
+            return type(error).__name__
         return f"{facts.st_size} {facts.st_mtime_ns}"
 
     def read_root(self) -> bytes:
-        """Read the root itself, where it is a file."""
-        return bytes(self.fs.cat_file(self.root))
+        """Read the root itself, where it is a file.
+
+        Raises:
+            DataError: It is no plain file, or too large.
+        """
+        if self.local:
+            return self.read_local(self.root, self.root)
+        return self.download(self.root, self.root)
+
+
+def decoded(path: str) -> str:
+    """Undo percent-encoding, however often it was applied."""
+    while (once := unquote(path)) != path:
+        path = once
+    return path
 
 
 def check_regular_file(path: str, facts: os.stat_result) -> None:

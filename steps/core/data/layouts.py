@@ -21,6 +21,7 @@ from steps.core.tasks.labelling import read_sets
 
 MANIFEST_ENDINGS = (".csv", ".parquet")
 COLUMNS_MARK = "#"  # between a table's place and the columns that are a sample, which are joined by commas
+MAX_ROWS, MAX_TABLE_BYTES = 20_000_000, 2**32  # of a manifest, which is held in memory
 FIRST_LINE = 2  # the line of a table's first row; the header is line 1
 
 
@@ -151,7 +152,9 @@ def parse_table(folder: Folder) -> pd.DataFrame:
     name = folder.root
     try:
         return parse_manifest(name, folder.read_root())
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:  # UnicodeDecodeError is a ValueError
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # the parsers may fail in any way on bytes made for it
         raise DataError(
             f"{name} cannot be read as a manifest in UTF-8: {error}; save it as comma-separated "
             "UTF-8, or as parquet"
@@ -204,7 +207,7 @@ def normalise_manifest(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def parse_manifest(name: str, data: bytes) -> pd.DataFrame:
     """Parse a manifest by its ending; a row that is longer than the header is an error."""
     if name.lower().endswith(".parquet"):
-        return pd.read_parquet(io.BytesIO(data))
+        return parse_parquet(name, data)
     if not name.lower().endswith(".csv"):
         raise DataError(
             f"{name} is neither a folder nor a manifest ({MANIFEST_ENDINGS}): set ingest_data.path to one"
@@ -219,3 +222,21 @@ def parse_manifest(name: str, data: bytes) -> pd.DataFrame:
             na_values=[""],
             index_col=False,
         )
+
+
+def parse_parquet(name: str, data: bytes) -> pd.DataFrame:
+    """Parse a parquet file whose header claims no more than a manifest may hold.
+
+    Raises:
+        DataError: It claims more: a file of some bytes can repeat a value without end.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    about = ParquetFile(io.BytesIO(data)).metadata
+    size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    if about.num_rows > MAX_ROWS or size > MAX_TABLE_BYTES:
+        raise DataError(
+            f"{name} has {about.num_rows} rows of {size} bytes, more than {MAX_ROWS} or {MAX_TABLE_BYTES}: "
+            "split the data set"
+        )
+    return pd.read_parquet(io.BytesIO(data))

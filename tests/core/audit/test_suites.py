@@ -376,3 +376,45 @@ def test_a_table_of_label_sets_is_checked_label_by_label(pictures: Pictures) -> 
     found = {row["check"]: row for row in run_suites(strange, suites, "image", LABEL_SETS)}
     assert found["labels are in the list"]["values"] == ["blue|violet"]
     assert "violet" in found["every class has samples in train"]["files"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "odd"),
+    [
+        ("ExpectColumnValuesToNotBeNull", {"row_condition": "@run('touch {mark}')"}, "row_condition"),
+        ("ExpectColumnValuesToNotBeNull", {"condition_parser": "pandas"}, "condition_parser"),
+        ("ExpectColumnValuesToBeInSet", {"value_set": [{"$PARAMETER": "now()"}]}, "value_set"),
+        ("ExpectColumnValuesToBeBetween", {"min_value": {"$PARAMETER": "1"}}, "min_value"),
+        ("ExpectColumnValuesToMatchJsonSchema", {"json_schema": {"$ref": "http://evil"}}, "json_schema"),
+        ("ExpectColumnValuesToNotBeNull", {"result_format": "BASIC"}, "result_format"),
+    ],
+)
+def test_an_argument_that_could_run_code_is_refused_and_nothing_is_run(
+    tmp_path: Path, kind: str, kwargs: dict[str, Any], odd: str
+) -> None:
+    mark, suite = tmp_path / "mark", tmp_path / "suite.json"
+    condition = f"@pd.io.common.os.system('touch {mark}')"
+    kwargs = {name: condition if name == "row_condition" else value for name, value in kwargs.items()}
+    meta = {"verdict": "fail", "says": "s", "remedy": "r"}
+    entry = {"type": kind, "kwargs": {"column": "path", **kwargs}, "meta": meta}
+    suite.write_text(json.dumps({"samples": [entry]}))
+    with pytest.raises(ParamsError, match=rf"samples: {kind}: {odd} is refused, since it could run code"):
+        read_suites(suite)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["UnexpectedRowsExpectation", "BatchExpectation", "core", "__doc__"])
+def test_what_is_no_check_of_columns_is_no_expectation(tmp_path: Path, kind: str) -> None:
+    suite = tmp_path / "suite.json"
+    meta = {"verdict": "fail", "says": "s", "remedy": "r"}
+    entry = {"type": kind, "kwargs": {"unexpected_rows_query": "SELECT 1"}, "meta": meta}
+    suite.write_text(json.dumps({"samples": [entry]}))
+    with pytest.raises(ParamsError, match="is no expectation"):
+        read_suites(suite)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"samples": [' * 50_000, '{"samples": [3]}', "[]", "3"])
+def test_a_suite_that_is_none_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    (tmp_path / "suite.json").write_text(text)
+    with pytest.raises(ParamsError, match=r"validate_data\.suite"):
+        read_suites(tmp_path / "suite.json")

@@ -1,7 +1,9 @@
 import itertools
+import os
 import threading
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steps.core.data import files
 from steps.core.data.files import Folder, map_in_threads
 from steps.core.system.errors import DataError
 
@@ -179,3 +182,69 @@ def test_a_consumer_that_stops_early_leaves_no_thread_behind() -> None:
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_what_is_missing_or_refused_has_a_stamp_and_nothing_outside_is_looked_at(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, looked = Folder(str(root), tmp_path), []
+    plain = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, *a, **k: looked.append(str(path)) or plain(path, *a, **k))
+    assert folder.stamp("missing.txt") == "FileNotFoundError"
+    assert folder.stamp("../../secret.txt") == folder.stamp("../secret.txt") == "DataError"
+    assert not [path for path in looked if "secret" in path]
+    size, changed = folder.stamp("b.txt").split(" ")
+    assert (size, int(changed) > 0) == ("5", True)
+    (root / "b.txt").write_text("longer")
+    assert folder.stamp("b.txt") != f"{size} {changed}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["%2e%2e/b.txt", "a/%2E%2e/%2e%2E/b.txt", "%252e%252e/b.txt", "..%2fb.txt", "..%5cb.txt", "..\\b.txt"],
+)
+def test_dots_that_a_server_would_decode_lead_out_too(remote: str, tmp_path: Path, path: str) -> None:
+    for read in (Folder(remote, tmp_path).read, Folder(remote, tmp_path).fetch):
+        with pytest.raises(DataError, match="leads out of"):
+            read(path)
+
+
+def test_a_local_name_with_a_percent_sign_is_a_name(root: Path, tmp_path: Path) -> None:
+    (root / "%2e%2e").mkdir()
+    (root / "%2e%2e/x.txt").write_text("mine")
+    assert Folder(str(root), tmp_path).read("%2e%2e/x.txt") == b"mine"
+
+
+def test_a_remote_file_has_the_limits_of_a_local_one(
+    root: Path, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("small.txt", b"small")
+        bomb.writestr("zeros.png", bytes(5_000_000))
+    assert (tmp_path / "bomb.zip").stat().st_size < 10_000
+    monkeypatch.setattr(files, "MAX_BYTES", 1_000_000)
+    packed = Folder(f"zip://::{tmp_path}/bomb.zip", tmp_path / "cache")
+    assert packed.read("small.txt") == b"small"
+    with pytest.raises(DataError, match=r"zeros\.png has 5000000 bytes, more than 1000000"):
+        packed.read("zeros.png")
+    fsspec.filesystem("memory").pipe(f"/{remote.removeprefix('memory://')}/big.txt", bytes(1_000_001))
+    with pytest.raises(DataError, match=r"big\.txt has 1000001 bytes"):
+        Folder(remote, tmp_path).read("big.txt")
+    monkeypatch.setattr(type(packed.fs), "info", lambda *words, **named: {"size": None, "name": "zeros.png"})
+    with pytest.raises(DataError, match=r"zeros\.png has more than 1000000 bytes"):
+        packed.download("zeros.png", packed.place("zeros.png"))
+    kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    assert kept == len(b"small"), "nothing is left of what was refused"
+
+
+def test_a_manifest_that_is_a_pipe_or_too_large_is_refused(
+    root: Path, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(root / "list.csv")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        Folder(f"{root}/list.csv", tmp_path).read_root()
+    monkeypatch.setattr(files, "MAX_BYTES", 3)
+    for place in (f"{root}/b.txt", f"{remote}/b.txt"):
+        fsspec.filesystem("memory").pipe(f"/{remote.removeprefix('memory://')}/b.txt", b"long")
+        with pytest.raises(DataError, match=r"b\.txt has \d bytes, more than 3"):
+            Folder(place, tmp_path).read_root()

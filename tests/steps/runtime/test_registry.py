@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def promote(
     met: str | None = None,
     config: str = "limits",
     gates: list[dict[str, Any]] = GATES,
+    files: Mapping[str, bytes] | None = None,
 ) -> Decision:
     """Register a model inside a run, as the phase does; first look whether that is done.
 
@@ -96,7 +97,7 @@ def promote(
     key = ruling_key(new.digest, REPORT.digest, {"config": config}, opponent)
     if known := registry.find_decision(key):
         return known
-    review = Review(verdict, gates, met or opponent, replaces=met or present, key=key)
+    review = Review(verdict, gates, met or opponent, files=files or {}, replaces=met or present, key=key)
     return registry.register(new, REPORT, review, "# card")
 
 
