@@ -32,9 +32,11 @@ class PhaseRow:
 
 def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     """Write report.html and report.json with the same numbers; return the folder."""
-    from steps.core.report.html import render
+    from steps.core.report.html import render, with_contents
     from steps.core.report.pareto import pareto_rows
     from steps.core.report.plots import pareto
+    from steps.core.tasks.label_sets import LabelSetPredictions
+    from steps.core.tasks.metrics import TITLES
 
     places = {row.output: row.folder for row in rows}
     report = Report.load(places["report"])
@@ -62,6 +64,8 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
         "search": {"summary": search.summary, "trials": search.trials},
         "findings": dataset.findings,
         "normalisation": stats.trial,
+        "symmetries": stats.symmetries,
+        "candidate": report.candidate,
         "decision": {
             "verdict": decision.verdict,
             "gates": decision.evidence(),
@@ -75,9 +79,10 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
     bodies = {name: body(html) for name, html in pages.items()}
     figure = pareto(content["pareto"])
-    page = render("run.html", **content, **bodies, numbers=headline_text, figure=figure)
+    titles = {**TITLES, **(LabelSetPredictions.titles if dataset.label_sets else {})}
+    page = render("run.html", **content, **bodies, numbers=headline_text, figure=figure, titles=titles)
     write_file(folder / "report.json", to_json(content))
-    write_file(folder / "report.html", page.encode())
+    write_file(folder / "report.html", with_contents(page).encode())
     return folder
 
 

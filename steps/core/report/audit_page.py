@@ -53,4 +53,5 @@ def gallery(
         for paths, caption in shown
         if known.issuperset(paths)
     ]
-    return {"title": f"Failed: {finding['check']}", "rows": rows} if rows else None
+    word = "Failed" if finding["verdict"] == "fail" else "Look at these"
+    return {"title": f"{word}: {finding['check']}", "rows": rows} if rows else None

@@ -1,5 +1,6 @@
 """Self-contained HTML pages: no script, no style and no figure from anywhere else."""
 
+import re
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -19,3 +20,10 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**content)
+
+
+def with_contents(page: str) -> str:
+    """Fill a page's empty `<nav>` with links to its headings: every `<h2>` that has an id."""
+    headings = re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page, re.DOTALL)
+    links = (f'<a href="#{place}">{re.sub("<.*?>", "", title).strip()}</a>' for place, title in headings)
+    return page.replace("<nav></nav>", f"<nav>{' '.join(links)}</nav>", 1)
