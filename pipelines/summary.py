@@ -10,6 +10,7 @@ from zenml.models import PipelineRunResponse
 
 from pipelines.step_rows import row_of, show_rows
 from steps import PHASES
+from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.report import Report
 from steps.runtime import mlflow_client, tracking
@@ -29,7 +30,13 @@ def summarise(run: PipelineRunResponse, phases: Sequence[str] = PHASES) -> None:
     steps = run.steps
     rows = [row_of(steps[name]) for name in phases]
     folder = write_report(REPORTS / run.name, run.name, rows)
-    tracking.close_parent(run.name, folder)
+    places = {row.output: row.folder for row in rows}
+    shown = (
+        Dataset.load(places["dataset"]),
+        Report.load(places["report"]),
+        Decision.load(places["decision"]),
+    )
+    tracking.close_parent(run.name, folder, [artifact.run_summary() for artifact in shown])
     show(rows, folder / "report.html", run.name)
 
 

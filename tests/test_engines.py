@@ -148,6 +148,12 @@ def test_mlflow_has_one_run_per_pipeline_run_with_ten_nested(
     assert all(run.info.status == "FINISHED" for run in [first, *children])
     assert {first.data.tags[f"phase.{name}"] for name in PHASES} == {"ran"}
     assert {"git_commit", "data_digest", "weights_digest", "seed"} <= set(first.data.tags)
+    assert first.info.run_name == f"images: {first.data.tags['model'].replace('_', ' ')}, promoted"
+    assert first.data.metrics["accuracy_low"] <= first.data.metrics["accuracy"]
+    assert first.data.tags["verdict"] == "promoted"
+    (given,) = first.inputs.dataset_inputs
+    assert given.dataset.name == "images"
+    assert first.data.tags["data_digest"].startswith(given.dataset.digest)
     tuned = next(run for run in children if run.info.run_name == "fine_tune")
     assert tuned.data.params["unfreeze"] == "2"
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

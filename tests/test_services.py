@@ -133,7 +133,7 @@ def test_zenml_on_the_servers_and_dvc_without_them_write_equal_digests(
         experiment = client.get_experiment_by_name("finetune_pipeline")
         assert experiment is not None
         runs = client.search_runs([experiment.experiment_id])
-    assert report["run"] in {run.info.run_name for run in runs}
+    assert report["run"] in {run.data.tags.get("headstart.run") for run in runs}
     assert not (served[0].folder / "mlflow.db").exists()
 
 

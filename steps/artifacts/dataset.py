@@ -9,6 +9,7 @@ from steps.core.system.storage import (
     Artifact,
     Blob,
     Headline,
+    RunSummary,
     read_json,
     read_table,
     table_bytes,
@@ -131,6 +132,12 @@ class Dataset(Manifest):
 
     def lineage(self) -> dict[str, str]:
         return {"data_digest": self.digest}
+
+    def run_summary(self) -> RunSummary:
+        name = self.root.rstrip("/").rpartition("/")[2] or self.root
+        profile = {**super().headline(), "classes": len(self.labels), "verdict": self.verdict}
+        data = {"name": name, "digest": self.digest, "source": self.root, "profile": profile}
+        return RunSummary(name, tags={"data": name}, data=data)
 
     @property
     def labels(self) -> list[str]:

@@ -9,6 +9,7 @@ from steps.core.system.storage import (
     Artifact,
     Blob,
     Headline,
+    RunSummary,
     read_json,
     to_json,
 )
@@ -72,6 +73,15 @@ class Decision(Artifact):
     def model(self) -> str:
         """The candidate's name, in words."""
         return str(self.candidate.get("chosen", "")).replace("_", " ")
+
+    def run_summary(self) -> RunSummary:
+        name, version = self.registered["name"], self.registered["version"]
+        tags = {
+            "verdict": self.verdict,
+            "registered_version": f"{name} {version}",
+            "mlflow.note.content": "\n\n".join(self.explanation()),
+        }
+        return RunSummary(f"{name}: {self.model or 'model'}, {self.verdict}", tags=tags)
 
     def headline(self) -> Headline:
         passed = sum(gate["passed"] for gate in self.gates)

@@ -9,6 +9,7 @@ from steps.core.system.storage import (
     Artifact,
     Blob,
     Headline,
+    RunSummary,
     read_json,
     read_table,
     table_bytes,
@@ -87,6 +88,15 @@ class Report(Artifact):
         }
         gain = self.metrics["gain"][self.main]
         return {"candidate": self.candidate, **accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
+
+    def run_summary(self) -> RunSummary:
+        figures = self.metrics["models"][self.candidate]
+        metrics: dict[str, float] = {}
+        for name in ("accuracy", "map", "macro_auroc", "macro_f1", "ece"):
+            if name in figures:
+                ends = {f"{name}_{end}": float(figures[name][end]) for end in ("low", "high")}
+                metrics |= {name: float(figures[name]["value"]), **ends}
+        return RunSummary(metrics=metrics, tags={"model": self.candidate})
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:

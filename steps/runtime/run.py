@@ -45,6 +45,7 @@ def execute(phase: Phase, inputs: Mapping[str, Artifact], cfg: Config, run: str)
         headline = output.headline()
         record.finish(phase.output, output.digest, headline, output.lineage())
         record.attach(output.files())
+        record.summarise(output.run_summary())
     if shown := active():
         shown.show_phase(phase.name, output.in_words(headline), time.monotonic() - begun)
     log.info("%s: %s", phase.name, Facts({"output": phase.output, "digest": output.digest}, headline))

@@ -4,6 +4,7 @@ One run per pipeline run, one nested run per phase that really ran. The parent c
 phase, `phase.<name>`: reused until the phase starts, then running, ran or failed.
 """
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from steps import PHASES
 from steps.core.system.process_owner import is_alive, process_name
+from steps.core.system.storage import RunSummary
 from steps.runtime.lineage import lineage_tags
 from steps.runtime.mlflow_client import connect, experiment, tracker_errors
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from steps.core.training.loop import Epoch
 
 KEY = "headstart.run"
+MAX_DIGEST = 36  # characters that MLflow keeps of a data set's digest
 OWNER, ENDED = "headstart.owner", "headstart.ended"
 
 
@@ -38,6 +41,10 @@ class Record:
         words = {k: str(v) for k, v in headline.items() if isinstance(v, str)}
         self.batch(self.run, metrics=numbers, tags={f"output.{name}": digest, **words})
         self.batch(self.parent, tags={f"digest.{name}": digest, **lineage})
+
+    def summarise(self, summary: RunSummary) -> None:
+        """Show on the run of the whole pipeline what an artifact says of itself."""
+        summarise(self.client, self.parent, summary)
 
     def attach(self, files: Mapping[str, bytes | Path]) -> None:
         """Record the files of an artifact that a person can read."""
@@ -63,6 +70,24 @@ class Record:
             [Param(name, str(value)) for name, value in (params or {}).items()],
             [RunTag(name, value) for name, value in (tags or {}).items()],
         )
+
+
+def summarise(client: "MlflowClient", run: str, summary: RunSummary) -> None:
+    """Show a summary on a run: its name, metrics, tags, and the data set as MLflow's data set input."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, 0) for name, value in summary.metrics.items()]
+    tags = [RunTag(name, value) for name, value in summary.tags.items()]
+    if metrics or tags:
+        client.log_batch(run, metrics, tags=tags)
+    if summary.name:
+        client.update_run(run, name=summary.name)
+    if data := summary.data:
+        source, profile = json.dumps({"uri": data["source"]}), json.dumps(data["profile"])
+        digest = data["digest"][:MAX_DIGEST]
+        known = Dataset(data["name"], digest, "local", source, profile=profile)
+        client.log_inputs(run, [DatasetInput(known, [InputTag("mlflow.data.context", "training")])])
 
 
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
@@ -204,10 +229,13 @@ def open_parent(client: "MlflowClient", run: str) -> str:
     return str(created.info.run_id)
 
 
-def close_parent(run: str, files: Path) -> None:
-    """Make sure that the pipeline run exists, also if no phase ran, and attach its report."""
+def close_parent(run: str, files: Path, summaries: Iterable[RunSummary]) -> None:
+    """Make sure that the pipeline run exists, also if no phase ran; attach its report and its summaries."""
     client = connect()
-    client.log_artifacts(open_parent(client, run), str(files))
+    parent = open_parent(client, run)
+    client.log_artifacts(parent, str(files))
+    for summary in summaries:
+        summarise(client, parent, summary)
 
 
 def tag_run(run: str, tags: Mapping[str, str]) -> None:

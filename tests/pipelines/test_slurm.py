@@ -101,7 +101,7 @@ def test_mlflow_has_one_run_per_pipeline_run_though_every_phase_was_a_process(cl
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=500)
     name = ask(clone)["name"]
-    (parent,) = [run for run in runs if run.info.run_name == name]
+    (parent,) = [run for run in runs if run.data.tags.get("headstart.run") == name]
     children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.info.run_name for run in children) == sorted(AFTER)
     tags = {phase: parent.data.tags[f"phase.{phase}"] for phase in PHASES}

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -26,6 +26,18 @@ INDEX = "artifact.json"
 
 Blob = bytes | Path
 Headline = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the list of runs shows of an artifact, on the run of the whole pipeline."""
+
+    name: str = ""
+    """What the run is called from now on; empty: as before."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Of a data set: name, digest, source and profile, as json types."""
 
 
 class Artifact(ABC):
@@ -59,6 +71,10 @@ class Artifact(ABC):
     def in_words(cls, headline: Headline) -> str:
         """Put a headline of this kind into a few plain words, for a line on the terminal."""
         return headline_text(headline)
+
+    def run_summary(self) -> RunSummary:
+        """Return what the list of runs should show of it."""
+        return RunSummary()
 
     def lineage(self) -> dict[str, str]:
         """Return the digests by which the whole run should be found again."""

@@ -11,6 +11,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
+from steps.core.system.storage import RunSummary
 from steps.runtime import mlflow_client, tracking
 from tests.clone import ROOT
 
@@ -48,6 +49,24 @@ def test_every_trial_is_a_run_below_the_phase_s_and_costs_little(
     assert one.info.status == "FINISHED"
     # a trial of the demo trains for seconds: this is a few per cent of it
     assert statistics.median(seconds) < 0.1, seconds
+
+
+def test_the_list_of_runs_shows_the_data_set_the_figures_and_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    data = {"name": "leaves", "digest": "ab" * 32, "source": "data/leaves", "profile": {"samples": 9}}
+    with tracking.phase_run("run", "validate_data", {"seed": 0}, {}) as record:
+        record.summarise(RunSummary("leaves", data=data))
+    (tmp_path / "nothing").mkdir()
+    said = RunSummary("leaves: student, promoted", {"accuracy": 0.9}, {"verdict": "promoted"})
+    tracking.close_parent("run", tmp_path / "nothing", [said, RunSummary()])
+    parent = mlflow_client.connect().get_run(record.parent)
+    assert parent.info.run_name == "leaves: student, promoted"
+    assert parent.data.metrics == {"accuracy": 0.9}
+    assert parent.data.tags["verdict"] == "promoted"
+    (given,) = parent.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("leaves", "ab" * 18)
 
 
 def test_outside_of_a_run_a_trial_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
