@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
+from pydantic import Field
+
 from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
-from steps.core.strategy.search_space import SearchSpace
-from steps.core.system.config import Count
+from steps.core.strategy.search_space import SearchSpace, When, skip_reason
+from steps.core.system.config import Count, Positive
 from steps.fine_tune import FineTuneSection
 from steps.runtime import tracking
 from steps.runtime.params import From
@@ -17,6 +19,13 @@ from steps.runtime.scratch import scratch, study_storage
 class SearchLrRatio(SearchSpace):
     """See params.yaml."""
 
+    when: When
+    min_validation: Count
+    """Validation samples from which on `auto` searches."""
+    head_lr: Positive
+    """Where nothing is searched."""
+    ratio: Annotated[float, Field(gt=0, le=1)]
+    """Of a stage's rate to the next one's, where nothing is searched."""
     epochs: Count
     recipe: Annotated[FineTuneSection, From("fine_tune")]
     seed: Annotated[int, From("seed")]
@@ -25,17 +34,24 @@ class SearchLrRatio(SearchSpace):
 def search_lr_ratio(
     features: Features, warm_head: Classifier, cfg: SearchLrRatio
 ) -> Annotated[LearningRates, "learning_rates"]:
-    """Search both rates with Optuna, beside it the best single rate; repeat the best over seeds."""
+    """Search both rates with Optuna, beside it the best single rate; repeat the best over seeds.
+
+    Where validation is too small to tell them apart, nothing is searched; see `skip_reason`.
+    """
     from steps.core.backbones.precision import uses_bfloat16
     from steps.core.backbones.processes import device
     from steps.core.features.batches import open_batches
-    from steps.core.report.search_page import render_search
+    from steps.core.report.search_page import render_no_search, render_search
     from steps.core.strategy.search import Studies, study_name
     from steps.core.strategy.search_summary import summarise_search
     from steps.core.strategy.trials import Trials
     from steps.core.system.code import code_digest
     from steps.core.training.calibration import seed_everything
 
+    samples = int((features.index_table["split"] == "val").sum())
+    if reason := skip_reason(cfg.when, samples, cfg.min_validation):
+        summary, html = {"skipped": reason}, render_no_search(reason)
+        return LearningRates(cfg.head_lr, cfg.ratio, cfg.recipe.weight_decay, [], summary, html)
     seed_everything(cfg.seed)
     boundary = features.meta["boundary"]
     batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())

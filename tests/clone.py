@@ -155,6 +155,7 @@ def make_clone(folder: Path) -> Clone:
         cache_features={"views": 2, "shard_samples": 20},
         warm_up_head={"folds": 3},
         search_lr_ratio={
+            "when": "always",
             "trials": 2,
             "uniform_trials": 1,
             "startup_trials": 1,

@@ -48,6 +48,8 @@ class LearningRates(Artifact):
         return cls(**facts, html=html, soup=load(soup.read_bytes()) if soup.exists() else None)
 
     def headline(self) -> Headline:
+        if "skipped" in self.summary:
+            return {"skipped": self.summary["skipped"]}
         ratio = self.ratio if isinstance(self.ratio, int | float) else str(self.ratio)
         comparison = self.summary["comparison"] or {"verdict": "no control"}
         return {

@@ -95,7 +95,12 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
     clone.set_params(
         modality={"image": {"size": side, "augmentation": augmentation}},
         ingest_data={"path": str(data)},
-        search_lr_ratio={"trials": TRIALS, "epochs": TRIAL_EPOCHS, "prune_after": PRUNE_AFTER},
+        search_lr_ratio={
+            "when": "always",
+            "trials": TRIALS,
+            "epochs": TRIAL_EPOCHS,
+            "prune_after": PRUNE_AFTER,
+        },
         fine_tune={"unfreeze": UNFREEZE},
         distill={"candidates": [{"keep_stages": KEEP}], "latency_runs": 1},
     )

@@ -22,6 +22,11 @@ from steps.core.strategy.search_space import SearchSpace
 LEAST = 4  # finished trials with different losses: below that, importance and contour mean nothing
 
 
+def render_no_search(reason: str) -> str:
+    """Render the page of a search that was not needed."""
+    return render("no_search.html", reason=reason)
+
+
 def render_search(
     trials: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], space: SearchSpace, seed: int
 ) -> str:

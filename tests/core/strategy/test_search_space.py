@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from steps.core.strategy.search_space import SearchSpace
+from steps.core.strategy.search_space import SearchSpace, When, skip_reason
 
 GOOD: dict[str, Any] = {
     "trials": 5, "uniform_trials": 2, "startup_trials": 2,
@@ -33,3 +33,20 @@ def test_an_empty_range_or_a_ratio_above_one_is_refused(change: dict[str, Any], 
     assert SearchSpace(**GOOD).ratio_high == 1.0
     with pytest.raises(ValidationError, match=says):
         SearchSpace(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("when", "samples", "says"),
+    [
+        ("auto", 299, "299 validation samples cannot tell good rates from better ones, from 300 on"),
+        ("auto", 300, None),
+        ("always", 1, None),
+        ("never", 10_000, "when is never"),
+    ],
+)
+def test_a_search_that_validation_could_not_judge_is_skipped_with_the_reason(
+    when: When, samples: int, says: str | None
+) -> None:
+    reason = skip_reason(when, samples, 300)
+    assert (reason is None) is (says is None)
+    assert (says or "") in (reason or "")

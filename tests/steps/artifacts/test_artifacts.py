@@ -112,6 +112,10 @@ def learning_rates_with_a_soup(pictures: Pictures, folder: Path) -> LearningRate
     return replace(plain, ratio=[0.5, 1 / 3], summary=summary, soup={"head.weight": torch.ones(2, 3) / 3})
 
 
+def rates_that_were_not_searched(pictures: Pictures, folder: Path) -> LearningRates:
+    return LearningRates(1e-3, 0.6, 0.01, [], {"skipped": "too few"}, "<html>\n</html>")
+
+
 def report(pictures: Pictures, folder: Path) -> Report:
     models = {"finetuned": {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}}
     gain = {"accuracy": {"value": 0.1, "low": -0.05, "high": 0.2}}
@@ -133,6 +137,7 @@ KINDS: list[Callable[[Pictures, Path], Artifact]] = [
     student,
     learning_rates,
     learning_rates_with_a_soup,
+    rates_that_were_not_searched,
     report,
     decision,
 ]
