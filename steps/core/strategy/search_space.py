@@ -14,8 +14,8 @@ def skip_reason(when: When, samples: int, least: int) -> str | None:
     """Return why no rates are searched, or None where they are.
 
     Two trainings that disagree on a share d of n validation samples differ in accuracy by chance with a
-    standard error of up to sqrt(d / n): with a twentieth, 1.3 points at 300 samples and 2.9 at 60. What a
-    search finds between good rates is less than that, so below `least` it would choose by chance.
+    standard error of up to sqrt(d / n): with a twentieth, 1.3 points at 300 samples and 2.9 at 60. A gain
+    below that is chosen by chance.
 
     Args:
         when: As params.yaml has it.
