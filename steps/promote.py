@@ -85,6 +85,8 @@ class Promote(Config):
     """Whether a quantised variant is made too; one that does not agree is withheld."""
     calibration_images: Count
     """Training samples that the ranges of the int8 variant are taken from."""
+    agreement_images: Count
+    """Validation samples on which the int8 variant has to agree while it is made."""
     golden_images: Count
     """Test samples that are kept beside the model with its answers."""
     parity: Parity

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from steps.core.system.storage import (
     Artifact,
@@ -14,8 +14,7 @@ from steps.core.system.storage import (
     to_json,
 )
 
-if TYPE_CHECKING:
-    pass
+LISTED = 3  # layers that are named
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,11 @@ class Decision(Artifact):
         sentences = explain(self.verdict, self.evidence(), self.registered)
         if self.candidate:
             sentences.append(f"Put forward: {self.model}; {self.candidate['reason']}.")
+        sentences += [
+            mixed_precision(row, clock)
+            for row, clock in zip(self.deployment, self.measured.get("latencies", []), strict=False)
+            if row.get("float_layers")
+        ]
         return sentences + [
             f"Withheld: {row['model']}, {row['variant']}, which does not agree ({row['withheld']})."
             for row in self.deployment
@@ -93,3 +97,16 @@ class Decision(Artifact):
         """See `Artifact.in_words`."""
         model = f", {headline['model']}" if "model" in headline else ""
         return f"{headline['verdict']}{model}: passed {str(headline['gates']).replace('/', ' of ')} gates"
+
+
+def mixed_precision(row: Mapping[str, Any], clock: Mapping[str, float]) -> str:
+    """Say which layers of an int8 file stay in float, and what that costs."""
+    names = row["float_layers"]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    cost = f"{row['megabytes'] - row['megabytes_all_layers']:.2f} MB"
+    if "all_layers_p50_ms" in clock:
+        cost += f" and {clock['latency_p50_ms'] - clock['all_layers_p50_ms']:.2f} ms"
+    return (
+        f"In the int8 file of {row['model']} {len(names)} of {row['layers']} layers stay in float for it to "
+        f"agree ({', '.join(names[:LISTED])}{more}), which costs {cost}."
+    )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Output = tuple[Floats, Floats]
 
+ALL_LAYERS = "with all layers in 8 bits:"
 TEACHER = "teacher"  # in a student's figures
 MIN_SPEEDUP = 2.0  # times, from which a student is worth having
 NONE = {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -187,10 +188,19 @@ def run_exported_files(
     import numpy as np
 
     from steps.core.evaluation.inference import Predictor, predict_together
-    from steps.core.export.parity import compare_with_torch, export_model, interleaved_latencies, run_files
+    from steps.core.export.parity import (
+        compare_with_torch,
+        export_model,
+        interleaved_latencies,
+        open_session,
+        run_files,
+    )
 
-    known = dataset.part("train").sort_values("sha256")["path"].head(cfg["calibration_images"])
-    files = export_model(name, model, [source.read(path) for path in known], cfg["int8"])
+    ranges, held_out = (
+        [source.read(path) for path in dataset.part(split).sort_values("sha256")["path"].head(cfg[key])]
+        for split, key in (("train", "calibration_images"), ("val", "agreement_images"))
+    )
+    files = export_model(name, model, ranges, held_out, cfg["parity"]["int8"] if cfg["int8"] else None)
     paths = list(dataset.part("test")["path"])
     predictors = {CHAMPION: Predictor(champion.network(), champion.preprocessing)} if champion else {}
     preprocessing = model.preprocessing
@@ -205,9 +215,13 @@ def run_exported_files(
         for n, file in enumerate(files)
     }
     sessions = {file.name: file.session for file in files}
+    mixed = {file.name: file.quantised for file in files if file.quantised and file.quantised.float_layers}
+    sessions |= {f"{ALL_LAYERS} {name}": open_session(one.all_layers) for name, one in mixed.items()}
     graph = files[0].graph
     feed = {graph.name: graph.encode(preprocessing.decode(source.read(paths[0])))[None]}
     latencies = interleaved_latencies(sessions, feed, cfg["latency_runs"])
+    for name in mixed:
+        latencies[name]["all_layers_p50_ms"] = latencies[f"{ALL_LAYERS} {name}"]["latency_p50_ms"]
     parity_results = [
         compare_with_torch(file, outputs[file.name], predictions, latencies[file.name], cfg) for file in files
     ]

@@ -21,8 +21,9 @@ from torch import nn
 
 from steps.core.backbones.network import Network
 from steps.core.evaluation.inference import predict_bytes
-from steps.core.export.onnx_export import export_onnx, quantise
+from steps.core.export.onnx_export import export_onnx
 from steps.core.export.parity import FP32, INT8, ExportedFile, compare_with_torch, run
+from steps.core.export.quantisation import Quantiser
 from steps.core.promotion.gates import compare_with_champion, parity_gates
 from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.runtime.phase import all_configs
@@ -135,7 +136,8 @@ def overconfident() -> bytes:
 @cache
 def small(file: Callable[[], bytes]) -> bytes:
     """Quantise a file, its ranges from pictures that are not shown again."""
-    return quantise(file(), "images", [raw(data) for data in images(10_000, 16)])
+    with Quantiser(file(), "images", [raw(data) for data in images(10_000, 16)]) as quantiser:
+        return quantiser.quantise()
 
 
 LEVELS = ("logits", "probabilities")

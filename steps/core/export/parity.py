@@ -1,5 +1,6 @@
 """The exported files compared with the evaluated PyTorch model: agreement and latency."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,22 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from steps.core.evaluation.evaluation import Model
-from steps.core.export.onnx_export import export_onnx, quantise
+from steps.core.export.onnx_export import export_onnx
+from steps.core.export.quantisation import Quantised, quantise
 from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import modality_of
 from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.metrics import Floats
 from steps.core.tasks.predictions import Predictions
 from steps.core.tasks.targets import kind_for_model
+from steps.core.tasks.thresholds import predictions_of
 
 FP32, INT8 = "fp32", "int8"
 WARM_UP = 5
+Limits = Mapping[str, float]
 MIN_STD = 1e-12  # of logits that are all the same
+
+log = logging.getLogger("headstart")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class ExportedFile:
     content: bytes
     graph: InputGraph
     """What stands before the network."""
+    quantised: Quantised | None = None
+    """How it came to its 8 bits; None: it has none."""
 
     @property
     def name(self) -> str:
@@ -62,15 +70,43 @@ class ParityResult:
     """latency_p50_ms, latency_p99_ms; apart, as they are never the same twice."""
 
 
-def export_model(name: str, model: Model, calibration: Sequence[bytes], int8: bool) -> list[ExportedFile]:
-    """Export a model in float32 and then, if asked, in int8 with ranges from the calibration samples."""
+def export_model(
+    name: str, model: Model, calibration: Sequence[bytes], held_out: Sequence[bytes], limits: Limits | None
+) -> list[ExportedFile]:
+    """Export a model in float32 and then, where there are limits, in int8.
+
+    Args:
+        name: Of the model.
+        model: It.
+        calibration: Samples, as stored, that the ranges of the int8 file are taken from.
+        held_out: Samples on which the int8 file has to agree with the float32 one while it is made.
+        limits: See `within`; None: no int8 file.
+    """
     graph = modality_of(model.meta).input_graph(model.preprocessing)
-    fp32_file = export_onnx(model.network(), graph, model.meta["temperature"], kind_for_model(model.meta))
-    files = [ExportedFile(name, FP32, fp32_file, graph)]
-    if int8:
-        known = [graph.encode(model.preprocessing.decode(data)) for data in calibration]
-        files.append(ExportedFile(name, INT8, quantise(fp32_file, graph.name, known), graph))
-    return files
+    content = export_onnx(model.network(), graph, model.meta["temperature"], kind_for_model(model.meta))
+    exact = ExportedFile(name, FP32, content, graph)
+    if limits is None:
+        return [exact]
+    ranges, judged = (
+        [graph.encode(model.preprocessing.decode(data)) for data in part] for part in (calibration, held_out)
+    )
+    logits, _ = run(exact.session, judged)
+    truth = np.zeros(logits.shape if "thresholds" in model.meta else len(logits), np.int64)  # not looked at
+    wanted = predictions_of(logits, truth, model.meta)
+
+    def agrees(candidate: bytes) -> bool:
+        return within(differences(run(open_session(candidate), judged), wanted), limits)
+
+    quantised = quantise(content, graph.name, ranges, agrees)
+    if quantised is None:
+        log.warning(
+            "no int8 file of %s: with any layer in 8 bits it does not agree with the float32 one", name
+        )
+        return [exact]
+    if quantised.float_layers:
+        log.info("int8 file of %s: %d of %d layers stay in float for it to agree", name,
+                 len(quantised.float_layers), quantised.layers)  # fmt: skip
+    return [exact, ExportedFile(name, INT8, quantised.content, graph, quantised)]
 
 
 def run_files(files: Sequence[ExportedFile], sample: Any) -> list[tuple[Floats, Floats]]:
@@ -90,23 +126,40 @@ def compare_with_torch(
     A difference is the largest over a sample's classes: the largest and the mean of them over the samples.
     Those of logits are in standard deviations of the logits, since only their ratios mean something.
     """
-    logits, probabilities = answers
-    predictions = torch_predictions.with_logits(logits)
+    predictions = torch_predictions.with_logits(answers[0])
     metrics = metric_intervals(predictions, settings["bootstrap"], settings["seed"])
-    of_logits = np.abs(logits - torch_predictions.logits).max(axis=1) / max(
-        torch_predictions.logits.std(), MIN_STD
-    )
-    of_probabilities = np.abs(probabilities - torch_predictions.probabilities).max(axis=1)
     facts = {
         "megabytes": len(file.content) / 1e6,
-        "agreement": float((predictions.predicted == torch_predictions.predicted).mean()),
+        **differences(answers, torch_predictions),
+        "accuracy": metrics["accuracy"],
+    }
+    if file.quantised:
+        facts["float_layers"], facts["layers"] = file.quantised.float_layers, file.quantised.layers
+        facts["megabytes_all_layers"] = len(file.quantised.all_layers) / 1e6
+    return ParityResult(file, facts, latency)
+
+
+def differences(answers: tuple[Floats, Floats], wanted: Predictions) -> dict[str, float]:
+    """Return how logits and probabilities (n, classes) differ from those that are wanted."""
+    logits, probabilities = answers
+    of_logits = np.abs(logits - wanted.logits).max(axis=1) / max(wanted.logits.std(), MIN_STD)
+    of_probabilities = np.abs(probabilities - wanted.probabilities).max(axis=1)
+    return {
+        "agreement": float((wanted.with_logits(logits).predicted == wanted.predicted).mean()),
         "largest_logit_difference": float(of_logits.max()),
         "mean_logit_difference": float(of_logits.mean()),
         "largest_difference": float(of_probabilities.max()),
         "mean_difference": float(of_probabilities.mean()),
-        "accuracy": metrics["accuracy"],
     }
-    return ParityResult(file, facts, latency)
+
+
+def within(found: Mapping[str, float], limits: Limits) -> bool:
+    """Say whether an int8 file's `differences` keep to the limits: logits, probabilities, top1."""
+    return (
+        found["agreement"] >= limits["top1"]
+        and found["mean_logit_difference"] <= limits["logits"]
+        and found["mean_difference"] <= limits["probabilities"]
+    )
 
 
 def open_session(file: bytes) -> ort.InferenceSession:
