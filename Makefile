@@ -76,6 +76,7 @@ bench: install  ## measures what the README claims; prints tables, writes artifa
 	$(BIN)/python -m tests.bench.audit_detectors
 	$(BIN)/python -m tests.bench.promotion_decisions
 	$(BIN)/python -m tests.bench.exports
+	$(BIN)/python -m tests.bench.intervals
 
 rollback: install  ## make the previous champion the champion again; MODEL=name WHY="reason", FORCE=1 if it was rolled back itself
 	$(BIN)/headstart rollback "$(MODEL)" --why "$(WHY)" $(if $(FORCE),--force)

@@ -64,7 +64,9 @@ def choose(
 ) -> dict[str, Any]:
     """Return which model is put forward, by its answers to validation; see `choose_candidate`."""
     from steps.core.evaluation.inference import Predictor, predict_together
+    from steps.core.evaluation.optimism import validation_optimism
     from steps.core.promotion.candidates import choose_candidate, cost_of
+    from steps.core.tasks.resampling import group_numbers
     from steps.core.tasks.thresholds import predictions_of
 
     rows = dataset.part("val")
@@ -72,8 +74,12 @@ def choose(
     networks = {name: Predictor(model.network(), model.preprocessing) for name, model in models.items()}
     costs = {name: cost_of(*one) for name, one in networks.items()}
     logits, _ = predict_together(networks, source, list(rows["path"]), lambda sample, views: None)
-    predictions = {name: predictions_of(logits[name], truth, model.meta) for name, model in models.items()}
-    return choose_candidate(predictions, costs, cfg.candidate, cfg.same_cost, cfg.bootstrap, cfg.seed)
+    groups = group_numbers(rows)
+    predictions = {
+        name: predictions_of(logits[name], truth, model.meta, groups) for name, model in models.items()
+    }
+    choice = choose_candidate(predictions, costs, cfg.candidate, cfg.same_cost, cfg.bootstrap, cfg.seed)
+    return {**choice, "optimism": validation_optimism(predictions, cfg.seed)}
 
 
 if __name__ == "__main__":

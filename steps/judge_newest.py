@@ -3,8 +3,6 @@
 import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
-
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.models import Classifier, Student, candidates
 from steps.artifacts.report import Report
@@ -27,7 +25,6 @@ log = logging.getLogger("headstart")
 class JudgeNewest(Config):
     """See params.yaml."""
 
-    bootstrap: Annotated[int, Field(ge=100)]
     on_new_classes: Annotated[str, From("promote.on_new_classes")]
     on_lost_classes: Annotated[str, From("promote.on_lost_classes")]
     renamed: Annotated[dict[str, str], From("promote.renamed")]
@@ -55,6 +52,7 @@ def judge_newest(
 
     from steps.core.data.rows import open_source
     from steps.core.evaluation.inference import Predictor, predict_together
+    from steps.core.tasks.resampling import group_numbers
     from steps.core.tasks.thresholds import predictions_of
 
     challenger = candidates(warm_head=warm_head, finetuned=finetuned, student=student)[report.candidate]
@@ -63,7 +61,7 @@ def judge_newest(
     truth = dataset.labelling.encode(test["label"], dataset.labels)
     predictors = {name: Predictor(model.network(), model.preprocessing) for name, model in models.items()}
     logits, _ = predict_together(predictors, source, list(test["path"]), lambda sample, views: None)
-    mine = predictions_of(logits["challenger"], truth, challenger.meta)
+    mine = predictions_of(logits["challenger"], truth, challenger.meta, group_numbers(test))
     unknown, because = np.zeros(len(test), dtype=bool), ""
     if "champion" in models:
         look_again(dataset, models["champion"])
@@ -74,7 +72,7 @@ def judge_newest(
     parts: dict[str, Any] = {}
     for part, mask in (("frozen", ~new), ("newest", new)):
         if mask.any():
-            parts[part] = {"samples": int(mask.sum()), "accuracy": alone(mine, mask, challenger, cfg)}
+            parts[part] = {"samples": int(mask.sum()), "accuracy": alone(mine, mask)}
         if mask.any() and "champion" in models:
             rows = mask & unknown
             met = against(models["champion"], logits["champion"], mine, rows, dataset.labels, cfg)
@@ -103,13 +101,11 @@ def look_again(dataset: Dataset, champion: Classifier) -> None:
     tracking.record_test_use(test["sha256"], test_digest(test), [champion.digest])
 
 
-def alone(answers: "Predictions", rows: "Bools", model: Classifier, cfg: JudgeNewest) -> dict[str, Any]:
+def alone(answers: "Predictions", rows: "Bools") -> dict[str, Any]:
     """Return the challenger's accuracy on some rows."""
-    from steps.core.tasks.intervals import metric_intervals
-    from steps.core.tasks.thresholds import predictions_of
+    from steps.core.tasks.intervals import share_of
 
-    found = predictions_of(answers.logits[rows], answers.labels[rows], model.meta)
-    return {"challenger": metric_intervals(found, cfg.bootstrap, cfg.seed)["accuracy"]}
+    return {"challenger": share_of(answers.correct[rows], answers.groups[rows])}
 
 
 def against(
@@ -122,15 +118,16 @@ def against(
 ) -> dict[str, Any]:
     """Return the champion's accuracy and the gain on it, or in words why they are not compared."""
     from steps.core.promotion.succession import common_ground
-    from steps.core.tasks.intervals import metric_intervals, paired_differences
+    from steps.core.tasks.comparisons import accuracy_difference
+    from steps.core.tasks.intervals import share_of
 
     ground = common_ground(champion.meta, logits, challenger, labels, rows, cfg.model_dump())
     if isinstance(ground, str):
         return {"not_compared": ground}
     if not (compared := len(ground.champion.labels)):
         return {"not_compared": "no test image is left that neither of them has learnt from"}
-    own = metric_intervals(ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
-    gain = paired_differences(ground.challenger, ground.champion, cfg.bootstrap, cfg.seed)["accuracy"]
+    own = share_of(ground.champion.correct, ground.champion.groups)
+    gain = accuracy_difference(ground.challenger, ground.champion)
     found = {"champion": own, "gain": gain}
     return {"accuracy": found, "compared": compared, "said": ground.said}
 

@@ -162,13 +162,15 @@ def predictions_on_test(name: str, model: Classifier, dataset: Dataset, report: 
     import numpy as np
 
     from steps.core.system.errors import ArtifactError
+    from steps.core.tasks.resampling import group_numbers
     from steps.core.tasks.thresholds import predictions_of
 
     rows, logged = dataset.part("test"), report.predictions
     if list(logged["sha256"]) != list(rows["sha256"]):
         raise ArtifactError("the report is of other test samples than the data set's: run evaluate again")
     truth = dataset.labelling.encode(rows["label"], dataset.labels)
-    return predictions_of(np.stack(logged[f"{name}_logits"].tolist()), truth, model.meta)
+    groups = group_numbers(rows)
+    return predictions_of(np.stack(logged[f"{name}_logits"].tolist()), truth, model.meta, groups)
 
 
 def run_exported_files(

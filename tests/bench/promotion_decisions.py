@@ -1,8 +1,8 @@
 """`python -m tests.bench.promotion_decisions`: what the gates decide on known challengers, 20 seeds.
 
 Challengers of known worth. Some meet a champion that is right four times of five, or one that does not know
-a class, or that knows test images (`successions`); others are files that a model was exported to, rightly or
-not.
+a class, or that knows test images (`successions`), or are met on few samples (`small_sets`), where not every
+decision can be right; others are files that a model was exported to, rightly or not.
 """
 
 import json
@@ -27,6 +27,7 @@ from steps.core.export.quantisation import Quantiser
 from steps.core.promotion.gates import compare_with_champion, parity_gates
 from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.runtime.phase import all_configs
+from tests.bench.small_sets import SMALL_SETS
 from tests.bench.successions import SUCCESSIONS
 from tests.core.toys import PREPROCESSING, build, encode, graph_of, picture, raw
 
@@ -181,12 +182,12 @@ def compare_file(name: str, seed: int) -> Gates:
 
 def count_decisions(name: str, seeds: int = SEEDS) -> Row:
     """Count the decisions on one challenger over all seeds."""
-    expected = {**MODELS, **SUCCESSIONS}[name][1] if name not in FILES else FILES[name][2]
+    expected = FILES[name][2] if name in FILES else {**MODELS, **SUCCESSIONS, **SMALL_SETS}[name][1]
     failed_gates: dict[str, int] = {}
     right = 0
     for seed in range(seeds):
-        if name in SUCCESSIONS:
-            rows = SUCCESSIONS[name][0](seed)
+        if name in SUCCESSIONS or name in SMALL_SETS:
+            rows = {**SUCCESSIONS, **SMALL_SETS}[name][0](seed)
         else:
             rows = compare_challenger(name, seed) if name in MODELS else compare_file(name, seed)
         failed = {row["gate"] for row in rows if not row["passed"]}
@@ -200,7 +201,7 @@ CHALLENGERS = (*MODELS, *FILES, *SUCCESSIONS)
 
 def main() -> None:
     """Print and write all rows."""
-    rows = [count_decisions(name) for name in CHALLENGERS]
+    rows = [count_decisions(name) for name in (*CHALLENGERS, *SMALL_SETS)]
     table = Table("challenger", "gates that failed, of 20 times", "must fail", "decided rightly")
     for row in rows:
         failed_gates = "\n".join(f"{gate}: {count}" for gate, count in row.failed_gates.items()) or "none"

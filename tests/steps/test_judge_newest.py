@@ -30,7 +30,7 @@ def judge(dataset: Dataset, newest: list[str], version: str | None = "1", **chan
     report = Report({"candidate": {"chosen": "finetuned"}}, pd.DataFrame(), "")
     watch = Watch(["a reason"], champion, {}, [], newest)
     with tracking.phase_run("newest", "judge_newest", {"seed": 0}, {}):
-        cfg = JudgeNewest.model_validate({**settings, "bootstrap": 100, **changes})
+        cfg = JudgeNewest.model_validate({**settings, **changes})
         return judge_newest(dataset, model, model, student, report, watch, cfg)
 
 

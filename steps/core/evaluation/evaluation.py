@@ -18,17 +18,19 @@ from steps.core.evaluation.slices import slice_rows
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Preprocessing
 from steps.core.modalities.registry import modality_of
-from steps.core.tasks.intervals import mcnemar, metric_intervals, paired_differences
+from steps.core.tasks.calibration_error import calibration_bins
+from steps.core.tasks.comparisons import paired_differences, paired_test
+from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.label_sets import LabelSetPredictions, label_rows
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 from steps.core.tasks.metrics import (
     SingleLabelPredictions,
     auroc_per_class,
-    calibration_bins,
     coverage,
     per_class,
 )
 from steps.core.tasks.predictions import Predictions
+from steps.core.tasks.resampling import group_numbers
 from steps.core.tasks.targets import logit_thresholds
 from steps.core.tasks.thresholds import predictions_of
 
@@ -86,8 +88,9 @@ def evaluate_models(
     logits, facts = predict_together(
         predictors, source, list(rows["path"]), lambda sample, views: kind.slice_facts(sample, views[0])
     )
+    groups = group_numbers(rows)
     predictions_by_model = {
-        name: predictions_of(logits[name], truth, model.meta) for name, model in models.items()
+        name: predictions_of(logits[name], truth, model.meta, groups) for name, model in models.items()
     }
     predictions = rows[["path", "sha256", "label"]].reset_index(drop=True)
     for name, prediction in predictions_by_model.items():
@@ -100,7 +103,7 @@ def evaluate_models(
     metrics = {
         "models": {name: metric_intervals(o, draws, seed) for name, o in predictions_by_model.items()},
         **{name: paired_differences(*pair, draws, seed) for name, pair in pairs.items()},
-        "mcnemar": {name: mcnemar(*pair) for name, pair in pairs.items()},
+        "mcnemar": {name: paired_test(*pair) for name, pair in pairs.items()},
         "per_class": {
             name: per_class_rows(o, labels, draws, seed) for name, o in predictions_by_model.items()
         },
@@ -109,10 +112,7 @@ def evaluate_models(
         "reliability": reliability_rows(predictions_by_model[candidate]),
         "slices": slice_rows(predictions_by_model[candidate], rows, pd.DataFrame(facts)),
         "controls": control_rows(
-            predictions_by_model["student"],
-            {name: predictions_by_model[name] for name in controls},
-            draws,
-            seed,
+            predictions_by_model["student"], {name: predictions_by_model[name] for name in controls}
         ),
         "robustness": robustness_rows(
             predictors[candidate],
@@ -124,7 +124,11 @@ def evaluate_models(
             seed,
             logit_thresholds(models[candidate].meta),
         ),
-        "test": {"samples": len(rows), "digest": test_digest(rows)},
+        "test": {
+            "samples": len(rows),
+            "groups": len(np.unique(groups)) if groups is not None else None,
+            "digest": test_digest(rows),
+        },
     }
     if predictions_by_model[candidate].main != SingleLabelPredictions.main:
         metrics["main"] = predictions_by_model[candidate].main

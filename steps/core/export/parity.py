@@ -17,7 +17,7 @@ from steps.core.export.onnx_export import export_onnx
 from steps.core.export.quantisation import Quantised, quantise
 from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import modality_of
-from steps.core.tasks.intervals import metric_intervals
+from steps.core.tasks.intervals import share_of
 from steps.core.tasks.metrics import Floats
 from steps.core.tasks.predictions import Predictions
 from steps.core.tasks.targets import kind_for_model
@@ -127,11 +127,10 @@ def compare_with_torch(
     Those of logits are in standard deviations of the logits, since only their ratios mean something.
     """
     predictions = torch_predictions.with_logits(answers[0])
-    metrics = metric_intervals(predictions, settings["bootstrap"], settings["seed"])
     facts = {
         "megabytes": len(file.content) / 1e6,
         **differences(answers, torch_predictions),
-        "accuracy": metrics["accuracy"],
+        "accuracy": share_of(predictions.correct, predictions.groups),
     }
     if file.quantised:
         facts["float_layers"], facts["layers"] = file.quantised.float_layers, file.quantised.layers
@@ -145,7 +144,7 @@ def differences(answers: tuple[Floats, Floats], wanted: Predictions) -> dict[str
     of_logits = np.abs(logits - wanted.logits).max(axis=1) / max(wanted.logits.std(), MIN_STD)
     of_probabilities = np.abs(probabilities - wanted.probabilities).max(axis=1)
     return {
-        "agreement": float((wanted.with_logits(logits).predicted == wanted.predicted).mean()),
+        "agreement": wanted.with_logits(logits).agreement(wanted),
         "largest_logit_difference": float(of_logits.max()),
         "mean_logit_difference": float(of_logits.mean()),
         "largest_difference": float(of_probabilities.max()),

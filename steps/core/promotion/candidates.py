@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from steps.core.backbones.network import Network
 from steps.core.modalities.parts import Preprocessing
-from steps.core.tasks.intervals import resamples
 from steps.core.tasks.predictions import Predictions
+from steps.core.tasks.resampling import resamples
 
 AUTO = "auto"
 
@@ -103,7 +103,7 @@ def compare(
     """Compare every model with the best one, by main metric and then by log loss; see `choose_candidate`."""
     first = next(iter(predictions.values()))
     everything = np.arange(len(first.labels))
-    samples = [everything, *resamples(first.strata, draws, seed)]
+    samples = [everything, *resamples(first.groups, draws, seed)]
     values = {
         name: np.array([one.metrics[one.main](one, rows) for rows in samples])
         for name, one in predictions.items()

@@ -8,12 +8,15 @@ import numpy as np
 
 from steps.core.evaluation.evaluation import Model
 from steps.core.export.parity import INT8, ParityResult
+from steps.core.promotion.class_losses import LOST, class_losses, losses_note
 from steps.core.promotion.succession import common_ground
-from steps.core.tasks.intervals import interval, mcnemar, paired_differences
+from steps.core.tasks.comparisons import paired_differences, paired_test, swap_test_p
 from steps.core.tasks.metrics import Floats
 from steps.core.tasks.predictions import Bools, Predictions
 
 LEVEL = 0.90  # a two-sided 90 % interval's ends are one-sided 95 % bounds
+ALPHA = 0.05  # of the exact tests
+EXCHANGES = 199  # of answers, in the test of label sets
 SHOWN = 5  # classes that the gate lists
 
 
@@ -27,7 +30,7 @@ MULTILABEL = (
 
 def metric_gates(metrics: Mapping[str, Any], limits: Mapping[str, Any], verdict: str) -> list[dict[str, Any]]:
     """Compare the metrics of the test set, and the audit of the data, with the limits in the params."""
-    limits_of_metrics = (*(MULTILABEL if "map" in metrics else SINGLE), ("ece", "at most", "max_ece"))
+    limits_of_metrics = (*(MULTILABEL if "map" in metrics else SINGLE), ("ece", "low at most", "max_ece"))
     return [
         *(gate(name, metrics[name], sense, limits[key]) for name, sense, key in limits_of_metrics),
         {
@@ -150,45 +153,41 @@ def compare_with_champion(
     """Hold the gates between two models' answers to the same test samples, champion first.
 
     - The lower one-sided 95 % bound of the accuracy gained, of label sets the mean average precision, is
-      above `champion_margin`.
-    - No class's recall is shown to have fallen by more than `class_margin`: the upper bound of its gain,
-      at 95 % for all classes together (Bonferroni), stays above minus the margin.
+      above `champion_margin`, and an exact paired test says the same; see `gained_gate`.
+    - No class is shown to have lost more than `class_margin` of recall; see `class_losses`.
     - The calibration error has not risen by more than `calibration_margin` beyond doubt.
     """
-    found = paired_differences(new, old, cfg["bootstrap"], cfg["seed"], LEVEL)
-    gained, calibration_change = found[new.main], found["ece"]
-    test = mcnemar(new, old)
-    mcnemar_note = f"McNemar: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.3g}"
-    classes = recall_gains(old, new, labels, cfg["bootstrap"], cfg["seed"])
-    worst = classes[0]
-    worst_change = {name: worst[name] for name in ("value", "low", "high")}
+    found = paired_differences(new, old, cfg["bootstrap"], cfg["seed"], LEVEL, (new.main, "ece"))
+    calibration_change = found["ece"]
+    classes = class_losses(old, new, labels, cfg["class_margin"], ALPHA, LEVEL)
+    lost = exact_figure(float(sum(row["verdict"] == LOST for row in classes)))
     return [
-        {**gate("beats champion", gained, "low above", cfg["champion_margin"]), "note": mcnemar_note},
+        gained_gate(old, new, found[new.main], cfg),
         {
-            **gate("no class has lost recall", worst_change, "high above", -cfg["class_margin"]),
-            "note": f"worst: {worst['class']}",
+            **gate("no class has lost recall", lost, "at most", 0.0),
+            "note": losses_note(classes, SHOWN),
             "classes": classes[:SHOWN],
         },
         gate("calibration", calibration_change, "low at most", cfg["calibration_margin"]),
     ]
 
 
-def recall_gains(
-    old: Predictions, new: Predictions, labels: list[str], draws: int, seed: int
-) -> list[dict[str, Any]]:
-    """Return each class's gain in recall with an interval, the one that has lost most for sure first.
+def gained_gate(
+    old: Predictions, new: Predictions, gained: Mapping[str, float], cfg: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Hold the gain of the main metric: its interval, and where it must be above 0, the exact paired test.
 
-    A test of means within a class, by bootstrap, at 5 % over all classes; a class with a handful of
-    samples can hardly be shown to have lost anything, and says so by its interval.
+    The test is McNemar's, by groups where there are groups, and of label sets an exchange of answers. Where
+    `champion_margin` is negative, a challenger may be somewhat worse, and the interval alone decides.
     """
-    present = np.flatnonzero(old.true_mask.any(axis=1))
-    level = 1 - 2 * (1 - 0.95) / len(present)
-    generator = np.random.default_rng(seed)
-    rows = []
-    for number in present:
-        mine = old.true_mask[number]
-        gap = new.predicted_mask[number, mine].astype(np.float64) - old.predicted_mask[number, mine]
-        drawn = gap[generator.integers(0, len(gap), (draws, len(gap)))].mean(axis=1)
-        row = interval(drawn, float(gap.mean()), level)
-        rows.append({"class": labels[number], "samples": len(gap), **row})
-    return sorted(rows, key=lambda row: row["high"])
+    row = gate("beats champion", gained, "low above", cfg["champion_margin"])
+    test, groups = paired_test(new, old), len(np.unique(new.groups))
+    kind = "exact test by groups" if groups < len(new.labels) else "McNemar's exact test"
+    p = test["p_better"]
+    if new.main != "accuracy":
+        p, kind = swap_test_p(new, old, EXCHANGES, cfg["seed"]), "exchanged answers"
+    note = f"{test['only_first']} won, {test['only_second']} lost, {kind}: p = {p:.3g}, one-sided"
+    if groups < len(new.labels):
+        note += f"; {groups} groups" + (", too few to tell" if 0.5**groups > ALPHA else "")
+    row["passed"] &= cfg["champion_margin"] < 0 or p <= ALPHA
+    return {**row, "note": note}

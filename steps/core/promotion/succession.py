@@ -60,7 +60,7 @@ def common_ground(
     if kind_for_model(dict(meta)) is not kind_for(challenger.labels):
         return f"one answers with one label, the other with sets: {ELSE}"
     if list(meta["labels"]) == list(labels):
-        champion = predictions_of(logits[rows], challenger.labels[rows], meta)
+        champion = predictions_of(logits[rows], challenger.labels[rows], meta, challenger.groups[rows])
         own = reading(challenger, challenger.logits[rows], rows)
         return Ground(champion, own, list(labels), "", rows)
     known = [str(cfg["renamed"].get(name, name)) for name in meta["labels"]]
@@ -106,7 +106,7 @@ def shared_rows(
     of_common = np.isin(challenger.labels, [labels.index(name) for name in common])
     kept = rows & of_common
     truth = challenger.labels[kept]
-    champion = predictions_of(spread(logits[kept], known, names), truth, meta)
+    champion = predictions_of(spread(logits[kept], known, names), truth, meta, challenger.groups[kept])
     own = reading(challenger, spread(challenger.logits[kept], labels, names), kept)
     told = f"{of_common.sum()} of {len(rows)} test images are of them"
     return Ground(champion, own, names, said_of(common, known, labels, told), kept)
@@ -127,19 +127,21 @@ def shared_labels(
     theirs, ours = ([names.index(name) for name in common] for names in (list(known), list(labels)))
     truth = challenger.labels[rows][:, ours]
     thresholds = np.array(meta["thresholds"])[theirs]
-    champion = LabelSetPredictions(logits[rows][:, theirs], truth, meta["temperature"], thresholds)
+    groups = challenger.groups[rows]
+    champion = LabelSetPredictions(logits[rows][:, theirs], truth, meta["temperature"], thresholds, groups)
     own = LabelSetPredictions(
-        challenger.logits[rows][:, ours], truth, challenger.temperature, challenger.thresholds[ours]
+        challenger.logits[rows][:, ours], truth, challenger.temperature, challenger.thresholds[ours], groups
     )
     return Ground(champion, own, common, said_of(common, known, labels, "on all test images"), rows)
 
 
 def reading(answers: Predictions, logits: Floats, rows: Bools) -> Predictions:
     """Return a model's answers to some rows, by logits that are given for these."""
+    labels, groups = answers.labels[rows], answers.groups[rows]
     if isinstance(answers, LabelSetPredictions):
-        return LabelSetPredictions(logits, answers.labels[rows], answers.temperature, answers.thresholds)
+        return LabelSetPredictions(logits, labels, answers.temperature, answers.thresholds, groups)
     assert isinstance(answers, SingleLabelPredictions)
-    return SingleLabelPredictions(logits, answers.labels[rows], answers.temperature)
+    return SingleLabelPredictions(logits, labels, answers.temperature, groups)
 
 
 def spread(logits: Floats, own: Sequence[str], names: Sequence[str]) -> Floats:

@@ -17,7 +17,11 @@ from steps.core.strategy.search_space import SearchSpace
 from steps.core.strategy.trials import Rates, Run, Trials
 from steps.core.system.errors import TrainingError
 from steps.core.tasks import targets
-from steps.core.tasks.intervals import interval
+from steps.core.tasks.intervals import LEVEL, mean_interval, t_quantile
+
+MIN_SEEDS = 5  # below which no difference between two ways to train is claimed
+COMPARISON = "comparison"
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,16 @@ def train_finalists(
     return finalists
 
 
-def repeat(trials: Trials, rates: Rates, repeats: int, seed: int, unfreeze: int | None = None) -> list[Run]:
-    """Train with the same rates and several seeds, the same ones for all rates."""
-    return [trials.run(rates, derive_seed(seed, f"final/{k}"), unfreeze) for k in range(repeats)]
+def repeat(
+    trials: Trials,
+    rates: Rates,
+    repeats: int,
+    seed: int,
+    unfreeze: int | None = None,
+    purpose: str = "final",
+) -> list[Run]:
+    """Train with the same rates and several seeds, the same ones for all rates; each purpose has its own."""
+    return [trials.run(rates, derive_seed(seed, f"{purpose}/{k}"), unfreeze) for k in range(repeats)]
 
 
 def best_of(finalists: Sequence[Finalist], study: str) -> Finalist | None:
@@ -77,35 +88,40 @@ def best_of(finalists: Sequence[Finalist], study: str) -> Finalist | None:
     return next((finalist for finalist in finalists if finalist.study == study), None)
 
 
-def paired_difference(
-    first: Sequence[Run], second: Sequence[Run], labels: Tensor, draws: int, seed: int
-) -> dict[str, Any]:
-    """Return the paired difference of two sets of runs, first minus second, with 95 % intervals.
+def seed_differences(first: Sequence[Run], second: Sequence[Run], labels: Tensor) -> dict[str, Any]:
+    """Return the paired differences of two sets of runs with the same seeds, first minus second.
 
-    Resampled are the seeds and, in each, the validation samples: both a luckier seed and a luckier
-    sample could have made the difference.
+    The mean difference has Student's 95 % interval over the seeds, widened by what the validation samples
+    add: both a luckier seed and a luckier sample could have made the difference. With fewer than `MIN_SEEDS`
+    runs that came to their end nothing is claimed, and the answer is empty. The runs must not be those by
+    which anything was picked: the best of many is lucky with the seeds that made it the best.
     """
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a.val_losses and b.val_losses]
-    if not pairs:
+    if len(pairs) < MIN_SEEDS:
         return {}
-    facts = {
-        "loss": [nll(a, labels) - nll(b, labels) for a, b in pairs],
-        "accuracy": [correct_share(a, labels) - correct_share(b, labels) for a, b in pairs],
+    tables = {
+        "loss": np.stack([nll(a, labels) - nll(b, labels) for a, b in pairs]),
+        "accuracy": np.stack([correct_share(a, labels) - correct_share(b, labels) for a, b in pairs]),
     }
-    generator = np.random.default_rng(seed)
-    rows = [
-        (
-            generator.integers(0, len(pairs), (len(pairs), 1)),
-            generator.integers(0, len(labels), (len(pairs), len(labels))),
-        )
-        for _ in range(draws)
-    ]
-    found = {}
-    for name, values in facts.items():
-        table = np.stack(values)
-        drawn = np.array([table[which, samples].mean() for which, samples in rows])
-        found[name] = interval(drawn, float(table.mean()), 0.95)
-    return found
+    return {name: mean_over_seeds(table) for name, table in tables.items()}
+
+
+def mean_over_seeds(table: NDArray[np.float64]) -> dict[str, float]:
+    """Return the mean of differences (seeds, samples) as value, low, high."""
+    seeds, samples = table.shape
+    variance = table.mean(axis=1).var(ddof=1) / seeds + table.mean(axis=0).var() / max(samples - 1, 1)
+    half = t_quantile(seeds, LEVEL) * float(np.sqrt(variance))
+    value = float(table.mean())
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def sample_differences(first: Run, second: Run, labels: Tensor) -> dict[str, Any]:
+    """Return the paired difference of two runs over the validation samples, first minus second."""
+    pairs = {"loss": nll, "accuracy": correct_share}
+    return {
+        name: mean_interval(of(first, labels) - of(second, labels), np.arange(len(labels)))
+        for name, of in pairs.items()
+    }
 
 
 def nll(run: Run, labels: Tensor) -> NDArray[np.float64]:
@@ -119,20 +135,28 @@ def correct_share(run: Run, labels: Tensor) -> NDArray[np.float64]:
 
 
 def compare_rates(
-    finalists: Sequence[Finalist], labels: Tensor, draws: int, seed: int
+    trials: Trials, finalists: Sequence[Finalist], labels: Tensor, repeats: int, seed: int
 ) -> dict[str, Any] | None:
-    """Say whether discriminative rates beat the best uniform rate; None without a control."""
+    """Say whether discriminative rates beat the best uniform rate; None without a control.
+
+    Both are trained again, `repeats` times, with seeds that neither was picked by.
+    """
     first, second = best_of(finalists, DISCRIMINATIVE), best_of(finalists, UNIFORM)
     if first is None or second is None:
         return None
-    found = paired_difference(first.runs, second.runs, labels, draws, seed)
+    if repeats < MIN_SEEDS:
+        return {"verdict": NOT_MEASURED}
+    falling, uniform = (
+        repeat(trials, one.rates, repeats, seed, purpose=COMPARISON) for one in (first, second)
+    )
+    found = seed_differences(falling, uniform, labels)
     return {**found, "verdict": loss_verdict(found)}
 
 
 def loss_verdict(found: Mapping[str, Any]) -> str:
     """Put a difference of losses, first minus second, into `better`, `worse` or `no difference shown`."""
     if not found:
-        return "not measured"
+        return NOT_MEASURED
     if found["loss"]["high"] < 0:
         return "better"
     return "worse" if found["loss"]["low"] > 0 else "no difference shown"

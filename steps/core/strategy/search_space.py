@@ -57,8 +57,10 @@ class SearchSpace(Config):
     """Best trials of the search that are repeated, beside the best of the control."""
     repeats: Count
     """Trainings of each finalist, each with a seed of its own."""
+    comparison_repeats: Annotated[int, Field(ge=0)]
+    """Fresh trainings of the best falling and the best uniform rates, by which they are compared; 0: none."""
     bootstrap: Annotated[int, Field(ge=100)]
-    """Resamples behind the intervals of the comparison."""
+    """Resamples behind the intervals of the probes."""
     probe_samples: Count
     """Samples of train, at most, that the linear probe of every stage is fitted on."""
     worker_timeout: Positive
@@ -73,4 +75,6 @@ class SearchSpace(Config):
             raise ValueError("ratio_low < ratio_high <= 1: an earlier stage may not learn faster")
         if self.weight_decay and self.weight_decay[0] >= self.weight_decay[1]:
             raise ValueError("weight_decay low below high")
+        if 0 < self.comparison_repeats < 5:
+            raise ValueError("comparison_repeats 0, or at least 5: fewer seeds show no difference")
         return self

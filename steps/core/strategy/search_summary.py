@@ -9,11 +9,13 @@ from torch import Tensor
 from steps.core.features.batches import Cache
 from steps.core.features.probe import probe_stages
 from steps.core.strategy.finalists import (
+    COMPARISON,
+    MIN_SEEDS,
     Finalist,
     compare_rates,
     loss_verdict,
-    paired_difference,
     repeat,
+    seed_differences,
     train_finalists,
 )
 from steps.core.strategy.search import completed
@@ -32,13 +34,13 @@ def summarise_search(
     ended = [trials.run(rates) for rows in found.values() for rates in completed(rows)]
     runs = [*ended, *(run for finalist in finalists if finalist.unfreeze for run in finalist.runs)]
     best = min(winner.runs, key=lambda run: run.val_loss)
-    soup, state = greedy_soup(trials, runs, best, labels, space.bootstrap, seed)
+    soup, state = greedy_soup(trials, runs, best, labels)
     rows = [row for rows in found.values() for row in rows]
     summary = {
         "trials": len(rows),
         "pruned": sum(row["pruned"] for row in rows),
         "finalists": [finalist.row() for finalist in finalists],
-        "comparison": compare_rates(finalists, labels, space.bootstrap, seed),
+        "comparison": compare_rates(trials, finalists, labels, space.comparison_repeats, seed),
         "soup": soup,
         "probe": check_probe_suggestion(trials, winner, cache, labels, space, seed),
     }
@@ -59,8 +61,14 @@ def check_probe_suggestion(
         return {**probe, "unfreeze": used, "agreed": None, "advice": advice}
     if wanted == used:
         return {**probe, "unfreeze": used, "agreed": True, "advice": "The two agree."}
-    runs = repeat(trials, winner.rates, space.repeats, seed, wanted)
-    gap = paired_difference(runs, winner.runs, labels, space.bootstrap, seed)
+    if space.comparison_repeats < MIN_SEEDS:
+        advice = f"The search did not test this: set search_lr_ratio.comparison_repeats to {MIN_SEEDS}."
+        return {**probe, "unfreeze": used, "agreed": None, "advice": advice}
+    runs, its = (
+        repeat(trials, winner.rates, space.comparison_repeats, seed, stages, COMPARISON)
+        for stages in (wanted, used)
+    )
+    gap = seed_differences(runs, its, labels)
     word = loss_verdict(gap)
     advice = {
         "better": f"The search agrees: {wanted} would be better.",

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from steps.core.features.batches import Batches
-from steps.core.strategy.finalists import paired_difference
+from steps.core.strategy.finalists import sample_differences
 from steps.core.strategy.trials import Run, Trials
 from steps.core.tasks import targets
 from steps.core.training.loop import Trained, measure, predict
 
 
 def greedy_soup(
-    trials: Trials, runs: Sequence[Run], winner: Run, labels: Tensor, draws: int, seed: int
+    trials: Trials, runs: Sequence[Run], winner: Run, labels: Tensor
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
     """Average the weights of finished runs as long as validation gains.
 
@@ -35,7 +35,7 @@ def greedy_soup(
         "candidates": len(ranked),
         "val_loss": best.val_loss,
         "winner_val_loss": winner.val_loss,
-        "against_winner": paired_difference([best], [winner], labels, draws, seed),
+        "against_winner": sample_differences(best, winner, labels),
         "kept": kept,
     }
     return figures, best.state if kept else None

@@ -1,10 +1,11 @@
 """Answers that are sets of labels: thresholds chosen on validation, metrics per label and over all.
 
 A macro average is over the labels for which the figure exists: AUROC needs samples with and without the
-label, average precision one with it. Samples are resampled from all, as sets may be too rare for strata.
+label, average precision one with it.
 Average precision is scikit-learn's: precision at every threshold, weighted by the recall gained there.
 """
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, log_expit
 
-from steps.core.tasks.intervals import interval, resamples
+from steps.core.tasks.calibration_error import ECE_BINS, bin_numbers
+from steps.core.tasks.intervals import LEVEL, bootstrap_variance, share_interval
 from steps.core.tasks.labelling import join_labels
-from steps.core.tasks.metrics import ECE_BINS, accuracy, auroc_per_class, macro_auroc, negative_log_likelihood
-from steps.core.tasks.predictions import Bools, Floats, Ints, Metric, rank_by_probability
+from steps.core.tasks.metrics import accuracy, auroc_per_class, macro_auroc, negative_log_likelihood
+from steps.core.tasks.predictions import Bools, Floats, Ints, Metric, Predictions, rank_by_probability
+from steps.core.tasks.resampling import resamples
 
 
 class LabelSetPredictions:
@@ -28,10 +31,13 @@ class LabelSetPredictions:
         "nll": "log loss, nats a label",
     }
 
-    def __init__(self, logits: Floats, labels: Ints, temperature: float, thresholds: Floats) -> None:
+    def __init__(
+        self, logits: Floats, labels: Ints, temperature: float, thresholds: Floats, groups: Ints | None = None
+    ) -> None:
         """Take logits (n, classes); `temperature` divides them; the thresholds are of probabilities."""
         self.labels, self.logits, self.temperature = labels, logits, temperature
         self.thresholds = thresholds
+        self.groups = np.arange(len(labels)) if groups is None else groups
         self.uncalibrated: Floats = expit(logits)
         self.probabilities: Floats = expit(logits / temperature)
         self.predicted: Bools = self.probabilities >= thresholds
@@ -54,11 +60,6 @@ class LabelSetPredictions:
         yes = np.where(self.predicted, self.probabilities, 1 - self.probabilities)
         confidence: Floats = yes.prod(axis=1)
         return confidence
-
-    @property
-    def strata(self) -> Ints:
-        """See `Predictions`."""
-        return np.zeros(len(self.labels), np.int64)
 
     @property
     def true_mask(self) -> Bools:
@@ -92,8 +93,7 @@ class LabelSetPredictions:
     @cached_property
     def calibration_cells(self) -> Ints:
         """The calibration bin of each probability, numbered over all labels (n, classes)."""
-        bins = np.minimum((self.probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-        return bins + ECE_BINS * np.arange(bins.shape[1])
+        return bin_numbers(self.probabilities) + ECE_BINS * np.arange(self.probabilities.shape[1])
 
     def as_texts(self, labels: list[str]) -> list[str]:
         """See `Predictions`."""
@@ -101,7 +101,12 @@ class LabelSetPredictions:
 
     def with_logits(self, logits: Floats) -> "LabelSetPredictions":
         """See `Predictions`."""
-        return LabelSetPredictions(logits, self.labels, self.temperature, self.thresholds)
+        return LabelSetPredictions(logits, self.labels, self.temperature, self.thresholds, self.groups)
+
+    def agreement(self, other: Predictions) -> float:
+        """See `Predictions`: of the labels that either says (Dice 1945), not of those that both leave out."""
+        said = self.predicted.sum() + other.predicted.sum()
+        return float(2 * (self.predicted & other.predicted).sum() / said) if said else 1.0
 
     def calibration_pairs(self, probabilities: Floats) -> tuple[Floats, Bools]:
         """See `Predictions`: that a label is there."""
@@ -200,19 +205,24 @@ def label_rows(
 ) -> list[dict[str, Any]]:
     """Return a row per label: threshold, precision, recall, support, and figures with 95 % intervals."""
     everything = np.arange(len(predictions.labels))
-    samples = list(resamples(predictions.strata, draws, seed))
+    samples = list(resamples(predictions.groups, draws, seed))
+    groups = len(np.unique(predictions.groups))
     hits, predicted, true = predictions.counts(everything)
+    rarer = np.minimum(true, len(everything) - true)
     plain = {"precision": ratio(hits, predicted), "recall": ratio(hits, true)}
     figures = {
-        "f1": f1_per_label,
-        "auroc": auroc_per_class,
-        "average_precision": precision_per_label,
-        "ece": ece_per_label,
+        "f1": (f1_per_label, true),
+        "auroc": (auroc_per_class, rarer),
+        "average_precision": (precision_per_label, rarer),
+        "ece": (ece_per_label, np.full(len(labels), float(len(everything)))),
     }
-    points = {name: figure(predictions, everything) for name, figure in figures.items()}
-    drawn = {
-        name: np.stack([figure(predictions, rows) for rows in samples]) for name, figure in figures.items()
-    }
+    points = {name: figure(predictions, everything) for name, (figure, _) in figures.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a label that is in no resample has no variance
+        variances = {
+            name: bootstrap_variance(np.stack([figure(predictions, rows) for rows in samples]), groups)
+            for name, (figure, _) in figures.items()
+        }
     return [
         {
             "class": label,
@@ -221,7 +231,10 @@ def label_rows(
             **{name: float(np.nan_to_num(column[k])) for name, column in plain.items()},
             **{name: none_if_nan(points[name][k]) or 0.0 for name in ("f1", "ece")},
             "auroc": none_if_nan(points["auroc"][k]),
-            "intervals": {name: interval_or_none(drawn[name][:, k], points[name][k]) for name in figures},
+            "intervals": {
+                name: interval_or_none(points[name][k], variances[name][k], worth[k], groups)
+                for name, (_, worth) in figures.items()
+            },
         }
         for k, label in enumerate(labels)
     ]
@@ -232,6 +245,8 @@ def none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def interval_or_none(drawn: Floats, point: float) -> dict[str, float] | None:
+def interval_or_none(point: float, variance: float, worth: float, groups: int) -> dict[str, float] | None:
     """Return the interval of what could be measured; None where the point could not."""
-    return None if np.isnan(point) else interval(drawn[~np.isnan(drawn)], float(point), 0.95)
+    if np.isnan(point):
+        return None
+    return share_interval(float(point), float(np.nan_to_num(variance)), max(worth, 1.0), groups, LEVEL)

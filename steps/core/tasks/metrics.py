@@ -11,19 +11,22 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from steps.core.tasks.calibration_error import calibration_error
 from steps.core.tasks.predictions import Bools, Metric, Predictions, rank_by_probability
 from steps.core.tasks.predictions import Floats as Floats
 from steps.core.tasks.predictions import Ints as Ints
 
-ECE_BINS = 15
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1 / 3, 20.0
+"""A network that was trained to the end is seldom too unsure, and never by more than a factor of three."""
 
 
 class SingleLabelPredictions:
     """Probabilities (n, classes) and labels (n,), with what the metrics share worked out once."""
 
-    def __init__(self, logits: Floats, labels: Ints, temperature: float) -> None:
-        """Take logits (n, classes); `temperature` divides them before the softmax."""
+    def __init__(self, logits: Floats, labels: Ints, temperature: float, groups: Ints | None = None) -> None:
+        """Take logits (n, classes); `temperature` divides them before the softmax; groups are as below."""
         self.labels, self.logits, self.temperature = labels, logits, temperature
+        self.groups = np.arange(len(labels)) if groups is None else groups
         self.classes = logits.shape[1]
         self.uncalibrated = softmax(logits, axis=1)
         self.probabilities = softmax(logits / temperature, axis=1)
@@ -52,11 +55,6 @@ class SingleLabelPredictions:
         return confidence
 
     @property
-    def strata(self) -> Ints:
-        """See `Predictions`."""
-        return self.labels
-
-    @property
     def true_mask(self) -> Bools:
         """See `Predictions`."""
         true_mask: Bools = self.labels[None] == np.arange(self.classes)[:, None]
@@ -79,7 +77,11 @@ class SingleLabelPredictions:
 
     def with_logits(self, logits: Floats) -> "SingleLabelPredictions":
         """See `Predictions`."""
-        return SingleLabelPredictions(logits, self.labels, self.temperature)
+        return SingleLabelPredictions(logits, self.labels, self.temperature, self.groups)
+
+    def agreement(self, other: Predictions) -> float:
+        """See `Predictions`."""
+        return float((self.predicted == other.predicted).mean())
 
     def calibration_pairs(self, probabilities: Floats) -> tuple[Floats, Bools]:
         """See `Predictions`: that the likeliest class is the right one."""
@@ -187,31 +189,6 @@ def per_class(counts: Floats) -> dict[str, Floats]:
     }
 
 
-def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, float]]:
-    """Return count, mean confidence and accuracy of each of the bins that is not empty."""
-    return calibration_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
-
-
-def calibration_bins(confidence: Floats, correct: Bools) -> list[dict[str, float]]:
-    """Return the same of statements (n,) and whether they are true."""
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    return [
-        {
-            "count": float((bins == b).sum()),
-            "confidence": float(confidence[bins == b].mean()),
-            "accuracy": float(correct[bins == b].mean()),
-        }
-        for b in np.unique(bins)
-    ]
-
-
-def calibration_error(probabilities: Floats, labels: Ints) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by the bins' counts."""
-    rows = reliability(probabilities, labels)
-    gaps = (row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows)
-    return sum(gaps) / len(labels)
-
-
 def coverage(predictions: Predictions, steps: int = 20) -> list[dict[str, float]]:
     """Return the accuracy of the most confident answers, by the fraction of samples that are answered."""
     order = np.argsort(-predictions.confidence, kind="stable")
@@ -228,17 +205,22 @@ def coverage(predictions: Predictions, steps: int = 20) -> list[dict[str, float]
 
 
 def fit_temperature(logits: Floats, labels: Ints) -> float:
-    """Return the temperature with the least negative log-likelihood, between 1/20 and 20."""
+    """Return the temperature with the least negative log-likelihood of n samples and one mistake.
+
+    The mistake is a pseudo-observation: the mean sample, of which the second likeliest class is the right
+    one. Without it, answers that are all right would call for endless confidence.
+    """
+    rows, runner_up = np.arange(len(labels)), np.argsort(logits, axis=1)[:, -2:][:, 0]
 
     def loss(temperature: float) -> float:
         scaled = log_softmax(logits / temperature, axis=1)
-        return float(-scaled[np.arange(len(labels)), labels].mean())
+        return -float(scaled[rows, labels].sum() + scaled[rows, runner_up].mean())
 
     return best_temperature(loss)
 
 
 def best_temperature(loss: Callable[[float], float]) -> float:
-    """Return the temperature of the least loss, between 1/20 and 20."""
-    bounds = (-np.log(20), np.log(20))
+    """Return the temperature of the least loss, between `LEAST_TEMPERATURE` and `MOST_TEMPERATURE`."""
+    bounds = (np.log(LEAST_TEMPERATURE), np.log(MOST_TEMPERATURE))
     found = minimize_scalar(lambda power: loss(np.exp(power)), bounds=bounds, method="bounded")
     return float(np.exp(found.x))

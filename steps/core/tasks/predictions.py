@@ -17,10 +17,15 @@ class Predictions(Protocol):
     """What a model answered to n samples, and what is true; what all kinds of targets share."""
 
     labels: Ints
+    groups: Ints
+    """A number per sample (n,): samples of one group share it, and are no independent evidence."""
     logits: Floats
     uncalibrated: Floats
     """Probabilities (n, classes) before the temperature."""
     probabilities: Floats
+    temperature: float
+    nll: Floats
+    """The loss of each sample (n,), in nats, after the temperature."""
     predicted: NDArray[Any]
     main: str
     """The metric by which models are compared."""
@@ -42,10 +47,6 @@ class Predictions(Protocol):
         """The probability of each answer (n,)."""
 
     @property
-    def strata(self) -> Ints:
-        """A number per sample; samples are resampled among those that share it (n,)."""
-
-    @property
     def true_mask(self) -> Bools:
         """Whether a sample is of a class (classes, n)."""
 
@@ -62,6 +63,9 @@ class Predictions(Protocol):
 
     def with_logits(self, logits: Floats) -> "Predictions":
         """Return what other logits would have answered to the same samples."""
+
+    def agreement(self, other: "Predictions") -> float:
+        """Return the share of answers that two models have in common, 0 to 1."""
 
     def calibration_pairs(self, probabilities: Floats) -> tuple[Floats, Bools]:
         """Return probabilities of statements, and whether each is true, both flat."""

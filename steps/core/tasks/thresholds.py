@@ -17,14 +17,17 @@ from steps.core.tasks.predictions import Floats, Ints, Predictions
 DEFAULT_THRESHOLD = 0.5  # the threshold of a label for which validation has nothing to say
 
 
-def predictions_of(logits: Floats, labels: Ints, meta: Mapping[str, Any]) -> Predictions:
+def predictions_of(
+    logits: Floats, labels: Ints, meta: Mapping[str, Any], groups: Ints | None = None
+) -> Predictions:
     """Return the answers of a model; labels are (n,) class numbers, or (n, classes) indicators.
 
-    `meta` is the model's: its temperature and, where it answers with sets, its thresholds.
+    `meta` is the model's: its temperature and, where it answers with sets, its thresholds. `groups` has a
+    number per sample (n,); see `Predictions`.
     """
     if labels.ndim == 1:
-        return SingleLabelPredictions(logits, labels, meta["temperature"])
-    return LabelSetPredictions(logits, labels, meta["temperature"], np.array(meta["thresholds"]))
+        return SingleLabelPredictions(logits, labels, meta["temperature"], groups)
+    return LabelSetPredictions(logits, labels, meta["temperature"], np.array(meta["thresholds"]), groups)
 
 
 def answers_of(logits: Floats, meta: Mapping[str, Any]) -> list[str]:
@@ -40,7 +43,13 @@ def fit_temperature_and_thresholds(logits: Floats, labels: Ints) -> dict[str, An
     """Return what is chosen on validation for a model to answer: temperature, and of sets thresholds."""
     if labels.ndim == 1:
         return {"temperature": round(fit_temperature(logits, labels), 4)}
-    temperature = round(best_temperature(lambda t: float(losses(logits / t, labels).mean())), 4)
+    mistaken = (logits <= 0).astype(np.int64)
+
+    def loss(temperature: float) -> float:  # of all decisions, and one mistake; see `fit_temperature`
+        scaled = logits / temperature
+        return float(losses(scaled, labels).sum() + losses(scaled, mistaken).mean())
+
+    temperature = round(best_temperature(loss), 4)
     return {
         "temperature": temperature,
         "thresholds": [

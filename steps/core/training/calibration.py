@@ -1,14 +1,19 @@
 """What every trained model gets at the end: a temperature, and its figures on validation."""
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
 
 from steps.core.features.batches import Batches
-from steps.core.tasks.intervals import resamples
+from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.thresholds import fit_temperature_and_thresholds, predictions_of
 from steps.core.training.loop import Trained, predict
+
+FEW_ERRORS = 10  # of validation, below which they hardly tell how sure a model may be
+
+log = logging.getLogger("headstart")
 
 
 def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[str, float]]:
@@ -17,6 +22,9 @@ def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[
     wide = logits.astype(np.float64)
     chosen = fit_temperature_and_thresholds(wide, labels)
     predictions, rows = predictions_of(wide, labels, chosen), np.arange(len(labels))
+    errors = int((~predictions.correct).sum())
+    if errors < FEW_ERRORS:
+        log.info("the temperature rests on %d mistake(s) in %d of validation: too few", errors, len(rows))
     return chosen, {
         "val_accuracy": round(trained.best.val_accuracy, 6),
         "val_loss": round(trained.best.val_loss, 6),
@@ -25,6 +33,7 @@ def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[
             for name in predictions.validation_metrics
         },
         "best_epoch": float(trained.best.epoch),
+        "val_errors": float(errors),
     }
 
 
@@ -33,16 +42,14 @@ def validation_interval(
 ) -> dict[str, float]:
     """Return the 95 % interval of the main metric on validation, `val_low` and `val_high`, and its n.
 
-    A percentile bootstrap (Efron 1979), see `steps.core.tasks.intervals`; `chosen` is from `calibrate`.
+    See `steps.core.tasks.intervals`; `chosen` is from `calibrate`.
     """
     logits, labels = (tensor.numpy() for tensor in predict(trained.network, batches, "val"))
     predictions = predictions_of(logits.astype(np.float64), labels, chosen)
-    metric = predictions.metrics[predictions.main]
-    drawn = [metric(predictions, rows) for rows in resamples(predictions.strata, draws, seed)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    found = metric_intervals(predictions, draws, seed, names=(predictions.main,))[predictions.main]
     return {
-        "val_low": round(float(low), 6),
-        "val_high": round(float(high), 6),
+        "val_low": round(found["low"], 6),
+        "val_high": round(found["high"], 6),
         "val_samples": float(len(labels)),
     }
 

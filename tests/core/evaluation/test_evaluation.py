@@ -7,7 +7,8 @@ import pytest
 
 from steps.core.evaluation.evaluation import EvaluationResult, class_rows, evaluate_models, reliability_rows
 from steps.core.evaluation.evaluation import test_digest as digest_of
-from steps.core.tasks.intervals import metric_intervals, paired_differences
+from steps.core.tasks.comparisons import paired_differences
+from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.label_sets import SET_METRICS
 from steps.core.tasks.labelling import LABEL_SETS
 from steps.core.tasks.metrics import METRICS, SingleLabelPredictions

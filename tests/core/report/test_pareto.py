@@ -6,7 +6,8 @@ import pytest
 from steps.core.evaluation.baselines import control_rows
 from steps.core.report.pareto import pareto_rows
 from steps.core.report.plots import pareto
-from steps.core.tasks.intervals import metric_intervals, paired_differences
+from steps.core.tasks.comparisons import paired_differences
+from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.metrics import SingleLabelPredictions
 from tests.core.toys import split_logits
 
@@ -79,7 +80,7 @@ def test_the_picture_is_the_same_every_time_and_shows_every_row() -> None:
 
 def test_controls_have_the_interval_of_the_metrics_and_a_paired_gain() -> None:
     student, hard, untrained = outcome(18), outcome(16), outcome(10)
-    found = control_rows(student, {"hard_labels": hard, "frozen": untrained}, 50, 3)
+    found = control_rows(student, {"hard_labels": hard, "frozen": untrained})
     assert list(found) == ["hard_labels", "frozen"]
     for name, one in (("hard_labels", hard), ("frozen", untrained)):
         assert found[name]["accuracy"] == metric_intervals(one, 50, 3)["accuracy"]

@@ -44,6 +44,7 @@ SPACE = SearchSpace(
     keep_fraction=0.5,
     finalists=2,
     repeats=2,
+    comparison_repeats=0,
     bootstrap=100,
     probe_samples=100,
     worker_timeout=60.0,

@@ -9,7 +9,7 @@ GOOD: dict[str, Any] = {
     "trials": 5, "uniform_trials": 2, "startup_trials": 2,
     "head_lr_low": 1e-4, "head_lr_high": 1e-2, "ratio_low": 0.1, "ratio_high": 1.0,
     "per_boundary": False, "weight_decay": None, "prune_after": 1, "keep_fraction": 0.5, "finalists": 2,
-    "repeats": 2,
+    "repeats": 2, "comparison_repeats": 0,
     "bootstrap": 100, "probe_samples": 100, "worker_timeout": 60.0,
 }  # fmt: skip
 
@@ -25,6 +25,7 @@ GOOD: dict[str, Any] = {
         ({"weight_decay": [0.1, 0.1]}, "weight_decay low below high"),
         ({"weight_decay": [0.0, 0.1]}, "greater than 0"),
         ({"prune_after": 0}, "greater than or equal to 1"),
+        ({"comparison_repeats": 4}, "0, or at least 5"),
         ({"trials": 0}, "greater than or equal to 1"),
         ({"pruner": "median"}, "not permitted"),
     ],
