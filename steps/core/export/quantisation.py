@@ -154,11 +154,12 @@ class Layer:
     """The tensor that leaves the last of the nodes."""
 
 
-def quantise(model: bytes, name: str, samples: Sequence[Raw], agrees: Agrees) -> Quantised | None:
+def quantise(model: bytes, name: str, samples: Sequence[Raw], agrees: Agrees) -> Quantised:
     """Return an 8-bit file for which `agrees` holds, with as few layers in float as it takes.
 
     All layers are tried first; then the noisiest ones stay in float, as many as a bisection finds to be
-    needed. None where nothing agrees that has a layer in 8 bits.
+    needed. Where nothing agrees that has a layer in 8 bits, it is the file with all of them, and
+    whoever compares it sees how far it is off.
     """
     with Quantiser(model, name, samples) as quantiser:
         whole = quantiser.quantise()
@@ -166,7 +167,7 @@ def quantise(model: bytes, name: str, samples: Sequence[Raw], agrees: Agrees) ->
             return Quantised(whole, [], len(quantiser.layers), whole)
         order = quantiser.noisiest(whole)
         enough, too_few = len(order), 0
-        content: bytes | None = None
+        content = whole
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
             tried = quantiser.quantise(order[:middle])
@@ -174,7 +175,7 @@ def quantise(model: bytes, name: str, samples: Sequence[Raw], agrees: Agrees) ->
                 enough, content = middle, tried
             else:
                 too_few = middle
-        return None if content is None else Quantised(content, order[:enough], len(order), whole)
+        return Quantised(content, [] if content == whole else order[:enough], len(order), whole)
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:
