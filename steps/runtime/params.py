@@ -63,7 +63,7 @@ class Serve(Config):
     max_rows: Count
     """Samples of a request."""
     max_size: Count
-    """Sum, over a request's samples, of the product of a sample's sizes: for images their pixels."""
+    """Sum, over a request's samples, of the product of a sample's sizes."""
     workers: Count
     """Requests that are answered at once."""
     queue: Annotated[int, Field(ge=0)]
@@ -125,11 +125,14 @@ def read_configs(kinds: Mapping[str, type[Config]], path: Path) -> dict[str, Con
     configs: dict[str, Config] = {}
     for phase, kind in kinds.items():
         try:
-            configs[phase] = kind.model_validate(fill(params, phase, kind))
-        except ValidationError as error:
-            problems.extend(explain(phase, shared(kind), error))
+            values = fill(params, phase, kind)
         except ParamsError as error:
             problems.append(str(error))
+            continue
+        try:
+            configs[phase] = kind.model_validate(values)
+        except ValidationError as error:
+            problems.extend(explain(phase, shared(kind), error, values))
     if problems:
         lines = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
         raise ParamsError(f"{path} has {len(set(problems))} mistake(s):\n{lines}")
@@ -172,10 +175,18 @@ def lookup(params: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def explain(phase: str, owners: Mapping[str, str], error: ValidationError) -> Iterator[str]:
-    """Yield one line per mistake: the key as it stands in the file, what was found, what may be."""
+def explain(
+    phase: str, owners: Mapping[str, str], error: ValidationError, values: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield one line per mistake: the key as it stands in the file, what was found, what may be.
+
+    A value that may be of several kinds fails for each of them, which is one mistake.
+    """
+    expected: dict[str, list[str]] = {}
+    found: dict[str, Any] = {}
     for problem in error.errors(include_url=False):
-        first, *rest = (str(part) for part in problem["loc"] or ("",))
+        parts = problem["loc"] if problem["type"] == "missing" else known_part(problem["loc"], values)
+        first, *rest = (str(part) for part in parts or ("",))
         key = ".".join([owners.get(first, f"{phase}.{first}" if first else phase), *rest])
         if problem["type"] == "missing":
             yield f"{key}: missing"
@@ -183,4 +194,25 @@ def explain(phase: str, owners: Mapping[str, str], error: ValidationError) -> It
             yield mask(f"{key}: unknown key (found {problem['input']!r})")
         else:
             reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            yield mask(f"{key}: found {problem['input']!r}, expected {reason}")
+            expected.setdefault(key, []).append(reason)
+            found[key] = problem["input"]
+    for key, reasons in expected.items():
+        yield mask(f"{key}: found {found[key]!r}, expected {' or '.join(reasons)}")
+
+
+def known_part(place: tuple[int | str, ...], values: Any) -> list[int | str]:
+    """Return as much of an error's place as there is in the values; pydantic adds which kind was tried."""
+    known: list[int | str] = []
+    for part in place:
+        inside = (
+            values.keys()
+            if isinstance(values, Mapping)
+            else range(len(values))
+            if isinstance(values, list)
+            else ()
+        )
+        if part not in inside:
+            break
+        known.append(part)
+        values = values[part]
+    return known

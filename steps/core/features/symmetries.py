@@ -1,6 +1,6 @@
 """Which symmetries of a sample keep its class: whether a mirror image may be trained on as if it were new.
 
-A photographed leaf is the same leaf mirrored, a digit is not. A linear probe that has learnt from samples as
+A leaf is the same leaf mirrored, a digit is not. A linear probe that has learnt from samples as
 they are is asked about held-out samples as they are and mirrored. Pretrained features hardly change under a
 symmetry that the classes have; a probe that answers far worse has seen something that belongs to the class.
 """
