@@ -183,7 +183,6 @@ def make_clone(folder: Path) -> Clone:
             "latency_runs": 5,
         },
         watch_data={"min_new_samples": 9, "min_drift_samples": 8, "samples": 40, "permutations": 99},
-        judge_newest={"bootstrap": 100},
     )
     return clone
 

@@ -323,7 +323,7 @@ def test_a_suite_with_a_mistake_is_refused_by_its_place(tmp_path: Path, tables: 
 
 
 def test_arguments_that_an_expectation_refuses_are_named(own: Pictures, tmp_path: Path) -> None:
-    odd = {**LIGHT, "kwargs": {"column": "bytes", "most": 3}}
+    odd = {**LIGHT, "kwargs": {"column": "bytes", "value_set": [3]}}
     with pytest.raises(ParamsError, match="'files are light': ExpectColumnValuesToBeBetween refuses"):
         run_suites(
             described(own),
