@@ -16,9 +16,9 @@ from rich.table import Table
 
 from infra.demo import write_digits
 from steps.artifacts.dataset import Manifest
-from steps.core.audit.audit import ReadableSamples, audit, check_ignored_files
+from steps.core.audit.audit import ReadableSamples, audit, check_ignored_files, is_shortcut
 from steps.core.audit.label_suspects import label_suspects
-from steps.core.audit.leaks import find_copies
+from steps.core.audit.leaks import equal_key_pairs, find_near_copies
 from steps.core.audit.limits import Limits
 from steps.core.audit.shortcuts import shortcut_test
 from steps.core.audit.suites import load_suites, run_suites
@@ -148,12 +148,10 @@ def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
         made[kind].add(frozenset((own, path)))
     table, examined = scan_and_embed(ingest(folder), backbone)
     checks = limits()
+    near = find_near_copies(table, np.arange(len(table)), examined, checks.near_copy, checks.near_copy_margin)
     accused = {
         frozenset((str(table["path"][a]), str(table["path"][b])))
-        for kind in find_copies(
-            table, np.arange(len(table)), examined, checks.near_copy, checks.near_copy_margin
-        )
-        for a, b in kind.rows.tolist()
+        for a, b in [*equal_key_pairs(table["sha256"]).tolist(), *near.rows.tolist()]
     }
     wrong = accused - set().union(*made.values())
     rows = [
@@ -193,7 +191,7 @@ def borders(work: Path, count: int, seeds: int) -> list[Row]:
             "file clean": facts,
         }
         for name, x in cases.items():
-            if shortcut_test(x, y, checks.permutations, seed)["p"] <= checks.shortcut_level:
+            if is_shortcut(shortcut_test(x, y, checks.permutations, seed), checks):
                 detected[name].append(str(seed))
     every = [str(seed) for seed in range(seeds)]
     rows = []

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from steps.core.audit.filename_groups import filename_groups
 from steps.core.audit.label_suspects import FOLDS, label_suspects, two_sample_auc
-from steps.core.audit.leaks import copy_findings, find_copies
+from steps.core.audit.leaks import copy_findings, find_near_copies
 from steps.core.audit.limits import Limits
 from steps.core.audit.shortcuts import label_set_shortcut_test, shortcut_test
 from steps.core.data.findings import make_finding
@@ -61,7 +62,7 @@ def audit(
     """
     z = examined.z
     part = table.head(len(z)).reset_index(drop=True)
-    copies, removed = find_leaks(part, examined, limits)
+    copies, removed = find_leaks(table, examined, limits)
     suspects = label_suspects(part, z, seed, limits.probe_samples, labelling)
     findings = [
         *check_names(table, labelling),
@@ -77,16 +78,18 @@ def audit(
 
 
 def find_leaks(
-    part: pd.DataFrame, examined: ReadableSamples, limits: Limits
+    table: pd.DataFrame, examined: ReadableSamples, limits: Limits
 ) -> tuple[list[dict[str, Any]], set[str]]:
-    """Return the findings about copies, and the paths without which there are none that do harm."""
+    """Return the findings about copies, and the paths without which no leak is left."""
     first: list[dict[str, Any]] = []
     removed: set[str] = set()
+    families = filename_groups(table, examined.z)
     while True:  # once more without them: other neighbours come into view
-        stays = np.flatnonzero(~part["path"].isin(removed))
-        rows = part.iloc[stays].reset_index(drop=True)
-        pairs = find_copies(rows, stays, examined, limits.near_copy, limits.near_copy_margin)
-        found = copy_findings(rows, pairs, limits.max_leaked)
+        stays = np.flatnonzero(~table["path"].isin(removed))
+        rows = table.iloc[stays].reset_index(drop=True)
+        near = find_near_copies(rows, stays, examined, limits.near_copy, limits.near_copy_margin)
+        names = families.iloc[stays].reset_index(drop=True)
+        found = copy_findings(rows, near, names, limits.max_leaked)
         first = first or found
         more = {row["path"] for finding in found for row in finding["repair"]}
         if not more:
@@ -145,7 +148,7 @@ def check_shortcuts(
         found = (shortcut_test if y.ndim == 1 else label_set_shortcut_test)(
             shortcut.x, y, limits.permutations, seed
         )
-        detected = found["p"] is not None and found["p"] <= limits.shortcut_level
+        detected = is_shortcut(found, limits)
         text = "not measured" if found["p"] is None else (
             f"balanced accuracy {found['accuracy']:.3f}, chance {found['chance']:.3f}, p = {found['p']:.3f}"
         )  # fmt: skip
@@ -157,6 +160,13 @@ def check_shortcuts(
         )  # fmt: skip
         findings.append({**row, "observed": text, "shortcut_test": found})
     return findings
+
+
+def is_shortcut(found: Mapping[str, Any], limits: Limits) -> bool:
+    """Say whether a shortcut test found more than chance, and enough of it to matter."""
+    if found["p"] is None or found["p"] > limits.shortcut_level:
+        return False
+    return bool(found["accuracy"] - found["chance"] >= limits.shortcut_gain * (1 - found["chance"]))
 
 
 def check_label_suspects(suspects: pd.DataFrame, table: pd.DataFrame, limits: Limits) -> dict[str, Any]:

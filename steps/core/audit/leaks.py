@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.core.audit.filename_groups import filename_groups
 from steps.core.data.findings import make_finding
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Scan
@@ -44,14 +43,14 @@ class Copies:
         return Copies(self.kind, self.rows[chosen], self.similarity[chosen])
 
 
-def find_copies(
+def find_near_copies(
     table: pd.DataFrame,
     rows: NDArray[np.int64],
     examined: Compared,
     threshold: float,
     near_copy_margin: float,
-) -> list[Copies]:
-    """Return exact and near copies in a table; a near copy of an exact copy is told once.
+) -> Copies:
+    """Return the near copies in a table; one of an exact copy is told once.
 
     Args:
         table: The samples that are compared.
@@ -60,15 +59,11 @@ def find_copies(
         threshold: Likeness of a near copy, at least; see `validate_data.near_copy`.
         near_copy_margin: See `validate_data.near_copy_margin`.
     """
-    exact = equal_key_pairs(table["sha256"])
-    first = rows[~table["sha256"].duplicated().to_numpy()]
     kind = examined.modality
-    comparable = kind.comparable_rows(examined.scan, first)
+    first = rows[~table["sha256"].duplicated().to_numpy()]
+    comparable = kind.comparable_rows(examined.scan, first[first < examined.scan.audited])
     near, similarity = kind.near_copies(examined.scan, examined.z, comparable, threshold, near_copy_margin)
-    return [
-        Copies("exact copy", exact, np.ones(len(exact))),
-        Copies("near copy", np.searchsorted(rows, near), similarity),
-    ]
+    return Copies("near copy", np.searchsorted(rows, near), similarity)
 
 
 def equal_key_pairs(keys: "pd.Series[Any]") -> NDArray[np.int64]:
@@ -81,41 +76,73 @@ def equal_key_pairs(keys: "pd.Series[Any]") -> NDArray[np.int64]:
 
 
 def cross_split_pairs(keys: "pd.Series[Any]", split: "pd.Series[str]") -> NDArray[np.int64]:
-    """Return, for every key in several splits, its rows of the earlier splits with one of the last."""
-    pairs = []
-    for _, rows in pd.Series(np.arange(len(keys))).groupby(keys.to_numpy(), dropna=True):
-        places = split.iloc[rows].map(ORDER).to_numpy()
-        last = rows.iloc[int(places.argmax())]
-        pairs += [(row, last) for row in rows[places < places.max()]]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    """Return pairs (early, late) for the keys that lie in several splits.
+
+    Every row that is not in its key's last split is paired with one of that, and every row that is not in
+    its first with one of that: so each held-out row that an earlier split knows is the late one of a pair.
+    """
+    frame = pd.DataFrame(
+        {"row": np.arange(len(keys)), "key": keys.to_numpy(), "order": split.map(ORDER).to_numpy()}
+    )
+    frame = frame[frame["key"].notna()].sort_values(["order", "row"], kind="stable")
+    of_key = frame.groupby("key", sort=False)
+    first, last = of_key["row"].transform("first"), of_key["row"].transform("last")
+    lowest, highest = of_key["order"].transform("min"), of_key["order"].transform("max")
+    leaves, is_late = frame["order"] < highest, frame["order"] > lowest
+    early = np.column_stack([frame["row"][leaves], last[leaves]])
+    late = np.column_stack([first[is_late], frame["row"][is_late]])
+    found: NDArray[np.int64] = np.unique(np.concatenate([early, late]).astype(np.int64), axis=0)
+    return found
 
 
-def copy_findings(table: pd.DataFrame, copies: list[Copies], max_leaked: float) -> list[dict[str, Any]]:
-    """Return the findings about copies: across classes, across splits, and harmless ones."""
+def copy_findings(
+    table: pd.DataFrame, near: Copies, families: "pd.Series[int]", max_leaked: float
+) -> list[dict[str, Any]]:
+    """Return the findings about copies: across classes, across splits, and harmless ones.
+
+    Args:
+        table: The samples (samples).
+        near: Their near copies.
+        families: A number per sample; versions of one original share it; see `filename_groups`.
+        max_leaked: Share of the held-out samples that may have a twin in an earlier split; of a group none.
+    """
+    contradictory, leaks, harmless = divide_pairs(table, near)
+    versions, members = (cross_split_pairs(keys, table["split"]) for keys in (families, table["group"]))
+    return [
+        *exact_copy_findings(table, max_leaked),
+        contradiction_finding(table, contradictory),
+        leak_finding(table, leaks, max_leaked),
+        harmless_finding(table, harmless),
+        leak_finding(table, whole(versions, "version of one original"), max_leaked),
+        leak_finding(table, whole(members, "member of one group"), 0.0),
+    ]
+
+
+def exact_copy_findings(table: pd.DataFrame, max_leaked: float) -> list[dict[str, Any]]:
+    """Return the findings about samples of equal content, all of which are compared."""
+    kind, labels, digest = "exact copy", table["label"], table["sha256"]
+    has_others = labels.groupby(digest.to_numpy()).transform("nunique") > 1
+    agreed = digest.where(~has_others, None)
+    beside = (agreed + " " + table["split"]).where(agreed.notna(), None)
+    return [
+        contradiction_finding(table, whole(equal_key_pairs(digest.where(has_others, None)), kind)),
+        leak_finding(table, whole(cross_split_pairs(agreed, table["split"]), kind), max_leaked),
+        harmless_finding(table, whole(equal_key_pairs(beside), kind)),
+    ]
+
+
+def divide_pairs(table: pd.DataFrame, copies: Copies) -> tuple[Copies, Copies, Copies]:
+    """Divide pairs into those under two labels, those of one label in two splits, and the others."""
     labels, splits = table["label"].to_numpy(), table["split"].to_numpy()
-    findings = []
-    for kind in copies:
-        one, other = kind.rows[:, 0], kind.rows[:, 1]
-        contradictory = labels[one] != labels[other]
-        leaks = (splits[one] != splits[other]) & ~contradictory
-        findings += [
-            contradiction_finding(table, kind.select(contradictory)),
-            leak_finding(table, kind.select(leaks), max_leaked),
-            harmless_finding(table, kind.select(~contradictory & ~leaks)),
-        ]
-    names = Copies(
-        "version of one original",
-        *with_full_similarity(cross_split_pairs(filename_groups(table), table["split"])),
-    )
-    groups = Copies(
-        "member of one group", *with_full_similarity(cross_split_pairs(table["group"], table["split"]))
-    )
-    return [*findings, *(leak_finding(table, kind, max_leaked) for kind in (names, groups))]
+    one, other = copies.rows[:, 0], copies.rows[:, 1]
+    contradictory = labels[one] != labels[other]
+    leaks = (splits[one] != splits[other]) & ~contradictory
+    return copies.select(contradictory), copies.select(leaks), copies.select(~contradictory & ~leaks)
 
 
-def with_full_similarity(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return pairs with a similarity of 1 each."""
-    return pairs, np.ones(len(pairs))
+def whole(pairs: NDArray[np.int64], kind: str) -> Copies:
+    """Return pairs of one kind with a similarity of 1 each."""
+    return Copies(kind, pairs, np.ones(len(pairs)))
 
 
 def leak_finding(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict[str, Any]:
@@ -143,21 +170,29 @@ def leak_finding(table: pd.DataFrame, copies: Copies, max_leaked: float) -> dict
 
 
 def contradiction_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:
-    """Accuse both files of a pair that is one sample under two labels."""
+    """Accuse the files of one sample under two labels.
+
+    Exact copies stop the pipeline, and a repair leaves all of them out. Near copies are reported and stay:
+    what differs between them may be what their labels are about.
+    """
     paths, labels = table["path"].to_numpy(), table["label"].to_numpy()
     rows = sorted(set(copies.rows.flatten().tolist()))
     pairs = zip(*copies.rows.T, copies.similarity.tolist(), strict=True) if len(copies.rows) else ()
+    exact = copies.kind == "exact copy"
+    remedy = "correct the labels by ingest_data.corrections"
     return make_finding(
         f"no {copies.kind} has another label",
-        "fail" if copies.kind == "exact copy" else "warn",
+        "fail" if exact else "warn",
         [paths[row] for row in rows],
         len(table),
-        "correct the labels by ingest_data.corrections, or set validate_data.repair to true: both go",
+        f"{remedy}, or set validate_data.repair to true: all go" if exact else f"{remedy}, if they are wrong",
         values=[labels[row] for row in rows],
-        impact="at least one of each pair is labelled wrongly",
-        leave_out=[(paths[row], f"{copies.kind} under another label") for row in rows],
+        impact="at least one of each pair is labelled wrongly" if exact else (
+            "one of each pair is labelled wrongly, or the classes differ by less than the comparison sees"
+        ),
+        leave_out=[(paths[row], f"{copies.kind} under another label") for row in rows] if exact else (),
         pairs=[(paths[a], paths[b], similarity) for a, b, similarity in pairs],
-    )
+    )  # fmt: skip
 
 
 def harmless_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What a data set must be like; apart from the checks themselves, whose library is slow to import."""
 
+import unicodedata
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from steps.core.system.config import Config, Count, Fraction, WatchedFile
 
@@ -12,7 +14,7 @@ class Limits(Config):
 
     suite: WatchedFile
     """A .json of Great Expectations suites, in which $name is a limit."""
-    labels: list[str] | None
+    labels: list[Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]] | None
     """The class names that may occur; null allows any."""
     min_per_class: Count
     """Samples of every class in a split: fewer stop the pipeline in train, and are a warning elsewhere."""
@@ -33,6 +35,8 @@ class Limits(Config):
     """Samples of the largest class over those of the smallest, in train."""
     shortcut_level: Annotated[float, Field(gt=0, lt=1)]
     """Significance level of the shortcut tests."""
+    shortcut_gain: Fraction
+    """Balanced accuracy that a shortcut must gain to be reported, as a share of what lies above chance."""
     permutations: Annotated[int, Field(ge=19)]
     """Label permutations behind each shortcut test's p-value."""
     max_drift: Annotated[float, Field(ge=0.5, le=1)]
@@ -40,6 +44,6 @@ class Limits(Config):
     max_suspects: Fraction
     """Share of the labels that may look wrong."""
     audit_samples: Count
-    """Files, at most, that are compared with one another and probed."""
+    """Samples, at most, that are embedded: for probes, and for candidates of near copies."""
     probe_samples: Count
     """Samples, at most, that a probe or a shortcut test is trained on."""

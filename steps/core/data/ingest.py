@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from steps.core.data.files import Source, map_in_threads
+from steps.core.data.layouts import composed
 from steps.core.system.errors import DataError
 from steps.core.system.progress import count
 from steps.core.tasks.labelling import Labelling
@@ -58,7 +59,7 @@ def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.
             f"ingest_data.corrections: {file} names files that do not exist: {strange[:5]}; correct the "
             "paths, or remove the lines"
         )
-    normalised = rows["label"].map(labelling.normalised)
+    normalised = rows["label"].map(composed).map(labelling.normalised)
     new = table["path"].map(dict(zip(rows["path"], normalised, strict=True)))
     changed = new.notna() & (new != table["label"])
     old = table["label"].astype(object).where(changed, None)

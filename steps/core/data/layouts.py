@@ -7,11 +7,13 @@ and, if wanted, split and group. Where a manifest holds several labels in a cell
 
 import io
 import os
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from steps.core.data.files import Folder
@@ -68,6 +70,7 @@ def read_layout(root: str, cache: Path, kinds: SampleKinds) -> tuple[str, pd.Dat
     else:
         table["split"] = None
         table["label"] = [parts[0] for parts in table["parts"]]
+    table["label"] = table["label"].map(composed)
     table["group"] = None
     return folder.url, table[["path", "label", "split", "group"]]
 
@@ -138,6 +141,16 @@ def table_root(url: str, columns: Sequence[str]) -> str:
     return f"{url}{COLUMNS_MARK}{','.join(columns)}"
 
 
+def composed(name: Any) -> Any:
+    """Return a class name in Unicode's composed form (NFC): macOS spells accents apart, other systems do not.
+
+    Of a list of names each is; what is no text stays as it is.
+    """
+    if isinstance(name, str):
+        return unicodedata.normalize("NFC", name)
+    return [composed(one) for one in name] if isinstance(name, list | tuple | np.ndarray) else name
+
+
 def row_path(file: str, row: int) -> str:
     """Return the path of a row, counted from 0, of the table in a file: `reviews.csv:2`."""
     return f"{file}:{row + FIRST_LINE}"
@@ -182,6 +195,7 @@ def normalise_manifest(table: pd.DataFrame, name: str) -> pd.DataFrame:
     table = table[["path", column, "split", "group"]].astype(object)
     blank = table.map(lambda value: isinstance(value, str) and not value.strip())
     table = table.where(table.notna() & ~blank, None)
+    table[column] = table[column].map(composed)
     if table.empty:
         raise DataError(f"{name} has no rows: write a line for every sample")
     if (sets := read_sets(table[column], name)) is not None:

@@ -19,8 +19,9 @@ def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -
 
     A row's place is a hash of the seed and its group (or, without one, of its content), so adding
     files never moves old ones, copies of one sample stay together, and groups are never divided.
-    Splits that the data set brings along are never added to by this, except that a missing one is
-    carved out of train.
+    Where some rows of a group (or copies of one sample) bring val or test along, the others that bring
+    nothing follow them, to the later one if the data set itself divides the group.
+    Nothing else is added to splits that the data set brings along; a missing one is carved out of train.
     """
     given = set(table["split"].dropna())
     if given and "train" not in given and table["split"].notna().all():
@@ -37,8 +38,14 @@ def assign_splits(table: pd.DataFrame, fractions: dict[str, float], seed: int) -
                 return split
         return "train"
 
-    keys = table["group"].where(table["group"].notna(), table["sha256"])
+    has_group = table["group"].notna()
+    keys = table["group"].where(has_group, table["sha256"]).map(str)
+    keys = has_group.map({True: "group ", False: "content "}) + keys  # a group may be called like a digest
+    held_out = table["split"].isin(set(SPLITS) - {"train"})
+    ranks = table["split"][held_out].map(SPLITS.index).groupby(keys[held_out].to_numpy()).max()
+    followed = {key: SPLITS[rank] for key, rank in ranks.items()}
+    given_splits = table["split"].where(held_out, keys.map(followed).where(table["split"].isna()))
     return [
-        split if isinstance(split, str) and split != "train" else place(str(key))
-        for split, key in zip(table["split"], keys, strict=True)
+        split if isinstance(split, str) else place(key.partition(" ")[2])
+        for split, key in zip(given_splits, keys, strict=True)
     ]

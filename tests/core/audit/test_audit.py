@@ -19,6 +19,8 @@ from tests.clone import BACKBONE, write_weights
 from tests.core.toys import IMAGE, image_settings
 
 SEED = 0
+NO_COPIES = Copies("near copy", np.zeros((0, 2), np.int64), np.zeros(0))
+NOT_EMBEDDED = np.zeros((0, 1), np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -113,31 +115,95 @@ def manifest(rows: list[tuple[str, str, str]], group: list[str | None] | None = 
 
 def test_equal_names_without_any_mark_are_no_siblings() -> None:
     table = manifest([("a/1.jpg", "x", "train"), ("b/1.jpg", "x", "test"), ("c/1_flip.jpg", "y", "test")])
-    assert filename_groups(table).nunique() == 3
+    assert filename_groups(table, NOT_EMBEDDED).nunique() == 3
     marked = manifest([("a/1.jpg", "x", "train"), ("b/1_flip.jpg", "x", "test")])
-    assert filename_groups(marked).nunique() == 1
+    assert filename_groups(marked, NOT_EMBEDDED).nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        ([f"person_crop_{n:04d}" for n in range(30)], 30),  # a word that stands in every name says nothing
+        (["person", *(f"person_crop_{n:04d}" for n in range(9))], 1),
+        (["person_crop_1", "person_rot90", "person_aug_7"], 1),
+        (["leaf_jpg.rf.0123456789abcdef", "leaf_jpg.rf.fedcba9876543210"], 1),
+        (["scan copy 1", "scan copy 2"], 2),
+    ],
+)
+def test_one_kind_of_mark_without_an_original_makes_no_versions(names: list[str], groups: int) -> None:
+    table = manifest([(f"a/{name}.jpg", "x", "train") for name in names])
+    assert filename_groups(table, NOT_EMBEDDED).nunique() == groups
+
+
+def test_marked_files_without_their_original_are_versions_where_they_look_alike() -> None:
+    draw = np.random.default_rng(SEED)
+    versions = ["dog_crop_1", "dog_rot_2", "cat_crop_1", "cat_rot_2", "owl", "owl_crop_1"]
+    names = [*(f"other{n}" for n in range(60)), *versions]
+    table = manifest([(f"a/{name}.jpg", "x", "train") for name in names])
+    z = draw.normal(size=(66, 32))
+    z[63] = z[62] + 0.3 * draw.normal(size=32)  # the cats are versions of one, the dogs are not
+    groups = filename_groups(table, z.astype(np.float16)).to_numpy()
+    assert groups[60] != groups[61]
+    assert groups[62] == groups[63]
+    assert groups[64] == groups[65], "the original is there: a crop may look like nothing in it"
+    assert len(set(groups)) == 64
 
 
 def test_a_group_in_two_splits_leaks_and_all_its_earlier_members_would_leave() -> None:
     rows = [(f"{n}.jpg", "x", split) for n, split in enumerate(("train", "train", "val", "test", "train"))]
     table = manifest(rows, ["p", "p", "p", "p", "q"])
-    findings = {f["check"]: f for f in copy_findings(table, [], 0.0)}
+    findings = {f["check"]: f for f in copy_findings(table, NO_COPIES, table.index.to_series(), 0.5)}
     found = findings["no member of one group lies in two splits"]
-    assert (found["verdict"], found["files"]) == ("fail", ["3.jpg"])
+    assert (found["verdict"], found["files"]) == ("fail", ["2.jpg", "3.jpg"])
     assert [row["path"] for row in found["repair"]] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_session_of_a_hundred_held_out_pictures_is_a_hundred_leaks() -> None:
+    rows = [(f"{n:03d}.jpg", "x", "test" if n >= 150 else "train") for n in range(350)]
+    table = manifest(rows, [*(["s"] * 250), *(f"t{n}" for n in range(100))])
+    for kind, findings in {
+        "member of one group": copy_findings(table, NO_COPIES, table.index.to_series(), 0.6),
+        "version of one original": copy_findings(
+            table.assign(group=None), NO_COPIES, pd.Series(table["group"].factorize()[0]), 0.4
+        ),
+        "exact copy": copy_findings(
+            table.assign(group=None, sha256=table["group"]), NO_COPIES, table.index.to_series(), 0.4
+        ),
+    }.items():
+        found = next(f for f in findings if f["check"] == f"no {kind} lies in two splits")
+        assert (found["verdict"], found["observed"]) == ("fail", "100 of 200")
+        assert len(found["repair"]) == 150
 
 
 def test_all_pairs_join_every_earlier_member_with_one_of_the_last_split() -> None:
     keys = pd.Series(["a", "a", "b", None, "a", None])
     split = pd.Series(["train", "test", "train", "train", "val", "test"])
-    assert cross_split_pairs(keys, split).tolist() == [[0, 1], [4, 1]]
+    assert cross_split_pairs(keys, split).tolist() == [[0, 1], [0, 4], [4, 1]]
 
 
 def test_a_few_leaks_are_a_warning_and_many_a_failure() -> None:
     rows = [(f"{n}.jpg", "x", "test" if n >= 50 else "train") for n in range(100)]
-    copies = Copies("exact copy", np.array([[0, 50]]), np.ones(1))
-    assert copy_findings(manifest(rows), [copies], 0.02)[1]["verdict"] == "warn"
-    assert copy_findings(manifest(rows), [copies], 0.01)[1]["verdict"] == "fail"
+    table = manifest(rows)
+    copies = Copies("near copy", np.array([[0, 50]]), np.ones(1))
+    for most, verdict in ((0.02, "warn"), (0.01, "fail")):
+        assert copy_findings(table, copies, table.index.to_series(), most)[4]["verdict"] == verdict
+
+
+def test_a_near_copy_under_another_label_is_reported_and_never_left_out() -> None:
+    table = manifest([("a.jpg", "red", "train"), ("b.jpg", "blue", "test"), ("c.jpg", "red", "train")])
+    copies = Copies("near copy", np.array([[0, 1]]), np.array([0.97]))
+    found = [f for f in copy_findings(table, copies, table.index.to_series(), 0.0) if f["files"]]
+    assert [(f["check"], f["verdict"], f["repair"]) for f in found] == [
+        ("no near copy has another label", "warn", [])
+    ]
+
+
+def test_every_file_of_one_content_under_two_labels_is_accused() -> None:
+    table = manifest([(f"{n}.jpg", label, "train") for n, label in enumerate("xyxz")])
+    table["sha256"] = ["a", "a", "a", "b"]
+    found = [f for f in copy_findings(table, NO_COPIES, table.index.to_series(), 0.0) if f["files"]]
+    assert [(f["verdict"], f["files"]) for f in found] == [("fail", ["0.jpg", "1.jpg", "2.jpg"])]
+    assert len(found[0]["repair"]) == 3
 
 
 def blobs(count: int, classes: int, spread: float, wide: int = 16) -> tuple[pd.DataFrame, np.ndarray]:  # type: ignore[type-arg]
@@ -183,8 +249,10 @@ def test_a_doubtful_label_of_a_set_is_turned_and_the_others_stay() -> None:
 def test_one_picture_under_two_sets_contradicts_itself_and_under_equal_ones_does_not() -> None:
     rows = [("a.jpg", LABEL_SETS.normalised(cell), "train") for cell in ("x|y", "y|x", "x", "")]
     for other, says in ((1, "lies beside its original"), (2, "has another label"), (3, "has another label")):
-        copies = Copies("exact copy", np.array([[0, other]]), np.ones(1))
-        found = [row for row in copy_findings(manifest(rows), [copies], 0.01) if row["verdict"] != "pass"]
+        table = manifest(rows)
+        table.loc[other, "sha256"] = table.loc[0, "sha256"]
+        findings = copy_findings(table, NO_COPIES, table.index.to_series(), 0.01)
+        found = [row for row in findings if row["verdict"] != "pass"]
         assert [row["check"] for row in found] == [f"no exact copy {says}"]
 
 

@@ -337,3 +337,32 @@ def test_whatever_bytes_a_manifest_has_it_is_read_or_refused_by_name(
         refusal = str(error)
     assert found or path.name in refusal
     assert all(isinstance(row[1], str) and row[1].strip() for row in found)
+
+
+def test_rows_without_a_split_follow_the_held_out_ones_of_their_group_or_content() -> None:
+    rows = [(f"{n}", f"g{n % 40}", "test" if n < 10 else None) for n in range(200)]
+    found = assign_splits(samples(rows), FRACTIONS, 0)
+    of_group: dict[str | None, set[str]] = {}
+    for (_, group, _), split in zip(rows, found, strict=True):
+        of_group.setdefault(group, set()).add(split)
+    assert all(len(splits) == 1 for splits in of_group.values())
+    assert all(of_group[f"g{n}"] == {"test"} for n in range(10))
+    lone = assign_splits(
+        samples([("a", None, "test"), ("a", None, None), ("b", None, "train")]), FRACTIONS, 0
+    )
+    assert lone[:2] == ["test", "test"]
+
+
+def test_one_class_name_in_two_spellings_of_unicode_is_one_class(tmp_path: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for number, name in enumerate((composed, apart)):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True)
+        (folder / f"{number}.png").write_bytes(b"x")
+    _, table = read_layout(str(tmp_path / "set"), tmp_path / "cache", KINDS)
+    assert set(table["label"]) == {composed}
+    (tmp_path / "set.csv").write_text(
+        f"path,label\na.png,{apart}\nb.png,{composed}\nc.png,{apart}|x\n", "utf-8"
+    )
+    _, table = read_layout(str(tmp_path / "set.csv"), tmp_path / "cache", KINDS)
+    assert set(table["labels"]) == {composed, f"{composed}|x"}
