@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
+from steps.artifacts.models import DEPLOYED_FILE
 from steps.artifacts.predictions import BatchPredictions
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.system.config import Config, Count, Fraction
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from steps.core.audit.drift import Floats
     from steps.core.export.batch import DeployedModel
     from steps.core.features.embedding import Encoder
-
-ONNX_FILE = "model.onnx"
 
 
 class PredictBatch(Config):
@@ -96,9 +95,9 @@ def deployed_model(registry: Registry, cfg: PredictBatch) -> "tuple[str, Deploye
             f"{registry.name} has no champion: run the pipeline, or look up the name with mlflow ui"
         )
     meta = registry.load(version, scratch()).meta
-    if (file := registry.fetch_kept_file(version, ONNX_FILE, scratch())) is None:
+    if (file := registry.fetch_kept_file(version, DEPLOYED_FILE, scratch())) is None:
         raise RegistryError(
-            f"version {version} of {registry.name} has no {ONNX_FILE}: run the pipeline again"
+            f"version {version} of {registry.name} has no {DEPLOYED_FILE}: run the pipeline again"
         )
     return version, DeployedModel(file.read_bytes(), meta, cfg.part_samples)
 

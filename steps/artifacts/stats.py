@@ -48,4 +48,5 @@ class Stats(JsonArtifact):
         }
         said = f"inputs are normalised {ways.get(str(headline['choice']), headline['choice'])}"
         kept = [name for name, value in headline.items() if type(value) is int and value]
-        return f"{said}; training views are also {' and '.join(kept)}" if kept else said
+        plural = " and ".join(f"{name.replace('_', ' ')}s" for name in kept)
+        return f"{said}; training also sees {plural}" if kept else said

@@ -7,7 +7,7 @@ proportions with small expected number of positive counts estimated from survey 
 of resamples it does not shrink to a point where every answer is right, or a class has one sample.
 
 What is covered is the figure's expectation over test sets of this composition. Macro F1 of one or two samples
-a class lies apart from that of a large test set; `python -m tests.bench.intervals` says how far.
+a class lies apart from that of a large test set.
 """
 
 from collections.abc import Collection
