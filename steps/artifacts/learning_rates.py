@@ -67,6 +67,8 @@ class LearningRates(Artifact):
     @classmethod
     def in_words(cls, headline: Headline) -> str:
         """See `Artifact.in_words`."""
+        if "skipped" in headline:
+            return f"skipped: {headline['skipped']}"
         rate, ratio = headline["head_lr"], headline["ratio"]
         ratio = f"{ratio:.2g}" if isinstance(ratio, float) else ratio
         trials = f"{headline['trials']} trials, {headline['pruned']} stopped early"

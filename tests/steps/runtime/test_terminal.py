@@ -10,7 +10,9 @@ import pytest
 
 from steps.artifacts.dataset import Manifest
 from steps.artifacts.decision import Decision
+from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
+from steps.artifacts.stats import Stats
 from steps.core.system.progress import count, progress, shown_by
 from steps.runtime.terminal import duration
 from tests.clone import ROOT
@@ -123,6 +125,9 @@ def test_a_headline_in_words_is_a_sentence_that_a_person_can_use() -> None:
         "a first model: accuracy 0.900 (95 % interval 0.850 to 0.950) on 120 validation samples"
     )
     assert Decision.in_words({"verdict": "promoted", "gates": "7/7"}) == "promoted: passed 7 of 7 gates"
+    assert LearningRates.in_words({"skipped": "too few samples"}) == "skipped: too few samples"
+    flips = {"choice": "pretrained", "horizontal_flip": 1, "vertical_flip": 0, "gain_image": -0.1}
+    assert Stats.in_words(flips).endswith("training also sees horizontal flips")
 
 
 def run_in(folder: Path) -> "subprocess.CompletedProcess[str]":
