@@ -82,7 +82,7 @@ def test_without_a_terminal_there_is_no_colour_and_no_moving_bar(place: Ran) -> 
 
 def test_what_libraries_said_is_in_the_log(place: Ran) -> None:
     clone, done = place
-    log_file = next(line for line in done.stdout.splitlines() if line.startswith("log:")).split()[1]
+    log_file = next(line for line in done.stdout.splitlines() if line.startswith("log:"))[4:].strip()
     text = (clone.folder / log_file).read_text()
     assert "what libraries printed" in text
     assert "fine_tune" in text

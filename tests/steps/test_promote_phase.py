@@ -157,12 +157,12 @@ def champion(name: str = "images") -> str | None:
 def test_changed_limits_are_judged_anew_and_unchanged_ones_are_not(images: Path) -> None:
     dataset = gate(images)
     made = run(dataset, fitted(dataset, known=2))
-    assert decide(made, max_ece=0.0).verdict == "rejected"
+    assert decide(made, max_megabytes=1e-4).verdict == "rejected"
     assert champion() is None
     first = decide(made, max_ece=1.0)
     assert (first.verdict, first.registered["version"]) == ("promoted", "2")
     assert decide(made, max_ece=1.0).digest == first.digest
-    assert decide(made, max_ece=0.0).verdict == "rejected", "as it was then: nobody was champion"
+    assert decide(made, max_megabytes=1e-4).verdict == "rejected", "as it was then: nobody was champion"
     assert len(registry().versions()) == 2, "nothing is judged twice"
     strict = decide(made, min_accuracy=1.0)
     assert (strict.verdict, found(strict)["accuracy"]["passed"]) == ("not promoted", False)

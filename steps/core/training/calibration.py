@@ -24,7 +24,7 @@ def calibrate(trained: Trained, batches: Batches) -> tuple[dict[str, Any], dict[
     predictions, rows = predictions_of(wide, labels, chosen), np.arange(len(labels))
     errors = int((~predictions.correct).sum())
     if errors < FEW_ERRORS:
-        log.info("the temperature rests on %d mistake(s) in %d of validation: too few", errors, len(rows))
+        log.debug("the temperature rests on %d mistake(s) in %d of validation: too few", errors, len(rows))
     return chosen, {
         "val_accuracy": round(trained.best.val_accuracy, 6),
         "val_loss": round(trained.best.val_loss, 6),
