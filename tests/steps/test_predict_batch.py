@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from infra.predict import predict
+from steps.artifacts.models import DEPLOYED_FILE
 from steps.core.audit.drift import REFERENCE_FILE, Reference
 from steps.core.export.onnx_export import export_onnx
 from steps.core.features.embedding import Encoder, embed
 from steps.core.modalities.image import modality as image
-from steps.predict_batch import ONNX_FILE
 from steps.runtime import mlflow_client, tracking
 from steps.runtime.phase import all_configs
 from steps.runtime.registry import Registry
@@ -42,7 +42,7 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     z = embed(Folder(str(data), tmp_path), table, encoder, scratch()).astype(np.float32)
     onnx = export_onnx(build("test_resnet"), image.input_graph(PREPROCESSING), 1.3)
     reference = Reference(z, {"blue": 40}, encoder.describe()).bytes()
-    review = Review("promoted", GATES, None, files={ONNX_FILE: onnx, REFERENCE_FILE: reference}, key="k")
+    review = Review("promoted", GATES, None, files={DEPLOYED_FILE: onnx, REFERENCE_FILE: reference}, key="k")
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):
         Registry("m", mlflow_client.connect()).register(model(1.3), REPORT, review, "# card")
     return data
