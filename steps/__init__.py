@@ -9,7 +9,9 @@ PHASES = (
     "adapt_backbone",
     "measure_stats",
     "cache_features",
+    "choose_strategy",
     "warm_up_head",
+    "cache_prefix",
     "search_lr_ratio",
     "fine_tune",
     "distill",
@@ -18,7 +20,7 @@ PHASES = (
 )
 """Every phase of the fine-tuning in an order in which it can run; the edges follow from the signatures."""
 
-SHARED = ("cache_features", "warm_up_head", "fine_tune", "distill")
+SHARED = ("cache_features", "warm_up_head", "cache_prefix", "fine_tune", "distill")
 """The phases that several processes can compute as one."""
 
 WATCHING = ("ingest_data", "validate_data", "watch_data")

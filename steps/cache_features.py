@@ -1,4 +1,4 @@
-"""The frozen-prefix cache: each view goes through the frozen part of the network once, ever."""
+"""The pooled output of every stage of the backbone: each sample goes through it once, ever."""
 
 from typing import Annotated
 
@@ -6,7 +6,6 @@ from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.features import Features
 from steps.artifacts.stats import Stats
-from steps.core.backbones.settings import Unfreeze
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.settings import ModalitySettings
 from steps.runtime.params import From
@@ -18,25 +17,21 @@ class CacheFeatures(CacheSettings):
     """See params.yaml."""
 
     modality: Annotated[ModalitySettings, From("modality")]
-    unfreeze: Annotated[Unfreeze, From("fine_tune.unfreeze")]
-    seed: Annotated[int, From("seed")]
 
 
 def cache_features(
     dataset: Dataset, backbone: Backbone, stats: Stats, cfg: CacheFeatures
 ) -> Annotated[Features, "features"]:
-    """Compute the pooled vector z, and h at the freeze boundary, of every sample and view."""
-    from steps.core.features.cache import build_cache
+    """Compute mean and deviation of what every stage puts out, of the deterministic view of every sample."""
+    from steps.core.features.cache import Data, build_features
     from steps.core.features.embedding import encoder_of
     from steps.core.modalities.registry import modality
 
     kind = modality(dataset.modality)
     encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality, dataset.table)
     encoder = encoder.with_preprocessing(kind.preprocessing(stats.preprocessing))
-    about = (dataset.table, dataset.labels, dataset.root)
-    settings = kind.decided(cfg.modality.of(kind.name), stats.kept_symmetries)
-    index, shards, meta = build_cache(*about, encoder, settings, cfg, scratch(), dataset.labelling)
-    return Features(index, shards, meta)
+    about = Data(dataset.table, dataset.labels, dataset.root, dataset.labelling)
+    return Features(*build_features(about, encoder, cfg, scratch()))
 
 
 if __name__ == "__main__":

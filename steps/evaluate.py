@@ -65,7 +65,7 @@ def choose(
     """Return which model is put forward, by its answers to validation; see `choose_candidate`."""
     from steps.core.evaluation.inference import Predictor, predict_together
     from steps.core.evaluation.optimism import validation_optimism
-    from steps.core.promotion.candidates import choose_candidate, cost_of
+    from steps.core.strategy.candidates import choose_candidate, cost_of
     from steps.core.tasks.resampling import group_numbers
     from steps.core.tasks.thresholds import predictions_of
 

@@ -41,7 +41,7 @@ class FineTune(FineTuneSection):
 
 
 def fine_tune(
-    features: Features, warm_head: Classifier, learning_rates: LearningRates, cfg: FineTune
+    prefix: Features, warm_head: Classifier, learning_rates: LearningRates, cfg: FineTune
 ) -> Annotated[Classifier, "finetuned"]:
     """Fine-tune from the warmed-up head: strategy A, B or C of the article for 0, k or all stages."""
     from steps.core.backbones.precision import uses_bfloat16
@@ -54,16 +54,18 @@ def fine_tune(
     from steps.core.training.objectives import Classify, class_weights
     from steps.core.training.parameter_groups import parameter_groups
 
+    meta = prefix.meta
+    if "skipped" in meta:
+        return warm_head.passed_on(meta["skipped"])
     seed_everything(cfg.seed)
-    meta = features.meta
     boundary = meta["boundary"]
     network = warm_head.network()
     network.freeze(boundary)
-    batches = open_batches(features, boundary, cfg.batch_size, cfg.seed, scratch())
+    batches = open_batches(prefix, boundary, cfg.batch_size, cfg.seed, scratch())
     rates = (learning_rates.head_lr, learning_rates.ratio, learning_rates.weight_decay)
     groups = parameter_groups(network, boundary, *rates)
     inputs, half = (
-        (features.digest, warm_head.digest, learning_rates.digest),
+        (prefix.digest, warm_head.digest, learning_rates.digest),
         uses_bfloat16(cfg.precision, device()),
     )
     file = training_file("fine_tune", *inputs, cfg.model_dump_json(), str(half))
@@ -82,7 +84,7 @@ def fine_tune(
         "class_weights": float(weights is not None),
     }
     return Classifier(
-        network.state(), model_metadata(meta, meta["stages"], chosen), trained.records(), metrics
+        network.state(), model_metadata(meta, network.readout, chosen), trained.records(), metrics
     )
 
 

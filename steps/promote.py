@@ -50,7 +50,7 @@ class Promote(Config):
     name: str | None
     """Of the registered model; null: after the data set, so that strangers are never compared."""
     candidate: Candidate | Literal["auto"]
-    """Which model is put forward; `auto`: see `steps.core.promotion.candidates`. Chosen by `evaluate`."""
+    """Which model is put forward; `auto`: see `steps.core.strategy.candidates`. Chosen by `evaluate`."""
     same_cost: NonNegativeFloat
     """Difference of two models' multiplications, relative, up to which they cost the same."""
     min_accuracy: Fraction

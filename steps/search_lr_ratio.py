@@ -32,7 +32,7 @@ class SearchLrRatio(SearchSpace):
 
 
 def search_lr_ratio(
-    features: Features, warm_head: Classifier, cfg: SearchLrRatio
+    prefix: Features, warm_head: Classifier, cfg: SearchLrRatio
 ) -> Annotated[LearningRates, "learning_rates"]:
     """Search both rates with Optuna, beside it the best single rate; repeat the best over seeds.
 
@@ -48,20 +48,20 @@ def search_lr_ratio(
     from steps.core.system.code import code_digest
     from steps.core.training.calibration import seed_everything
 
-    samples = int((features.index_table["split"] == "val").sum())
-    if reason := skip_reason(cfg.when, samples, cfg.min_validation):
+    samples = int((prefix.index_table["split"] == "val").sum())
+    if reason := prefix.meta.get("skipped") or skip_reason(cfg.when, samples, cfg.min_validation):
         summary, html = {"skipped": reason}, render_no_search(reason)
         return LearningRates(cfg.head_lr, cfg.ratio, cfg.recipe.weight_decay, [], summary, html)
     seed_everything(cfg.seed)
-    boundary = features.meta["boundary"]
-    batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
-    inputs, half = (features.digest, warm_head.digest), uses_bfloat16(cfg.recipe.precision, device())
+    boundary = prefix.meta["boundary"]
+    batches = open_batches(prefix, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
+    inputs, half = (prefix.digest, warm_head.digest), uses_bfloat16(cfg.recipe.precision, device())
     code = code_digest("steps.search_lr_ratio")
     key = study_name(*inputs, cfg.model_dump_json(), str(half), code)
     folder = scratch() / "search" / key
     trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
     found = Studies(study_storage(folder), key, cfg, cfg.seed, tracking.log_trial).run(trials)
-    best, summary, soup = summarise_search(trials, found, features, cfg, cfg.seed)
+    best, summary, soup = summarise_search(trials, found, cfg, cfg.seed)
     rows = [{"study": name, **row} for name, trials_ in found.items() for row in trials_]
     html = render_search(rows, summary, cfg, cfg.seed)
     return LearningRates(best.head_lr, best.ratio, best.weight_decay, rows, summary, html, soup)

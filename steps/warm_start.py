@@ -40,7 +40,7 @@ class WarmStart(Config):
 
 
 def warm_start(
-    features: Features, finetuned: Classifier, learning_rates: LearningRates, watch: Watch, cfg: WarmStart
+    prefix: Features, finetuned: Classifier, learning_rates: LearningRates, watch: Watch, cfg: WarmStart
 ) -> Annotated[Classifier, "finetuned"]:
     """Fine-tune the champion on the data of now, by the same recipe; the lower validation loss wins."""
     from steps.core.backbones.precision import uses_bfloat16
@@ -54,13 +54,15 @@ def warm_start(
 
     seed_everything(cfg.seed)
     fresh = with_metrics(finetuned, from_champion=0.0)
-    if (network := champion_network(features, finetuned, watch, cfg)) is None:
+    if "skipped" in prefix.meta:
         return fresh
-    boundary = features.meta["boundary"]
-    batches = open_batches(features, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
+    if (network := champion_network(prefix, finetuned, watch, cfg)) is None:
+        return fresh
+    boundary = prefix.meta["boundary"]
+    batches = open_batches(prefix, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
     head_lr = cfg.lr_factor * learning_rates.head_lr
     groups = parameter_groups(network, boundary, head_lr, learning_rates.ratio, learning_rates.weight_decay)
-    inputs = (features.digest, finetuned.digest, learning_rates.digest, watch.digest)
+    inputs = (prefix.digest, finetuned.digest, learning_rates.digest, watch.digest)
     half = uses_bfloat16(cfg.recipe.precision, device())
     file = training_file("warm_start", *inputs, cfg.model_dump_json(), str(half))
     task = Classify(cfg.recipe, class_weights(cfg.recipe, batches))
@@ -71,7 +73,7 @@ def warm_start(
     tracking.log({f"val_loss_from_{start}": loss for start, loss in losses.items()})
     if losses["champion"] >= losses["pretrained"]:
         return fresh
-    meta = {**model_metadata(features.meta, features.meta["stages"], chosen), ORIGIN: watch.champion}
+    meta = {**model_metadata(prefix.meta, network.readout, chosen), ORIGIN: watch.champion}
     warm = Classifier(network.state(), meta, trained.records(), metrics)
     how = {"bfloat16": float(half), "batch_norm_frozen": float(fixed)}
     return with_metrics(warm, souped=0.0, from_champion=1.0, **how)
@@ -83,11 +85,11 @@ def with_metrics(model: Classifier, **facts: float) -> Classifier:
 
 
 def champion_network(
-    features: Features, finetuned: Classifier, watch: Watch, cfg: WarmStart
+    prefix: Features, finetuned: Classifier, watch: Watch, cfg: WarmStart
 ) -> "Network | None":
     """Return the champion's network, if it can be gone on from.
 
-    The cache of features is true for it where backbone, labels and preprocessing are those of now, and
+    The cached prefix is true for it where backbone, labels and preprocessing are those of now, and
     everything below the freeze boundary is what the pretrained backbone has there. And it must not have
     learnt from what is held out now.
     """
@@ -102,22 +104,24 @@ def champion_network(
     except ModelLostError as error:
         log.warning("%s", error)
         return None
-    same = ("backbone", "stages", "labels", "preprocessing")
+    same = ("backbone", "labels", "preprocessing")
     if any(champion.meta[key] != finetuned.meta[key] for key in same):
         return None
     if kind_for_model(champion.meta) is not kind_for_model(finetuned.meta):  # one label, or sets of them
         return None
-    boundary = features.meta["boundary"]
+    boundary = prefix.meta["boundary"]
     theirs, ours = champion.network(), finetuned.network()
+    if theirs.readout != ours.readout:
+        return None
     if frozen_digest(theirs, boundary) != frozen_digest(ours, boundary):
         return None
-    if has_seen_held_out(registry, watch.champion["version"], features, cfg):
+    if has_seen_held_out(registry, watch.champion["version"], prefix, cfg):
         return None
     theirs.freeze(boundary)
     return theirs
 
 
-def has_seen_held_out(registry: Registry, version: str, features: Features, cfg: WarmStart) -> bool:
+def has_seen_held_out(registry: Registry, version: str, prefix: Features, cfg: WarmStart) -> bool:
     """Say whether the champion was trained on validation samples of now, or has learnt from test samples.
 
     They may lie in the data set under other bytes: samples are found again by their prints too. As many
@@ -126,9 +130,9 @@ def has_seen_held_out(registry: Registry, version: str, features: Features, cfg:
     from steps.core.audit.known_samples import with_prints
     from steps.core.modalities.registry import modality_of
 
-    table = features.index_table
-    kind = modality_of(features.meta)
-    own = with_prints(kind, features.meta["root"], table, cfg.print_samples, scratch())
+    table = prefix.index_table
+    kind = modality_of(prefix.meta)
+    own = with_prints(kind, prefix.meta["root"], table, cfg.print_samples, scratch())
     if (known := learnt_by(registry, version, own, scratch())) is None:
         log.warning("version %s keeps no record of what it has learnt from: it is not gone on from", version)
         return True

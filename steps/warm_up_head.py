@@ -5,11 +5,11 @@ from typing import Annotated
 from steps.artifacts.backbone import Backbone
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
+from steps.artifacts.plan import Plan
 from steps.core.features.settings import HeadSettings
 from steps.runtime import tracking
 from steps.runtime.params import From
 from steps.runtime.run import main
-from steps.runtime.scratch import scratch
 
 
 class WarmUpHead(HeadSettings):
@@ -21,13 +21,11 @@ class WarmUpHead(HeadSettings):
 
 
 def warm_up_head(
-    features: Features, backbone: Backbone, cfg: WarmUpHead
+    features: Features, backbone: Backbone, plan: Plan, cfg: WarmUpHead
 ) -> Annotated[Classifier, "warm_head"]:
-    """Fit a linear head on z to its optimum, penalised as cross-validation says; the article's strategy A."""
-    import numpy as np
-
-    from steps.core.features.batches import open_batches
-    from steps.core.features.probe import pooled
+    """Fit a linear head to its optimum, penalised as cross-validation says; the article's strategy A."""
+    from steps.core.features.batches import batches_of_vectors
+    from steps.core.features.vectors import read_vectors
     from steps.core.modalities.networks import build_network
     from steps.core.modalities.registry import modality_of, preprocessing_of
     from steps.core.training.calibration import (
@@ -39,13 +37,12 @@ def warm_up_head(
     from steps.core.training.head import train_head
 
     seed_everything(cfg.seed)
-    meta = features.meta
-    kind, preprocessing = modality_of(meta), preprocessing_of(meta)
-    network = build_network(kind, meta["backbone"], preprocessing, len(meta["labels"]), backbone.weights)
-    top = meta["stages"]
-    network.freeze(top)
-    batches = open_batches(features, top, PREDICTED_TOGETHER, cfg.seed, scratch())
-    vectors = pooled(features, f"stage{top - 1}", np.arange(len(features.index_table)))
+    meta, reading = features.meta, plan.reading
+    about = (modality_of(meta), meta["backbone"], preprocessing_of(meta), len(meta["labels"]))
+    network = build_network(*about, backbone.weights, reading)
+    network.freeze(reading.keep)
+    vectors = read_vectors(features, reading)
+    batches = batches_of_vectors(features, vectors, reading.keep, PREDICTED_TOGETHER, cfg.seed)
     trained, head = train_head(network, vectors, batches, cfg, cfg.seed)
     tracking.log_epoch(trained.best)
     chosen, metrics = calibrate(trained, batches)
@@ -53,12 +50,14 @@ def warm_up_head(
     metrics |= {
         "inverse_penalty": head.inverse_penalty,
         "standardised": float(head.scaling == "standardised"),
+        "cv_loss": round(head.cv_loss, 6),
     }
-    metrics |= {"cv_loss": round(head.cv_loss, 6)}
-    return Classifier(network.state(), model_metadata(meta, top, chosen), trained.records(), metrics)
+    metrics |= {f"predicted_{key}": float(plan.predicted[key]) for key in FORECAST if plan.predicted}
+    return Classifier(network.state(), model_metadata(meta, reading, chosen), trained.records(), metrics)
 
 
 PREDICTED_TOGETHER = 256  # validation samples
+FORECAST = ("value", "low", "high")
 
 
 if __name__ == "__main__":

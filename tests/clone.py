@@ -152,7 +152,9 @@ def make_clone(folder: Path) -> Clone:
         ingest_data={"path": "images"},
         validate_data={"permutations": 19},
         measure_stats={"bootstrap": 100},
-        cache_features={"views": 2, "shard_samples": 20},
+        cache_features={"shard_samples": 20},
+        choose_strategy={"readout": "top", "bootstrap": 100},
+        cache_prefix={"views": 2},
         warm_up_head={"folds": 3},
         search_lr_ratio={
             "when": "always",
@@ -164,7 +166,6 @@ def make_clone(folder: Path) -> Clone:
             "keep_fraction": 0.5,
             "finalists": 1,
             "repeats": 1,
-            "bootstrap": 100,
         },
         fine_tune={**short, "unfreeze": 2},
         distill={**short, "candidates": [{"keep_stages": 4}, {"keep_stages": 5}], "latency_runs": 5},

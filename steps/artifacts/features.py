@@ -1,7 +1,7 @@
-"""The frozen-prefix cache."""
+"""What frozen stages make of the samples."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,13 +18,17 @@ from steps.core.system.storage import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from steps.artifacts.plan import Plan
+
 
 @dataclass(frozen=True)
 class Features(Artifact):
-    """The frozen-prefix cache: z and h of every (sample, view), in shards that are memory-mapped.
+    """A cache of frozen stages, in shards that are memory-mapped; see `steps.core.features.cache`.
 
-    A shard holds z (samples, views, features) and h (samples, views, *shape at the boundary).
-    `index` has a row per sample: sha256, path, label (a number), split, shard, row.
+    A shard of features holds what every stage puts out for one view of each sample, `stage<i>` and
+    `deviation<i>` (samples, 1, channels); one of a prefix holds h (samples, views, *shape at the boundary)
+    or, at the top, z (samples, views, features). `index` has a row per sample: sha256, path, label
+    (a number), split, shard, row.
     """
 
     index_table: "pd.DataFrame"
@@ -43,22 +47,37 @@ class Features(Artifact):
         shards = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
         return cls(read_table(folder / "index.parquet"), shards, *read_json(folder, "features"))
 
+    def without_shards(self, plan: "Plan") -> Self:
+        """Return what a plan that trains no stage needs of a prefix: the samples alone."""
+        keep = plan.readout["keep"]
+        found = {"stages": keep, "boundary": keep, "views": 0, "bytes_per_view": 0, "readout": plan.readout}
+        return replace(self, shards={}, meta={**self.meta, **found, "skipped": plan.skipped})
+
     def headline(self) -> Headline:
+        if "skipped" in self.meta:
+            return {"skipped": self.meta["skipped"]}
         stored = sum(path.stat().st_size for path in self.shards.values())
-        return {
+        found: Headline = {
             "samples": len(self.index_table),
-            "views": self.meta["views"],
-            "boundary": f"{self.meta['boundary']} of {self.meta['stages']}",
             "megabytes": round(stored / 1e6, 1),
             "kilobytes_per_view": round(self.meta["bytes_per_view"] / 1e3, 1),
         }
+        if "boundary" not in self.meta:
+            return {**found, "stages": self.meta["stages"]}
+        boundary = f"{self.meta['boundary']} of {self.meta['stages']}"
+        return {**found, "views": self.meta["views"], "boundary": boundary}
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:
         """See `Artifact.in_words`."""
+        if "skipped" in headline:
+            return f"skipped: {headline['skipped']}"
         kept = f"{headline['megabytes']} MB kept"
-        boundary = str(headline["boundary"]).replace(" of ", " of the backbone's ")
-        return f"the first {boundary} stages, computed once for {headline['samples']} samples, {kept}"
+        if "boundary" not in headline:
+            return f"what {headline['stages']} stages make of {headline['samples']} samples, {kept}"
+        boundary = str(headline["boundary"]).replace(" of ", " of the network's ")
+        views = f"in {headline['views']} random views, " if headline["views"] else ""
+        return f"the first {boundary} stages, computed once for {headline['samples']} samples, {views}{kept}"
 
     def lineage(self) -> dict[str, str]:
         return {"weights_digest": self.meta["weights_sha256"]}

@@ -61,7 +61,6 @@ class LearningRates(Artifact):
             "val_loss": self.summary["finalists"][0]["val_loss"],
             "discriminative": comparison["verdict"],
             "soup": "used" if self.soup else "not used",
-            "suggested_unfreeze": self.summary["probe"]["suggested_unfreeze"],
         }
 
     @classmethod

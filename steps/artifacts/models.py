@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from steps.core.modalities.parts import Preprocessing
 
 
+SKIPPED = "skipped"  # in the `meta` of a model that a phase has passed on as it was: why
 DEPLOYED_FILE = "model.onnx"  # beside a registered classifier: the float32 file, which the gates judge
 
 
@@ -53,11 +54,15 @@ class Classifier(Artifact):
         return cls(load((folder / "model.safetensors").read_bytes()), *facts)
 
     def headline(self) -> Headline:
+        if SKIPPED in self.meta:
+            return {SKIPPED: self.meta[SKIPPED]}
         return {**self.metrics, "epochs": len(self.history)}
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:
         """See `Artifact.in_words`."""
+        if SKIPPED in headline:
+            return f"skipped: {headline[SKIPPED]}"
         main = "val_map" if "val_map" in headline else "val_accuracy"
         name, found = main.removeprefix("val_"), f"{headline[main]:.3f}"
         if "val_low" in headline:
@@ -72,15 +77,19 @@ class Classifier(Artifact):
 
         return preprocessing_of(self.meta)
 
+    def passed_on(self, reason: str) -> "Classifier":
+        """Return the same model as the output of a phase that trained nothing, with the reason."""
+        return Classifier(self.state, {**self.meta, SKIPPED: reason}, [], self.metrics)
+
     def network(self) -> "Network":
         """Build the network with these weights."""
+        from steps.core.backbones.readout import Readout
         from steps.core.modalities.networks import build_network
         from steps.core.modalities.registry import modality_of
 
         kind, classes = modality_of(self.meta), len(self.meta["labels"])
-        network = build_network(
-            kind, self.meta["backbone"], self.preprocessing, classes, keep=self.meta["stages"]
-        )
+        reading = Readout.of(self.meta)
+        network = build_network(kind, self.meta["backbone"], self.preprocessing, classes, None, reading)
         network.load_state(self.state)
         return network
 
@@ -120,12 +129,19 @@ class Student(Classifier):
         return cls(own.state, own.meta, own.history, own.metrics, controls, choice, figures)
 
     def headline(self) -> Headline:
-        return {**super().headline(), "student": self.choice["chosen"]}
+        return {**super().headline(), "student": self.choice.get("chosen", "")}
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:
         """See `Artifact.in_words`."""
-        return f"a smaller model, {headline['student']}: {super().in_words(headline)}"
+        said = super().in_words(headline)
+        return said if SKIPPED in headline else f"a smaller model, {headline['student']}: {said}"
+
+    @classmethod
+    def none(cls, teacher: Classifier, reason: str) -> Self:
+        """Return what stands for a student where none was trained."""
+        own = teacher.passed_on(reason)
+        return cls(own.state, own.meta, own.history, own.metrics, {}, {"candidates": []}, {})
 
     def without_controls(self) -> Classifier:
         """Return the classifier without what stands beside it: what production needs."""
@@ -133,16 +149,17 @@ class Student(Classifier):
 
 
 def candidates(**made: Classifier) -> dict[str, Classifier]:
-    """Return every candidate of `Candidate` by name, from what the phases made, by the nouns.
+    """Return the candidates of `Candidate` by name, from what the phases made, by the nouns.
 
-    Raises:
-        KeyError: A candidate is missing.
+    What a phase has passed on as it was is no candidate of its own.
     """
     found: dict[str, Classifier] = {}
     for name, model in made.items():
+        if SKIPPED in model.meta:
+            continue
         if isinstance(model, Student):
             found[name] = model.without_controls()
             found |= {f"{name}_{control}": one for control, one in model.controls.items()}
         else:
             found[name] = model
-    return {name: found[name] for name in get_args(Candidate)}
+    return {name: found[name] for name in get_args(Candidate) if name in found}

@@ -86,8 +86,11 @@ class Report(Artifact):
             f"{model}_{self.main}": metrics[self.main]["value"]
             for model, metrics in self.metrics["models"].items()
         }
+        found = {"candidate": self.candidate, **accuracies}
+        if "gain" not in self.metrics:
+            return found
         gain = self.metrics["gain"][self.main]
-        return {"candidate": self.candidate, **accuracies, "gain_low": gain["low"], "gain_high": gain["high"]}
+        return {**found, "gain_low": gain["low"], "gain_high": gain["high"]}
 
     def run_summary(self) -> RunSummary:
         figures = self.metrics["models"][self.candidate]

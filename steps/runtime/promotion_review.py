@@ -83,7 +83,7 @@ def review_candidate(
     agreeing = [one.file for one in parity_results if not reasons.get(one.file.name)]
     files = model_files(agreeing, golden_samples, outputs)
     files |= drift_reference(dataset, list(report.predictions[candidate]), cfg, scratch)
-    files |= kept_known(dataset, models["finetuned"], cfg, scratch)
+    files |= kept_known(dataset, models.get("finetuned", models[candidate]), cfg, scratch)
     choice = report.metrics["candidate"]
     return Review(
         verdict, digested_gates, met, table, measured, files, replaces=present, candidate=choice
@@ -253,7 +253,7 @@ def distillation_verdict(student: Student, report: Report, margin: float) -> dic
     It is if it is surely more accurate, or at least twice as fast and no more than the margin worse: a loss
     counts that the paired interval cannot rule out.
     """
-    chosen, figures = student.choice["chosen"], student.figures
+    chosen, figures = student.choice.get("chosen"), student.figures
     if chosen not in figures or TEACHER not in figures:
         return None
     times = figures[TEACHER]["latency_p50_ms"] / figures[chosen]["latency_p50_ms"]

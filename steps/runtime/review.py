@@ -25,7 +25,7 @@ class Review:
     replaces: str | None = None
     """The version that was champion then: the one that was met, or the very model that is judged again."""
     candidate: Mapping[str, Any] = field(default_factory=dict)
-    """Which model was put forward and why; see `steps.core.promotion.candidates`."""
+    """Which model was put forward and why; see `steps.core.strategy.candidates`."""
     key: str = ""
     """See `ruling_key`."""
 

@@ -9,12 +9,15 @@ from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Student
+from steps.artifacts.plan import Plan
 from steps.artifacts.report import Report
 from steps.artifacts.stats import Stats
 from steps.core.system.storage import headline_text, to_json, write_file
 
-SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student")
+SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student", "plan")
 """The artifacts that the report is made from."""
+
+PLAN = ("described", "readout", "boundary", "skipped", "predicted", "rows")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     decision = Decision.load(places["decision"])
     search = LearningRates.load(places["learning_rates"])
     student = Student.load(places["student"])
+    plan = Plan.load(places["plan"])
     content: dict[str, Any] = {
         "run": run,
         "phases": [
@@ -59,11 +63,14 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
         ],
         "models": report.metrics["models"],
         "pareto": pareto_rows(report.metrics, student.choice, student.figures),
-        "comparisons": {key: report.metrics[key] for key in ("gain", "student_loss")},
+        "comparisons": {
+            key: report.metrics[key] for key in ("gain", "student_loss") if key in report.metrics
+        },
         "per_class": report.metrics["per_class"],
         "search": {"summary": search.summary, "trials": search.trials},
         "findings": dataset.findings,
         "normalisation": stats.trial,
+        "plan": {name: getattr(plan, name) for name in PLAN},
         "symmetries": stats.symmetries,
         "candidate": report.candidate,
         "decision": {
@@ -78,8 +85,9 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     }
     pages = {"evaluation": report.html, "search_page": search.html, "audit_page": dataset.html}
     bodies = {name: body(html) for name, html in pages.items()}
-    figure = pareto(content["pareto"])
+    figure = pareto(content["pareto"]) if content["pareto"] else ""
     titles = {**TITLES, **(LabelSetPredictions.titles if dataset.label_sets else {})}
+    content["forecast"] = report.metrics["models"]["warm_head"].get(plan.predicted.get("metric"))
     page = render("run.html", **content, **bodies, numbers=headline_text, figure=figure, titles=titles)
     write_file(folder / "report.json", to_json(content))
     write_file(folder / "report.html", with_contents(page).encode())

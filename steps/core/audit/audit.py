@@ -15,7 +15,7 @@ from steps.core.audit.leaks import copy_findings, find_near_copies
 from steps.core.audit.limits import Limits
 from steps.core.audit.shortcuts import label_set_shortcut_test, shortcut_test
 from steps.core.data.findings import make_finding
-from steps.core.features.probe import correct_fraction, linear_probe
+from steps.core.features.vectors import correct_fraction, linear_probe
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Scan
 from steps.core.tasks.labelling import ONE_LABEL, Labelling

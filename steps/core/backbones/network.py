@@ -1,9 +1,10 @@
 """A classifier as stages and a head, which can be entered at any stage boundary.
 
-Boundary b lies before stage b: 0 is the input, `len(stages)` is the pooled vector. Below the freeze
-boundary nothing can change, so what comes out there may be computed once and kept.
+Boundary b lies before stage b: 0 is the input, `len(stages)` is the vector z that the head reads. Below the
+freeze boundary nothing can change, so what comes out there may be computed once and kept.
 """
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from steps.core.backbones.readout import Readout, join, summarise
 from steps.core.backbones.stages import ROOT, Stage
 from steps.core.system.errors import ArtifactError, BackboneError, FrozenWeightsChanged
 
@@ -28,18 +30,26 @@ class Backbone(NamedTuple):
 
 
 class Network(nn.Module):
-    """Stages of a backbone, all or only the first ones, then pooling and a linear head."""
+    """Stages of a backbone, all or only the first ones, then the head's readout and a linear head."""
 
-    def __init__(self, stages: Iterable[nn.Module], features: int, classes: int, channels_last: bool) -> None:
+    def __init__(
+        self,
+        stages: Iterable[nn.Module],
+        features: int,
+        classes: int,
+        channels_last: bool,
+        readout: Readout | None = None,
+    ) -> None:
         """Put a head for `features` inputs on top; `channels_last` says where a map's channels are."""
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.channels_last = channels_last
+        self.readout = readout or Readout.top(len(self.stages))
         self.head = nn.Linear(features, classes)
 
     @classmethod
-    def build(cls, backbone: Backbone, example: Tensor, classes: int, keep: int | None = None) -> Self:
-        """Put a backbone, cut after `keep` stages, under a head of zeros.
+    def build(cls, backbone: Backbone, example: Tensor, classes: int, readout: Readout | None = None) -> Self:
+        """Put the stages of a backbone that a readout keeps under a head of zeros.
 
         A head of zeros starts at the loss ln(classes), the same whatever the random state.
 
@@ -47,26 +57,33 @@ class Network(nn.Module):
             backbone: Its stages become the network's.
             example: One sample at boundary 0 (1, ...), for the sizes.
             classes: Of the head.
-            keep: None keeps all stages.
+            readout: None: the mean of the last stage.
 
         Raises:
             BackboneError: More stages are asked for than there are.
         """
         parts = backbone.stages
-        keep = len(parts) if keep is None else keep
-        if not 1 <= keep <= len(parts):
-            raise BackboneError(f"{backbone.name} has {len(parts)} stages, {keep} were asked for; {REMEDY}")
+        readout = readout or Readout.top(len(parts))
+        if not 1 <= readout.keep <= len(parts):
+            raise BackboneError(
+                f"{backbone.name} has {len(parts)} stages, {readout.keep} were asked for; {REMEDY}"
+            )
         for part in parts:
             part.eval()
+        network = cls(parts[: readout.keep], 1, classes, backbone.channels_last, readout)
         with torch.inference_mode():
-            x = example
-            for part in parts[:keep]:
-                x = part(x)
-        width = pool(x, backbone.channels_last).shape[1]
-        network = cls(parts[:keep], width, classes, backbone.channels_last)
+            width = network.embed(example).shape[1]
+        network.head = nn.Linear(width, classes)
         nn.init.zeros_(network.head.weight)
         nn.init.zeros_(network.head.bias)
         return network.eval().to(memory_format=torch.channels_last)
+
+    def cut(self, keep: int, example: Tensor) -> Self:
+        """Return the first `keep` stages, copied, under a head of zeros; `example` is as in `build`."""
+        copies = [copy.deepcopy(stage) for stage in self.stages[:keep]]
+        backbone = Backbone("this network", copies, self.channels_last)  # type: ignore[arg-type]
+        found = type(self).build(backbone, example, self.head.out_features, self.readout.cut(keep))
+        return found.to(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -80,8 +97,23 @@ class Network(nn.Module):
         return x
 
     def embed(self, x: Tensor, start: int = 0) -> Tensor:
-        """Take x from boundary `start` to the pooled vector z (n, features)."""
-        return pool(self.run(x, start, len(self.stages)), self.channels_last)
+        """Take x from boundary `start` to the vector z that the head reads (n, features).
+
+        Raises:
+            BackboneError: The head reads a stage below `start` whose output is not x.
+        """
+        stages = len(self.stages)
+        if start == stages:
+            return join(summarise(x, self.channels_last, False))
+        first, deviations = self.readout.first, self.readout.deviations
+        if start > first + 1:
+            raise BackboneError(f"the head reads stage {first}, which lies below boundary {start}; {REMEDY}")
+        read = summarise(x, self.channels_last, deviations) if start == first + 1 else []
+        for number in range(start, stages):
+            x = self.stages[number](x)
+            if number >= first:
+                read += summarise(x, self.channels_last, deviations)
+        return join(read)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """Take x from boundary `start` to logits (n, classes)."""
@@ -89,10 +121,10 @@ class Network(nn.Module):
         return logits
 
     def architecture(self) -> str:
-        """Hash what tells one architecture from another: modules, forward passes, names and shapes."""
+        """Hash what tells the stages of one architecture from another's: modules, forward passes, shapes."""
         forwards = [getattr(stage.graph, "code", "") for stage in self.stages]
-        shapes = [[name, *tensor.shape] for name, tensor in self.state_dict().items()]
-        return hashlib.sha256(repr((self, forwards, shapes)).encode()).hexdigest()
+        shapes = [[name, *tensor.shape] for name, tensor in self.stages.state_dict().items()]
+        return hashlib.sha256(repr((self.stages, self.channels_last, forwards, shapes)).encode()).hexdigest()
 
     def freeze(self, boundary: int) -> None:
         """Freeze the stages below `boundary`; those above and the head may train."""
@@ -132,13 +164,6 @@ class Network(nn.Module):
 def public_name(name: str) -> str:
     """Turn the name inside the stage list into timm's own."""
     return re.sub(rf"^stages\.\d+\.graph\.{ROOT}\.", "backbone.", name)
-
-
-def pool(x: Tensor, channels_last: bool) -> Tensor:
-    """Average a map (n, c, h, w) or tokens (n, t, c) to (n, c); leave a vector as it is."""
-    if x.ndim == 4:
-        return x.mean(dim=(1, 2) if channels_last else (2, 3))
-    return x.mean(dim=1) if x.ndim == 3 else x
 
 
 def frozen_digest(network: Network, boundary: int, statistics: bool = False) -> str:

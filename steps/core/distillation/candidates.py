@@ -5,16 +5,12 @@ A network of its own starts from its own pretrained weights and from the samples
 sees: the same views, preprocessed the same way.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from steps.core.backbones.network import Network, pool
+from steps.core.backbones.network import Network
 from steps.core.backbones.processes import on_device
 from steps.core.distillation.settings import CutCandidate, NamedCandidate
 from steps.core.modalities.networks import build_network
@@ -53,7 +49,7 @@ def build_candidates(
     found = []
     for one in asked:
         if isinstance(one, CutCandidate):
-            network = cut_teacher(teacher, one.keep_stages, preprocessing)
+            network = on_device(cut_teacher(teacher, one.keep_stages, preprocessing))
             start = meta["boundary"] if meta["boundary"] < one.keep_stages else 0
             found.append(Candidate(f"first {one.keep_stages} stages", network, start, {}))
             continue
@@ -75,16 +71,7 @@ def cut_teacher(teacher: Network, keep: int, preprocessing: Preprocessing) -> Ne
             f"distill.candidates: found keep_stages {keep}, expected 1 to {len(teacher.stages) - 1}, "
             "fewer stages than the teacher has"
         )
-    stages = copy.deepcopy(teacher.stages[:keep]).eval()
-    with torch.inference_mode():
-        x = preprocessing.batch([preprocessing.example()], teacher.device)
-        for stage in stages:
-            x = stage(x)
-    features = pool(x, teacher.channels_last).shape[1]
-    student = Network(stages, features, teacher.head.out_features, teacher.channels_last)
-    nn.init.zeros_(student.head.weight)
-    nn.init.zeros_(student.head.bias)
-    return on_device(student.to(memory_format=torch.channels_last))
+    return teacher.cut(keep, preprocessing.batch([preprocessing.example()], teacher.device))
 
 
 def parameter_count(network: Network) -> int:

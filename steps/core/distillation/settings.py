@@ -1,6 +1,6 @@
 """Which students are tried, and how the chosen one is trained."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,8 +26,8 @@ class NamedCandidate(Config):
 class StudentRecipe(Recipe):
     """Which student is chosen and how it is trained."""
 
-    candidates: Annotated[list[CutCandidate | NamedCandidate], Field(min_length=1)]
-    """What is benchmarked; the best that fits the budget is trained."""
+    candidates: Annotated[list[CutCandidate | NamedCandidate], Field(min_length=1)] | Literal["auto"]
+    """What is benchmarked; the best that fits the budget is trained. `auto`: see `listed`."""
     max_latency_ms: Positive | None
     """Greatest median latency of one sample on this machine; null: no limit."""
     max_megabytes: Positive | None
@@ -41,3 +41,12 @@ class StudentRecipe(Recipe):
     """Softens both distributions (Hinton et al. 2015)."""
     alpha: Fraction
     """Weight of the distillation loss; the rest is cross-entropy on the labels."""
+
+    def listed(self, boundary: int, stages: int) -> "list[CutCandidate | NamedCandidate]":
+        """Return the candidates for a teacher of `stages` whose prefix up to `boundary` is cached.
+
+        `auto` means its cuts above the boundary, which read the cache; where it has none there is no student.
+        """
+        if self.candidates != "auto":
+            return self.candidates
+        return [CutCandidate(keep_stages=keep) for keep in range(max(boundary, 0) + 1, stages)]

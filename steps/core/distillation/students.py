@@ -25,7 +25,7 @@ from steps.core.backbones.network import Network
 from steps.core.backbones.processes import assert_equal_everywhere, on_device
 from steps.core.data.rows import open_source
 from steps.core.distillation.candidates import Candidate, build_candidates, parameter_count
-from steps.core.distillation.settings import StudentRecipe
+from steps.core.distillation.settings import CutCandidate, NamedCandidate, StudentRecipe
 from steps.core.export.latency import Figures, benchmark
 from steps.core.features.batches import Batches, Cache, open_batches
 from steps.core.features.settings import HeadSettings
@@ -71,6 +71,7 @@ class DistillationResult:
 def train_students(
     cache: Cache,
     teacher: Network,
+    listed: Sequence[CutCandidate | NamedCandidate],
     cfg: StudentRecipe,
     head: HeadSettings,
     seed: int,
@@ -86,7 +87,7 @@ def train_students(
         BudgetError: No candidate fits.
     """
     on_device(teacher).freeze(len(teacher.stages))
-    candidates = build_candidates(cfg.candidates, teacher, cache.meta, scratch)
+    candidates = build_candidates(listed, teacher, cache.meta, scratch)
     figures = benchmark_candidates(candidates, teacher, cache, cfg.latency_runs, scratch)
     fitting = within_budget(candidates, figures, cfg)
     heads = [

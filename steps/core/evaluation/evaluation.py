@@ -98,7 +98,9 @@ def evaluate_models(
         predictions[f"{name}_confidence"] = prediction.confidence
         predictions[f"{name}_logits"] = list(prediction.logits)
     pairs = {
-        name: (predictions_by_model[one], predictions_by_model[other]) for name, (one, other) in PAIRS.items()
+        name: (predictions_by_model[one], predictions_by_model[other])
+        for name, (one, other) in PAIRS.items()
+        if {one, other} <= set(models)
     }
     metrics = {
         "models": {name: metric_intervals(o, draws, seed) for name, o in predictions_by_model.items()},
@@ -113,7 +115,9 @@ def evaluate_models(
         "slices": slice_rows(predictions_by_model[candidate], rows, pd.DataFrame(facts)),
         "controls": control_rows(
             predictions_by_model["student"], {name: predictions_by_model[name] for name in controls}
-        ),
+        )
+        if controls
+        else {},
         "robustness": robustness_rows(
             predictors[candidate],
             kind,

@@ -11,8 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
@@ -105,6 +107,19 @@ class CachedSource:
 
 
 @dataclass(frozen=True)
+class VectorSource:
+    """What a head reads of every sample's deterministic view, in memory."""
+
+    vectors: Tensor
+    """Shape (rows of the index, features), float32."""
+    start: int
+
+    def get(self, rows: list[int], views: list[int]) -> Tensor:
+        """See `Source.get`."""
+        return self.vectors[rows]
+
+
+@dataclass(frozen=True)
 class RecomputedSource:
     """Decodes the samples again, for full fine-tuning and as the proof of the cache.
 
@@ -192,6 +207,12 @@ class Batches:
         """Yield a split's batches in order, through the deterministic view; all, or some by number."""
         for part in islice(in_batches(self.rows(split), self.batch_size), first, None, every):
             yield Batch(self.source.get(part, [0] * len(part)), self.labels[part])
+
+
+def batches_of_vectors(cache: Cache, vectors: NDArray[np.float64], top: int, size: int, seed: int) -> Batches:
+    """Return batches of what a head reads (rows of the index, features), at the boundary `top` below it."""
+    source = VectorSource(torch.from_numpy(vectors.astype(np.float32)), top)
+    return Batches(source, cache.index_table, 0, size, seed)
 
 
 def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratch: Path) -> Batches:

@@ -1,11 +1,17 @@
-"""Lay out the frozen-prefix cache over a data set: which samples in which shard."""
+"""Lay out the caches over a data set: which samples in which shard.
+
+The features are what every stage puts out for one view of every sample: heads are made of them, and the
+strategy is chosen by them. The prefix is what enters the network where the stages that train begin, for every
+view.
+"""
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from steps.core.backbones.network import Network
 from steps.core.backbones.processes import (
     assert_equal_everywhere,
     on_device,
@@ -13,6 +19,7 @@ from steps.core.backbones.processes import (
     rank,
     wait_for_all,
 )
+from steps.core.backbones.readout import Readout
 from steps.core.data.files import Source
 from steps.core.data.rows import open_source
 from steps.core.data.splits import SPLITS
@@ -21,67 +28,117 @@ from steps.core.features.extraction import Extractor, Sample
 from steps.core.features.linear_head import groups_of
 from steps.core.features.settings import CacheSettings
 from steps.core.modalities.networks import build_network
-from steps.core.system.errors import BackboneError, DiskError, ProcessError
+from steps.core.modalities.parts import Views
+from steps.core.system.errors import DiskError, ProcessError
 from steps.core.system.progress import count, progress
 from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 
+Plan = list[tuple[str, pd.DataFrame, int]]
+"""Shards: name, rows, and how many seeded views of each."""
 
-def build_cache(
-    table: pd.DataFrame,
-    labels: list[str],
-    root: str,
+
+class Data(NamedTuple):
+    """A data set, as far as a cache of it depends on it."""
+
+    table: pd.DataFrame
+    labels: list[str]
+    root: str
+    labelling: Labelling = ONE_LABEL
+
+
+def build_features(
+    about: Data, encoder: Encoder, cfg: CacheSettings, scratch: Path
+) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
+    """Keep what every stage puts out for the deterministic view of every sample.
+
+    Returns:
+        The index (a row per sample), the shard files by name, and what describes them.
+    """
+    network = on_device(
+        build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights)
+    )
+    views = encoder.modality.deterministic_views(encoder.preprocessing)
+    extractor = extractor_of(network, None, encoder, views, cfg, scratch)
+    index, shards = fill(extractor, about, plan_shards(about.table, cfg.shard_samples), scratch)
+    return index, shards, describe(extractor, about, cfg, encoder)
+
+
+def build_prefix(
+    about: Data,
     encoder: Encoder,
-    samples: Any,
+    views: Views,
+    count: int,
+    part: tuple[Readout, int],
     cfg: CacheSettings,
     scratch: Path,
-    labelling: Labelling = ONE_LABEL,
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
-    """Return the index (a row per sample), the shard files by name, and what describes them.
+    """Keep what enters a network at its freeze boundary, of every view; at boundary 0 the samples do.
 
-    `samples` are the modality's settings, of which nothing is undecided.
+    Args:
+        about: The data set.
+        encoder: The backbone.
+        views: The deterministic view and seeded ones.
+        count: Seeded views of every training sample.
+        part: What the head reads, and the boundary.
+        cfg: How it is kept.
+        scratch: Where shards are kept from run to run.
+
+    Returns:
+        See `build_features`.
     """
-    about = (encoder.modality, encoder.name, encoder.preprocessing)
-    network = on_device(build_network(*about, len(labels), encoder.weights))
-    extractor = Extractor(
-        network,
-        freeze_boundary(cfg.unfreeze, len(network.stages)),
-        encoder.modality.views(encoder.preprocessing, samples, cfg.seed),
-        cfg.dtype,
-        cfg.micro_batch,
-        file_sha256(encoder.weights),
-        scratch / "features",
+    readout, boundary = part
+    network = on_device(
+        build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights, readout)
     )
+    extractor = extractor_of(network, boundary, encoder, views, cfg, scratch)
+    plan = plan_views(about.table, cfg.shard_samples, count)
+    index, shards = fill(extractor, about, plan, scratch, kept=boundary > 0)
+    meta = {**describe(extractor, about, cfg, encoder), "boundary": boundary, "views": count}
+    return index, shards, {**meta, "readout": readout.to_dict()}
+
+
+def extractor_of(
+    network: Network, boundary: int | None, encoder: Encoder, views: Views, cfg: CacheSettings, scratch: Path
+) -> Extractor:
+    """Return what computes the shards."""
+    digest = file_sha256(encoder.weights)
+    return Extractor(network, boundary, views, cfg.dtype, cfg.micro_batch, digest, scratch / "features")
+
+
+def fill(
+    extractor: Extractor, about: Data, plan: Plan, scratch: Path, kept: bool = True
+) -> tuple[pd.DataFrame, dict[str, Path]]:
+    """Return the index and, where anything is `kept`, the shards by name, computed where they are missing."""
     index, shards = [], {}
-    source = open_source(root, scratch, table)
-    plan = plan_shards(table, cfg.shard_samples, cfg.views)
-    check_disk_space(extractor, plan)
-    fill_distributed(extractor, source, plan)
-    with progress("caching", len(table), "sample") as advance:
+    source = open_source(about.root, scratch, about.table)
+    if kept:
+        check_disk_space(extractor, plan)
+        fill_distributed(extractor, source, plan)
+    with progress("caching", len(about.table), "sample") as advance:
         for name, part, views in plan:
-            shards[name] = extractor.shard(source, samples_of(part), views)
-            numbers = list(labelling.encode(part["label"], labels))
+            if kept:
+                shards[name] = extractor.shard(source, samples_of(part), views)
+            numbers = list(about.labelling.encode(part["label"], about.labels))
             facts = part[["sha256", "path", "split"]].assign(group=groups_of(part))
             index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
             advance(len(part))
-    meta = describe_cache(extractor, cfg, encoder)
-    meta |= {"labels": labels, "root": root}
-    return pd.concat(index, ignore_index=True), shards, meta
+    return pd.concat(index, ignore_index=True), shards
 
 
-def describe_cache(extractor: Extractor, cfg: CacheSettings, encoder: Encoder) -> dict[str, Any]:
+def describe(extractor: Extractor, about: Data, cfg: CacheSettings, encoder: Encoder) -> dict[str, Any]:
     """Return what a reader of the cache, and of a model trained on it, has to know."""
     return {
         "modality": encoder.modality.name,
         "backbone": encoder.name,
         "weights_sha256": extractor.weights_sha256,
         "stages": len(extractor.network.stages),
-        "boundary": extractor.boundary,
-        "views": cfg.views,
-        "bytes_per_view": extractor.sizes()[0],
+        "bytes_per_view": extractor.bytes_per_view(),
         "dtype": cfg.dtype,
         "micro_batch": cfg.micro_batch,
         **extractor.views.describe(),
+        "labels": about.labels,
+        "root": about.root,
     }
 
 
@@ -90,7 +147,7 @@ def samples_of(part: pd.DataFrame) -> list[Sample]:
     return [Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True)]
 
 
-def fill_distributed(extractor: Extractor, source: Source, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+def fill_distributed(extractor: Extractor, source: Source, plan: Plan) -> None:
     """Compute what is missing in all processes, each shard in one of them, and wait for the last.
 
     Raises:
@@ -118,15 +175,15 @@ def fill_distributed(extractor: Extractor, source: Source, plan: list[tuple[str,
         )
 
 
-def check_disk_space(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, int]]) -> None:
+def check_disk_space(extractor: Extractor, plan: Plan) -> None:
     """Look whether the shards that are missing fit on the disk, before hours are spent on them.
 
     Raises:
         DiskError: They do not.
     """
-    per_view, per_sample = extractor.sizes()
+    per_view = extractor.bytes_per_view()
     needed = sum(
-        len(part) * ((1 + views) * per_view + per_sample)
+        len(part) * (1 + views) * per_view
         for _, part, views in plan
         if extractor.missing(samples_of(part), views)
     )
@@ -135,29 +192,25 @@ def check_disk_space(extractor: Extractor, plan: list[tuple[str, pd.DataFrame, i
     if needed > free:
         raise DiskError(
             f"the cache needs {needed / 1e9:.2f} GB, {per_view / 1e3:.1f} kB for every view, and "
-            f"{extractor.folder} has {free / 1e9:.2f} GB free: lower cache_features.views or "
+            f"{extractor.folder} has {free / 1e9:.2f} GB free: lower cache_prefix.views or "
             "the size of the samples, set cache_features.dtype to float16, choose another "
             "fine_tune.unfreeze, "
             "or point HEADSTART_SCRATCH to a larger disk"
         )
 
 
-def freeze_boundary(unfreeze: int | str, stages: int) -> int:
-    """Return how many stages are frozen when the last `unfreeze` of them, or all, are trained."""
-    if unfreeze == "all":
-        return 0
-    if not isinstance(unfreeze, int) or unfreeze > stages:
-        raise BackboneError(f"fine_tune.unfreeze: found {unfreeze}, expected 0 to {stages}, or all")
-    return stages - unfreeze
+def plan_shards(table: pd.DataFrame, size: int) -> Plan:
+    """Return shard name, rows and number of seeded views, none; in the table's order, whatever the splits."""
+    return [
+        (f"{number:05d}.safetensors", table.iloc[first : first + size].reset_index(drop=True), 0)
+        for number, first in enumerate(range(0, len(table), size))
+    ]
 
 
-def plan_shards(table: pd.DataFrame, size: int, views: int) -> list[tuple[str, pd.DataFrame, int]]:
+def plan_views(table: pd.DataFrame, size: int, views: int) -> Plan:
     """Return shard name, rows and number of seeded views; only train is looked at more than once."""
-    plan = []
-    for split in SPLITS:
-        rows = table[table["split"] == split]
-        for number, first in enumerate(range(0, len(rows), size)):
-            part = rows.iloc[first : first + size].reset_index(drop=True)
-            name = f"{split}-{number:05d}.safetensors"
-            plan.append((name, part, views if split == "train" else 0))
-    return plan
+    return [
+        (f"{split}-{name}", part, views if split == "train" else 0)
+        for split in SPLITS
+        for name, part, _ in plan_shards(table[table["split"] == split], size)
+    ]

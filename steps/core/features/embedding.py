@@ -20,7 +20,7 @@ from steps.core.modalities.registry import modality
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.storage import file_sha256
 
-SHARD, MICRO_BATCH = 256, 8
+SHARD, MICRO_BATCH = 128, 8  # as cache_features has them: then it finds what the audit has embedded
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,14 @@ def embed(
     )
     views = views or encoder.modality.deterministic_views(encoder.preprocessing)
     digest, kept = file_sha256(encoder.weights), scratch / "features"
-    worker = Extractor(network, len(network.stages), views, "float16", MICRO_BATCH, digest, kept)
+    worker = Extractor(network, None, views, "float16", MICRO_BATCH, digest, kept)
+    top = f"stage{len(network.stages) - 1}"
     samples = [Sample(p, s) for p, s in zip(table["path"], table["sha256"], strict=True)]
     z = np.zeros((len(samples), 0), np.float16)
     for first in range(0, len(samples), SHARD):
         shard = worker.shard(source, samples[first : first + SHARD], 0)
         with safe_open(shard, framework="pt") as file:
-            part = file.get_tensor("z")[:, 0].numpy()
+            part = file.get_tensor(top)[:, 0].numpy()
         if not first:
             z = np.zeros((len(samples), part.shape[1]), np.float16)
         z[first : first + SHARD] = part

@@ -1,4 +1,4 @@
-"""Fill the frozen-prefix cache: one decode, K views, one forward; a shard at a time.
+"""Fill the caches of frozen stages: one decode, K views, one forward; a shard at a time.
 
 A shard's file name is a hash of all that its content depends on, so a shard that exists is right,
 and after a kill at most one shard is computed again. Memory does not grow with the data set.
@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from steps.core.backbones.network import Network, pool
+from steps.core.backbones.network import Network
 from steps.core.backbones.processes import describe_device
+from steps.core.backbones.readout import deviation, pool
 from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.parts import Preprocessing, Views
 from steps.core.system.checksummed import load_checked, with_checksum
@@ -26,7 +27,7 @@ from steps.core.system.code import code_digest
 from steps.core.system.errors import BackboneError
 from steps.core.system.storage import write_file
 
-FORMAT = 4
+FORMAT = 5
 VERSIONS = ("torch", "torchvision", "timm", "transformers", "pillow", "numpy")
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 T = TypeVar("T")
@@ -42,10 +43,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Computes shards of z and h with one network, boundary and precision."""
+    """Computes shards with one network and precision: all stages' outputs, or what enters at a boundary."""
 
     network: Network
-    boundary: int
+    boundary: int | None
+    """Where h is taken, or z at the top; None: the pooled outputs of all stages."""
     views: Views
     dtype: str
     micro_batch: int
@@ -62,6 +64,7 @@ class Extractor:
             "weights": self.weights_sha256,
             "architecture": self.network.architecture(),
             "boundary": self.boundary,
+            "readout": self.network.readout.to_dict() if self.boundary == len(self.network.stages) else None,
             "dtype": self.dtype,
             "micro_batch": self.micro_batch,
             "threads": torch.get_num_threads(),
@@ -77,11 +80,9 @@ class Extractor:
         views = self.views
         return sorted({__name__, type(views).__module__, type(views.preprocessing).__module__})
 
-    def sizes(self) -> tuple[int, int]:
-        """Return the bytes that are kept of every view, and of every sample beside its views."""
-        found = self.forward([self.views.preprocessing.example()], [True])
-        per_sample = sum(x.nbytes for name, x in found.items() if name.startswith("stage"))
-        return sum(x.nbytes for x in found.values()) - per_sample, per_sample
+    def bytes_per_view(self) -> int:
+        """Return the bytes that are kept of every view."""
+        return sum(x.nbytes for x in self.forward([self.views.preprocessing.example()]).values())
 
     def missing(self, samples: Sequence[Sample], count: int) -> bool:
         """Say whether a shard has yet to be computed."""
@@ -100,39 +101,38 @@ class Extractor:
         return path
 
     def compute(self, data: Source, samples: Sequence[Sample], count: int) -> dict[str, Tensor]:
-        """Return the tensors of a shard.
-
-        z (samples, 1 + count, features); h likewise, where the boundary is neither the input nor
-        the top; and stage<i> (samples, channels), each stage's pooled output for the plain view.
-        """
+        """Return the tensors of a shard, each (samples, 1 + count, ...): see `forward`."""
 
         def views_of(sample: Sample) -> list[Tensor]:
             decoded = self.views.read(data.read(sample.path))
             return [self.views.view(decoded, sample.sha256, number) for number in range(1 + count)]
 
         views = (view for found in map_in_threads(views_of, samples, 16) for view in found)
-        plain = cycle([True, *[False] * count])
-        outputs = [
-            self.forward(batch, [next(plain) for _ in batch]) for batch in in_batches(views, self.micro_batch)
-        ]
+        outputs = [self.forward(batch) for batch in in_batches(views, self.micro_batch)]
         tensors = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
-        per_view = {name: x for name, x in tensors.items() if not name.startswith("stage")}
-        shaped = {name: x.view(len(samples), 1 + count, *x.shape[1:]) for name, x in per_view.items()}
-        return {**tensors, **shaped}
+        return {name: x.view(len(samples), 1 + count, *x.shape[1:]) for name, x in tensors.items()}
 
     @torch.inference_mode()
-    def forward(self, views: list[Tensor], plain: list[bool]) -> dict[str, Tensor]:
-        """Return z and h of at most `micro_batch` views, and all stages of the plain ones."""
+    def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Return what is kept of at most `micro_batch` views, by name.
+
+        At a boundary `h` (views, ...), at the top `z` (views, features). Else, of every stage i,
+        `stage<i>` (views, channels), its mean over the places, and `deviation<i>` where it has places.
+        """
+        stop = 0 if self.boundary is None else min(self.boundary, len(self.network.stages))
+        x = prefix(self.network, stop, views, self.views.preprocessing, self.micro_batch)
         found = {}
-        x = prefix(self.network, 0, views, self.views.preprocessing, self.micro_batch)
-        rows = [row for row, is_plain in enumerate(plain) if is_plain]
-        for number, stage in enumerate(self.network.stages):
-            x = stage(x)
-            found[f"stage{number}"] = pool(x[rows], self.network.channels_last)
-            if number + 1 == self.boundary < len(self.network.stages):
-                found["h"] = x[: len(views)]
-        found["z"] = pool(x, self.network.channels_last)[: len(views)]
-        return {name: self.to_stored_dtype(x) for name, x in found.items()}
+        if self.boundary is None:
+            for number, stage in enumerate(self.network.stages):
+                x = stage(x)
+                found[f"stage{number}"] = pool(x, self.network.channels_last)
+                if (spread := deviation(x, self.network.channels_last)) is not None:
+                    found[f"deviation{number}"] = spread
+        elif self.boundary == len(self.network.stages):
+            found["z"] = x
+        else:
+            found["h"] = x
+        return {name: self.to_stored_dtype(x[: len(views)]) for name, x in found.items()}
 
     def to_stored_dtype(self, x: Tensor) -> Tensor:
         """Convert to the kept precision.
@@ -157,13 +157,14 @@ class Extractor:
 def prefix(
     network: Network, boundary: int, views: Sequence[Tensor], preprocessing: Preprocessing, micro_batch: int
 ) -> Tensor:
-    """Take views to the boundary in a batch that is always full.
+    """Take views to the boundary, at the top to z, in a batch that is always full.
 
     The last bits of a convolution depend on the size of the batch, so a short batch is filled up
     with its first view: then a view's h depends on that view alone. The filling is returned too.
     """
     filled = [*views, *[views[0]] * (micro_batch - len(views))]
-    return network.run(preprocessing.batch(filled, network.device), 0, boundary)
+    x = preprocessing.batch(filled, network.device)
+    return network.embed(x) if boundary == len(network.stages) else network.run(x, 0, boundary)
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

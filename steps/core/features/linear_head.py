@@ -10,8 +10,8 @@ any penalty, and no more coordinates than there are samples.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -165,6 +165,17 @@ def folds_of(y: Ints, groups: Sequence[Any], folds: int, seed: int) -> Iterator[
     yield from StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(numbers, y, numbers)
 
 
+class HeadChoice(NamedTuple):
+    """What cross-validation prefers."""
+
+    axes: Axes
+    scaling: str
+    inverse_penalty: float
+    loss: float
+    unseen: Floats
+    """See `LinearHead`."""
+
+
 def fit_head(
     x: Floats,
     y: Ints,
@@ -174,7 +185,25 @@ def fit_head(
     seed: int,
     class_weights: Tensor | None = None,
 ) -> LinearHead:
-    """Choose scaling and penalty by cross-validated loss, and fit the head on all samples.
+    """Choose scaling and penalty, and fit the head on all samples; see `choose_head`."""
+    axes, scaling, c, loss, unseen = choose_head(x, y, classes, groups, cfg, seed, class_weights)
+    weights = None if class_weights is None else class_weights.double().numpy()
+    head = solve(axes.coordinates(x), axes.variances, y, classes, c, None, weights)
+    weight = np.asarray((axes.turn @ head[:-1]).T)
+    bias = head[-1] - weight @ axes.mean
+    return LinearHead(weight, bias - bias.mean() if y.ndim == 1 else bias, scaling, c, loss, unseen)
+
+
+def choose_head(
+    x: Floats,
+    y: Ints,
+    classes: int,
+    groups: Sequence[Any],
+    cfg: HeadSettings,
+    seed: int,
+    class_weights: Tensor | None = None,
+) -> HeadChoice:
+    """Choose scaling and penalty by cross-validated loss.
 
     Args:
         x: Vectors (n, features).
@@ -188,21 +217,17 @@ def fit_head(
     weights = None if class_weights is None else class_weights.double().numpy()
     rows = np.sort(np.random.default_rng(seed).permutation(len(x))[: cfg.samples])
     splits = list(folds_of(y[rows], [groups[row] for row in rows], cfg.folds, seed))
-    scalings = SCALINGS if cfg.scaling == "auto" else (cfg.scaling,)
-    best: LinearHead | None = None
-    for scaling in scalings:
+    best: HeadChoice | None = None
+    for scaling in SCALINGS if cfg.scaling == "auto" else (cfg.scaling,):
         axes = Axes.of(x, scaling)
-        u = axes.coordinates(x)
-        found = choose_penalty(u[rows], axes.variances, y[rows], classes, splits, cfg.grid(), weights)
-        c, loss, logits = found
-        if best is None or loss < best.cv_loss:
+        u = axes.coordinates(x[rows])
+        c, loss, logits = choose_penalty(u, axes.variances, y[rows], classes, splits, cfg.grid(), weights)
+        if best is None or loss < best.loss:
             unseen = np.full((len(x), classes), np.nan)
             unseen[rows] = logits
-            head = solve(u, axes.variances, y, classes, c, None, weights)
-            weight = np.asarray((axes.turn @ head[:-1]).T)
-            best = LinearHead(weight, head[-1] - weight @ axes.mean, scaling, c, loss, unseen)
+            best = HeadChoice(axes, scaling, c, loss, unseen)
     assert best is not None
-    return replace(best, bias=best.bias - best.bias.mean() if y.ndim == 1 else best.bias)
+    return best
 
 
 def choose_penalty(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from steps.core.data.files import Source
 from steps.core.features.embedding import SHARD, Encoder, embed
-from steps.core.features.probe import correct_fraction, linear_probe
+from steps.core.features.vectors import correct_fraction, linear_probe
 from steps.core.modalities.parts import Preprocessing
 from steps.core.tasks.intervals import interval
 from steps.core.tasks.labelling import ONE_LABEL, Labelling

@@ -1,24 +1,19 @@
-"""Settings of the frozen-prefix cache."""
+"""Settings of the caches of frozen stages, and of the heads on them."""
 
 import math
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from steps.core.backbones.settings import Unfreeze
 from steps.core.system.config import Config, Count, Positive
 
 
 class CacheSettings(Config):
-    """What the frozen-prefix cache is built by."""
+    """How cached values are computed and kept."""
 
-    views: Annotated[int, Field(ge=0)]
-    """Seeded views per training sample, beside the deterministic one."""
     dtype: Literal["float16", "float32"]
     shard_samples: Count
     micro_batch: Count
-    unfreeze: Unfreeze
-    seed: int
 
 
 class HeadSettings(Config):

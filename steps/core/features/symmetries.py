@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from steps.core.data.files import Source
 from steps.core.features.embedding import Encoder, embed
-from steps.core.features.probe import correct_fraction, linear_probe
+from steps.core.features.vectors import correct_fraction, linear_probe
 from steps.core.tasks.intervals import interval
 from steps.core.tasks.labelling import ONE_LABEL, Labelling
 from steps.core.tasks.metrics import Floats

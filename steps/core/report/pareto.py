@@ -18,7 +18,10 @@ def pareto_rows(
     Controls are networks like the student and cost what it costs. A candidate that was not trained has no
     test accuracy; all candidates have `as_is`, the validation accuracy of a head on their features before
     any training. `front` says of those with a test accuracy that none of them is better at no more cost.
+    Where no student was trained, nothing was timed and there is no row.
     """
+    if not figures:
+        return []
     chosen = choice["chosen"]
     as_is = {one["name"]: one["val_accuracy"] for one in choice["candidates"]}
     tested = {

@@ -1,10 +1,9 @@
-"""The page of the search: its history, what mattered, the two rates, the probe and the finals."""
+"""The page of the search: its history, what mattered, the two rates and the finals."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 from optuna.visualization import matplotlib as draw
 
 from steps.core.report.html import render
-from steps.core.report.plots import ACCENT, PALE, data_uri
+from steps.core.report.plots import data_uri
 from steps.core.strategy.search import DISCRIMINATIVE
 from steps.core.strategy.search_space import SearchSpace
 
@@ -37,7 +36,6 @@ def render_search(
         trials=trials,
         summary=summary,
         figures=draw_study(rows, space, seed),
-        probe=draw_probe(summary["probe"]),
     )
 
 
@@ -89,19 +87,3 @@ def optuna_figure(axes: Any) -> str:
     uri = data_uri(figure)
     plt.style.use("default")
     return uri
-
-
-def draw_probe(probe: Mapping[str, Any]) -> str:
-    """Draw the accuracy of a linear probe after every stage, with its interval."""
-    figure, axis = plt.subplots(figsize=(6.0, 3.4))
-    numbers = [row["stage"] for row in probe["stages"]]
-    value, low, high = (
-        np.array([row["accuracy"][key] for row in probe["stages"]]) for key in ("value", "low", "high")
-    )
-    axis.fill_between(numbers, low, high, color=PALE, alpha=0.35, linewidth=0)
-    axis.plot(numbers, value, color=ACCENT, marker="o")
-    cut = len(numbers) - probe["suggested_unfreeze"] - 0.5
-    axis.axvline(cut, color=PALE, linestyle="--", linewidth=1)
-    axis.set_xticks(numbers)
-    axis.set(xlabel="stage", ylabel="validation accuracy of a linear probe")
-    return data_uri(figure)

@@ -13,6 +13,8 @@ from steps.core.tasks.label_sets import LabelSetPredictions
 from steps.core.tasks.metrics import TITLES, SingleLabelPredictions
 from steps.core.tasks.predictions import Predictions
 
+PAIR_TITLES = {"gain": "fine-tuned minus warm head", "student_loss": "student minus fine-tuned"}
+
 
 def render_evaluation(
     result: EvaluationResult,
@@ -30,6 +32,7 @@ def render_evaluation(
         headlines={name: {**TITLES, **main.titles}[name] for name in main.metrics},
         main=main.main,
         candidate=result.candidate,
+        pairs={name: title for name, title in PAIR_TITLES.items() if name in result.metrics},
         confusion=draw_confusion(main, labels),
         sets=draw_labels(result.metrics["per_class"][result.candidate])
         if isinstance(main, LabelSetPredictions)

@@ -59,10 +59,6 @@ class SearchSpace(Config):
     """Trainings of each finalist, each with a seed of its own."""
     comparison_repeats: Annotated[int, Field(ge=0)]
     """Fresh trainings of the best falling and the best uniform rates, by which they are compared; 0: none."""
-    bootstrap: Annotated[int, Field(ge=100)]
-    """Resamples behind the intervals of the probes."""
-    probe_samples: Count
-    """Samples of train, at most, that the linear probe of every stage is fitted on."""
     worker_timeout: Positive
     """Seconds without an epoch after which a trial of another machine is taken over."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from steps.core.backbones.readout import Readout
 from steps.core.features.batches import Batches
 from steps.core.tasks.intervals import metric_intervals
 from steps.core.tasks.thresholds import fit_temperature_and_thresholds, predictions_of
@@ -54,12 +55,13 @@ def validation_interval(
     }
 
 
-def model_metadata(meta: dict[str, Any], stages: int, chosen: dict[str, Any]) -> dict[str, Any]:
+def model_metadata(meta: dict[str, Any], readout: Readout, chosen: dict[str, Any]) -> dict[str, Any]:
     """Return all that is needed, beside the weights, to predict; `chosen` is from `calibrate`."""
     return {
         "modality": meta["modality"],
         "backbone": meta["backbone"],
-        "stages": stages,
+        "stages": readout.keep,
+        "readout": readout.to_dict(),
         "labels": meta["labels"],
         "preprocessing": meta["preprocessing"],
         **chosen,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steps.core.promotion.candidates import Cost, choose_candidate, cost_of
+from steps.core.strategy.candidates import Cost, choose_candidate, cost_of
 from steps.core.tasks.label_sets import LabelSetPredictions
 from steps.core.tasks.metrics import SingleLabelPredictions
 from tests.core.toys import PREPROCESSING, build

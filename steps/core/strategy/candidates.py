@@ -1,11 +1,13 @@
-"""Which model of a run is put forward: the best on validation and, among equals, the cheaper one.
+"""Which of several models is taken: the best on samples new to it and, among equals, the cheaper one.
 
-Two models count as equal where the difference of their main metrics is at most one standard error of the
-paired difference (the one-standard-error rule of Breiman et al. 1984, "Classification and regression trees").
+Two models count as equal where neither the main metric nor the log loss differs by more than one standard
+error of the paired difference (the one-standard-error rule of Breiman et al. 1984, "Classification and
+regression trees"). The log loss tells models apart that few samples' accuracies cannot.
 Cost is counted in multiplications of one sample, not timed: the same on every machine, in every run.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from steps.core.backbones.network import Network
 from steps.core.modalities.parts import Preprocessing
 from steps.core.tasks.predictions import Predictions
-from steps.core.tasks.resampling import resamples
+from steps.core.tasks.resampling import mean_variance, resamples
 
 AUTO = "auto"
 
@@ -43,6 +45,9 @@ class CandidateRow:
     """The best model's metric minus this one's."""
     standard_error: float
     """Of that difference, paired."""
+    loss_behind: float
+    """This one's log loss minus that of the best model."""
+    loss_standard_error: float
     equal: bool
     multiplications: int
     parameters: int
@@ -55,6 +60,20 @@ def cost_of(network: Network, preprocessing: Preprocessing) -> Cost:
         network.eval().cpu()(x)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(counter.get_total_flops() // 2, parameters)
+
+
+def costs_by_stage(network: Network, preprocessing: Preprocessing) -> list[Cost]:
+    """Return the cost of a network's first 1, 2, ... stages, without a head."""
+    x = preprocessing.batch([preprocessing.example()], torch.device("cpu"))
+    multiplications = parameters = 0
+    found = []
+    for stage in network.eval().cpu().stages:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            x = stage(x)
+        multiplications += counter.get_total_flops() // 2
+        parameters += sum(parameter.numel() for parameter in stage.parameters())
+        found.append(Cost(multiplications, parameters))
+    return found
 
 
 def choose_candidate(
@@ -79,12 +98,7 @@ def choose_candidate(
         `chosen`, `reason` (a sentence), `metric`, `samples`, `rows` (see `CandidateRow`).
     """
     rows = compare(predictions, costs, draws, seed)
-    equal = [row for row in rows if row.equal]
-    cheapest = min(row.multiplications for row in equal)
-    best = max(
-        (row for row in equal if row.multiplications <= cheapest * (1 + same_cost)),
-        key=lambda row: (row.value, -row.log_loss, -row.multiplications),
-    )
+    best = cheapest_of_equals(rows, same_cost)
     metric = next(iter(predictions.values())).main
     samples = len(next(iter(predictions.values())).labels)
     reason = reason_of(best, rows, metric, samples)
@@ -95,6 +109,16 @@ def choose_candidate(
     chosen = best.model if wanted == AUTO else wanted
     table = [asdict(row) for row in rows]
     return {"chosen": chosen, "reason": reason, "metric": metric, "samples": samples, "rows": table}
+
+
+def cheapest_of_equals(rows: Sequence[CandidateRow], same_cost: float) -> CandidateRow:
+    """Return the best of those that cost least among the equals of the best; see `choose_candidate`."""
+    equal = [row for row in rows if row.equal]
+    cheapest = min(row.multiplications for row in equal)
+    return max(
+        (row for row in equal if row.multiplications <= cheapest * (1 + same_cost)),
+        key=lambda row: (row.value, -row.log_loss, -row.multiplications),
+    )
 
 
 def compare(
@@ -114,13 +138,17 @@ def compare(
     for name in predictions:
         gap = values[best] - values[name]
         behind, error = float(gap[0]), float(gap[1:].std())
+        extra = predictions[name].nll - predictions[best].nll
+        loss_behind, loss_error = float(extra.mean()), math.sqrt(mean_variance(extra, first.groups))
         row = CandidateRow(
             model=name,
             value=round(float(values[name][0]), 6),
             log_loss=round(float(losses[name]), 6),
             behind=round(behind, 6),
             standard_error=round(error, 6),
-            equal=behind <= error,
+            loss_behind=round(loss_behind, 6),
+            loss_standard_error=round(loss_error, 6),
+            equal=behind <= error and loss_behind <= loss_error,
             **asdict(costs[name]),
         )
         table.append(row)

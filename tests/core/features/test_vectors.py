@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from steps.core.backbones.network import pool
-from steps.core.features.probe import linear_probe, pooled, probe_stages
+from steps.core.features.vectors import linear_probe, pooled, probe_stages
 from steps.core.report.search_page import render_search
 from tests.core.strategy.test_search import SPACE, row
 from tests.core.toys import Pictures, build, cached
@@ -67,7 +67,7 @@ def test_a_probe_is_fitted_on_no_more_samples_than_asked(
         seen.append((len(x), len(y)))
         return linear_probe(x, y, other)
 
-    monkeypatch.setattr("steps.core.features.probe.linear_probe", counting)
+    monkeypatch.setattr("steps.core.features.vectors.linear_probe", counting)
     probe_stages(plant(tmp_path, {1}), 50, 100, 0)
     assert seen == [(50, 50)] * 5
 
