@@ -26,7 +26,7 @@ from steps.runtime.phase import load_phase
 from tests.clone import Clone, make_clone
 
 COMMANDS = {"zenml": ("zenml", "pipeline", "run", "finetune_pipeline"), "dvc": ("dvc", "repro")}
-LONG = {"cache_features": "shards", "search_lr_ratio": "trials",
+LONG = {"cache_features": "shards", "cache_prefix": "shards", "search_lr_ratio": "trials",
         "fine_tune": "epochs", "distill": "epochs"}  # fmt: skip
 MANY = {name: 3 if name in LONG else 2 for name in PHASES}
 SEED = 0

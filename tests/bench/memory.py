@@ -25,7 +25,8 @@ def peak_megabytes(phase: str, count: int, work: Path) -> float:
     clone.set_params(
         modality={"image": {"size": 32}},
         ingest_data={"path": str(folder)},
-        cache_features={"views": 1},
+        choose_strategy={"strategy": "partial", "readout": "top"},
+        cache_prefix={"views": 1},
         fine_tune={"unfreeze": 2},
     )
     for before in PHASES[: PHASES.index(phase)]:

@@ -26,19 +26,21 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "photographs": {"side": 160, "flips": True},
     "digits": {"side": 96, "flips": False},
 }
-UP_TO_WARM_HEAD = (
+UP_TO_PREFIX = (
     "ingest_data",
     "validate_data",
     "adapt_backbone",
     "measure_stats",
     "cache_features",
+    "choose_strategy",
     "warm_up_head",
+    "cache_prefix",
 )
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One data set and the pipeline's run on it, with the artifacts up to the warm head."""
+    """One data set and the pipeline's run on it, with the artifacts up to the cached prefix."""
 
     clone: Clone
     side: int
@@ -58,7 +60,7 @@ class Bench:
     def batches(self, boundary: int, phase: str) -> Batches:
         """Return the cached batches as a phase reads them."""
         size = self.configs[phase].batch_size
-        return open_batches(self.artifacts["features"], boundary, size, 0, scratch())
+        return open_batches(self.artifacts["prefix"], boundary, size, 0, scratch())
 
 
 def prepare(name: str, work: Path) -> Bench:
@@ -79,7 +81,7 @@ def prepare(name: str, work: Path) -> Bench:
     keep_freed_memory()  # as under both engines
     configs = all_configs()
     artifacts: dict[str, Any] = {}
-    for phase in map(load_phase, UP_TO_WARM_HEAD):
+    for phase in map(load_phase, UP_TO_PREFIX):
         inputs = {name: artifacts[name] for name in phase.inputs}
         artifacts[phase.output] = phase.function(**inputs, cfg=configs[phase.name])
     return Bench(clone, known["side"], known["flips"], seconds, report, configs, artifacts)
@@ -101,6 +103,7 @@ def set_params(clone: Clone, data: Path, side: int, flips: bool) -> None:
             "epochs": TRIAL_EPOCHS,
             "prune_after": PRUNE_AFTER,
         },
+        choose_strategy={"strategy": "partial", "readout": "top"},  # what the recipe trains
         fine_tune={"unfreeze": UNFREEZE},
         distill={"candidates": [{"keep_stages": KEEP}], "latency_runs": 1},
     )

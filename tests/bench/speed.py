@@ -51,7 +51,7 @@ def run_recipe(bench: Bench, work: Path) -> recipe.RecipeResult:
         link = work / "splits" / row["split"] / str(row["label"]) / row["path"].replace("/", "~")
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(dataset.root).absolute() / row["path"])
-    name = bench.configs["cache_features"].backbone.name
+    name = bench.artifacts["backbone"].meta["name"]
     weights = find_weights(name, "packaged", scratch())
     words = (work / "splits", bench.side, name, bench.flips, weights, (HEAD_EPOCHS, TUNE_EPOCHS), UNFREEZE)
     # No child of multiprocessing's: it would hand its way of starting on to the loaders' workers.
@@ -65,14 +65,15 @@ def warm_up_seconds(bench: Bench, repeats: int = 3) -> list[float]:
     found = []
     for _ in range(repeats):
         begun = time.perf_counter()
-        warm_up_head(bench.artifacts["features"], bench.artifacts["backbone"], bench.configs["warm_up_head"])
+        inputs = (bench.artifacts[name] for name in ("features", "backbone", "plan"))
+        warm_up_head(*inputs, bench.configs["warm_up_head"])
         found.append(time.perf_counter() - begun)
     return found
 
 
 def fine_tune_epochs(bench: Bench, epochs: int = 10) -> list[float]:
     """Return the seconds of each epoch of the last stages on cached h."""
-    boundary = bench.artifacts["features"].meta["boundary"]
+    boundary = bench.artifacts["prefix"].meta["boundary"]
     return fit_epochs(bench, boundary, "fine_tune", bench.configs["fine_tune"], epochs, 1e-3)
 
 
@@ -94,7 +95,7 @@ def search_seconds(bench: Bench, work: Path) -> tuple[float, float, int]:
     Return its seconds, those of them that went into tracking, and the epochs that were trained.
     """
     cfg = bench.configs["search_lr_ratio"]
-    boundary = bench.artifacts["features"].meta["boundary"]
+    boundary = bench.artifacts["prefix"].meta["boundary"]
     head: Classifier = bench.artifacts["warm_head"]
     batches = bench.batches(boundary, "fine_tune")
     trials = Trials(head.network(), boundary, batches, cfg.recipe, cfg.epochs, work / "runs")
@@ -118,14 +119,14 @@ def search_seconds(bench: Bench, work: Path) -> tuple[float, float, int]:
 
 def cache_cpu(bench: Bench, work: Path, repeats: int = 2) -> tuple[list[float], list[float]]:
     """Return CPU seconds of the phase and of a bare loop over the same pixels, in turn."""
-    phase = load_phase("cache_features")
+    phase = load_phase("cache_prefix")
     inputs = {name: bench.artifacts[name] for name in phase.inputs}
     own, bare = [], []
     for number in range(repeats):
         os.environ["HEADSTART_SCRATCH"] = str(work / f"scratch-{number}")
-        find_weights(bench.configs["cache_features"].backbone.name, "packaged", scratch())
+        find_weights(bench.artifacts["backbone"].meta["name"], "packaged", scratch())
         begun = time.process_time()
-        phase.function(**inputs, cfg=bench.configs["cache_features"])
+        phase.function(**inputs, cfg=bench.configs["cache_prefix"])
         own.append(time.process_time() - begun)
         begun = time.process_time()
         bare_pass(bench)
@@ -137,11 +138,12 @@ def cache_cpu(bench: Bench, work: Path, repeats: int = 2) -> tuple[list[float], 
 @torch.inference_mode()
 def bare_pass(bench: Bench) -> None:
     """Decode every image, make the same views, run them forward; keep nothing."""
-    cfg = bench.configs["cache_features"]
+    cfg, name = bench.configs["cache_prefix"], bench.artifacts["backbone"].meta["name"]
+    boundary = bench.artifacts["prefix"].meta["boundary"]
     dataset: Dataset = bench.artifacts["dataset"]
     preprocessing = Preprocessing.from_dict(bench.artifacts["stats"].preprocessing)
-    weights = find_weights(cfg.backbone.name, "packaged", scratch())
-    network = image_network(cfg.backbone.name, len(dataset.labels), preprocessing.side, str(weights))
+    weights = find_weights(name, "packaged", scratch())
+    network = image_network(name, len(dataset.labels), preprocessing.side, str(weights))
     views = IMAGE.views(preprocessing, cfg.modality.image, cfg.seed)
     folder = Folder(dataset.root, scratch())
     for split, part in dataset.table.groupby("split", sort=False):
@@ -149,8 +151,14 @@ def bare_pass(bench: Bench) -> None:
         samples = (Sample(p, s) for p, s in zip(part["path"], part["sha256"], strict=True))
         read = ((s, views.read(folder.read(s.path))) for s in samples)
         seen = (views.view(image, s.sha256, n) for s, image in read for n in range(1 + count))
-        for batch in in_batches(seen, cfg.micro_batch):
-            network.embed(prefix(network, 0, batch, preprocessing, cfg.micro_batch))
+        for batch in in_batches(seen, cfg.cache.micro_batch):
+            prefix(
+                network,
+                bench.artifacts["prefix"].meta["boundary"],
+                batch,
+                preprocessing,
+                cfg.cache.micro_batch,
+            )
 
 
 def accuracy_gain(bench: Bench, answers: dict[str, bool], draws: int = 2000) -> dict[str, float]:
@@ -207,7 +215,7 @@ def main(name: str) -> None:
             ),
         ]
         if name == "photographs":
-            small, large = (peak_megabytes("cache_features", count, work) for count in (1000, 16000))
+            small, large = (peak_megabytes("cache_prefix", count, work) for count in (1000, 16000))
             note = f"1,000 images: {small:.0f} MB"
             rows.append(measured("memory_16k_vs_1k", [large], large / small, 1.2, "MB", note, least=False))
     suffix = "" if name == "photographs" else f"_{Path(name).name}"

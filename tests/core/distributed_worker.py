@@ -21,15 +21,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steps.core.backbones.processes import is_main_process, rank
+from steps.core.backbones.readout import Readout
 from steps.core.features.batches import Source
-from steps.core.features.cache import build_cache
+from steps.core.features.cache import Data, build_prefix
 from steps.core.features.settings import CacheSettings
 from steps.core.system.errors import HeadstartError
 from steps.core.training.loop import Epoch, Trained, predict, train
 from steps.core.training.objectives import Classify, Distil, Objective
 from steps.core.training.parameter_groups import parameter_groups
 from tests.core.toys import (
+    IMAGE,
     LABELS,
+    PREPROCESSING,
     RECIPE,
     Pictures,
     batches,
@@ -145,13 +148,13 @@ def fill(folder: Path, pictures: Pictures) -> None:
     """Fill one cache, in a folder that all ranks see."""
     weights = folder.parent / "weights.safetensors"
     encoder = image_encoder("test_efficientnet", weights)
-    settings = CacheSettings(
-        views=2, dtype="float16", shard_samples=2, micro_batch=4,
-        unfreeze=3, seed=0,
-    )  # fmt: skip
-    _, shards, _ = build_cache(
-        pictures.table, LABELS, str(pictures.root), encoder, image_settings(), settings, folder / "cache"
+    settings = CacheSettings(dtype="float16", shard_samples=2, micro_batch=4)
+    about, views = (
+        Data(pictures.table, LABELS, str(pictures.root)),
+        IMAGE.views(PREPROCESSING, image_settings(), 0),
     )
+    part = (Readout.top(6), 3)
+    _, shards, _ = build_prefix(about, encoder, views, 2, part, settings, folder / "cache")
     (folder / f"shards-{rank()}.json").write_text(json.dumps({n: p.name for n, p in shards.items()}))
 
 

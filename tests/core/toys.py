@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steps.core.backbones.network import Network
+from steps.core.backbones.readout import Readout
 from steps.core.data.files import Folder
 from steps.core.data.files import Source as Data
 from steps.core.data.ingest import describe_samples
@@ -135,7 +136,7 @@ def build(
 def built(name: str, side: int, classes: int, keep: int | None) -> Network:
     """Build it, once."""
     torch.manual_seed(0)
-    network = image_network(name, classes, side, keep=keep)
+    network = image_network(name, classes, side, readout=None if keep is None else Readout.top(keep))
     nn.init.normal_(network.head.weight, std=0.1)
     return network
 
@@ -173,11 +174,11 @@ def image_encoder(name: str, weights: Path, preprocessing: Preprocessing = PREPR
 
 
 def image_network(
-    name: str, classes: int, side: int, weights: str | Path | None = None, keep: int | None = None
+    name: str, classes: int, side: int, weights: str | Path | None = None, readout: Readout | None = None
 ) -> Network:
     """Build a timm backbone for square images under a head of zeros."""
     preprocessing = replace(PREPROCESSING, side=side)
-    return build_network(IMAGE, name, preprocessing, classes, Path(weights) if weights else None, keep)
+    return build_network(IMAGE, name, preprocessing, classes, Path(weights) if weights else None, readout)
 
 
 def image_settings(**changes: Any) -> Settings:
@@ -206,7 +207,7 @@ def samples_of(table: pd.DataFrame) -> list[Sample]:
     return [Sample(path, sha256) for path, sha256 in zip(table["path"], table["sha256"], strict=True)]
 
 
-def extractor(network: Network, boundary: int, folder: Path, **changes: Any) -> Extractor:
+def extractor(network: Network, boundary: int | None, folder: Path, **changes: Any) -> Extractor:
     """Return an extractor with small settings."""
     settings: dict[str, Any] = {
         "views": Views(PREPROCESSING, AUGMENTATION, 0),

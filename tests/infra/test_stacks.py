@@ -43,7 +43,7 @@ from steps.core.system.errors import ClusterError, ParamsError
 
 CONFIGS = {path.stem: YAML(typ="safe").load(path) for path in sorted((ROOT / "infra/configs").glob("*.yaml"))}
 CLOUDS = {"kubernetes", "kubeflow", "vertex", "sagemaker", "azureml", "skypilot"}
-ON_GPU = {"cache_features", "search_lr_ratio", "fine_tune", "distill", "evaluate"}
+ON_GPU = {"cache_features", "cache_prefix", "search_lr_ratio", "fine_tune", "distill", "evaluate"}
 SETTINGS: dict[str, type[BaseModel]] = {
     "docker": DockerSettings,
     "resources": ResourceSettings,

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.services
 
 SEARCH = PHASES.index("search_lr_ratio")
 BEFORE, AFTER = PHASES[:SEARCH], PHASES[SEARCH:]
-ON_GPU = ("cache_features", "search_lr_ratio", "fine_tune", "distill", "evaluate")
+ON_GPU = ("cache_features", "cache_prefix", "search_lr_ratio", "fine_tune", "distill", "evaluate")
 
 
 def test_jobs_run_in_the_order_of_their_dependencies_and_end_with_them(nodes: Nodes, tmp_path: Path) -> None:

@@ -216,13 +216,12 @@ def batches_of_vectors(cache: Cache, vectors: NDArray[np.float64], top: int, siz
 
 
 def open_batches(cache: Cache, boundary: int, batch_size: int, seed: int, scratch: Path) -> Batches:
-    """Return batches at `boundary`: from z at the top, from h where h was kept, else from the samples."""
+    """Return batches at `boundary`: from the prefix where that was kept, else from the samples."""
     meta = cache.meta
     source: Source
-    if boundary == meta["stages"]:
-        source = CachedSource(cache.index_table, cache.shards, "z", boundary)
-    elif boundary == meta["boundary"] and boundary > 0:
-        source = CachedSource(cache.index_table, cache.shards, "h", boundary)
+    if boundary == meta["boundary"] and boundary > 0:
+        name = "z" if boundary == meta["stages"] else "h"
+        source = CachedSource(cache.index_table, cache.shards, name, boundary)
     else:
         data = open_source(meta["root"], scratch, cache.index_table)
         source = RecomputedSource(cache.index_table, data, views_of(meta))

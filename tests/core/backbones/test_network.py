@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steps.core.backbones.network import Network, assert_frozen, frozen_digest, pool
+from steps.core.backbones.network import Network, assert_frozen, frozen_digest
+from steps.core.backbones.readout import Readout, pool
 from steps.core.backbones.stages import Stage
 from steps.core.backbones.timm_adapter import create
 from steps.core.system.errors import ArtifactError, BackboneError, FrozenWeightsChanged
@@ -201,7 +202,7 @@ def test_keeping_fewer_stages_cuts_the_rest_and_pools_what_is_left(name: str, x:
 @pytest.mark.parametrize("keep", [0, -1, 7])
 def test_more_stages_than_there_are_or_none_at_all_are_refused(keep: int) -> None:
     with pytest.raises(BackboneError, match=f"test_efficientnet has 6 stages, {keep} were asked for"):
-        image_network("test_efficientnet", 3, 32, keep=keep)
+        image_network("test_efficientnet", 3, 32, readout=Readout.top(keep))
 
 
 def test_keeping_all_stages_is_keeping_the_network(x: Tensor) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from steps.core.backbones.network import Network, frozen_digest
+from steps.core.backbones.readout import Readout
 from steps.core.distillation.candidates import Candidate, cut_teacher, parameter_count
 from steps.core.distillation.settings import CutCandidate, NamedCandidate, StudentRecipe
 from steps.core.distillation.students import DistillationResult, train_students, within_budget
@@ -80,7 +81,7 @@ def grow(
     cfg = CFG.model_copy(update=changes)
     scratch = next(iter(cache.shards.values())).parent / "scratch"  # where benchmarks are kept for all tests
     way = folder / "way.safetensors"
-    return train_students(cache, teacher, cfg, HEAD, 0, scratch, way, told.append), teacher
+    return train_students(cache, teacher, cfg.listed(3, 6), cfg, HEAD, 0, scratch, way, told.append), teacher
 
 
 def cuts(*numbers: int) -> list[CutCandidate | NamedCandidate]:
@@ -160,7 +161,7 @@ def test_growing_twice_gives_the_same_student_and_tells_its_epochs_only(
 
 def test_a_student_can_be_built_again_from_its_number_of_stages(cache: Artifact, tmp_path: Path) -> None:
     student = grow(cache, tmp_path)[0].student.trained.network
-    again = image_network("test_efficientnet", 3, 32, keep=4)
+    again = image_network("test_efficientnet", 3, 32, readout=Readout.top(4))
     again.load_state(student.state())
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():

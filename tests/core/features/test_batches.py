@@ -1,5 +1,5 @@
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,8 @@ def artifact(pictures: Pictures, tmp_path: Path) -> Artifact:
 
 @pytest.mark.parametrize(("boundary", "kind"), [(6, "z"), (3, "h")])
 def test_what_was_kept_is_read_from_the_cache(artifact: Artifact, boundary: int, kind: str) -> None:
-    source = open_batches(artifact, boundary, 5, 0, Path("unused")).source
+    kept = replace(artifact, meta={**artifact.meta, "boundary": boundary})
+    source = open_batches(kept, boundary, 5, 0, Path("unused")).source
     assert isinstance(source, CachedSource)
     assert (source.name, source.start) == (kind, boundary)
 

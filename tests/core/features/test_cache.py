@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from steps.artifacts.features import Features
+from steps.core.backbones.readout import Readout
 from steps.core.data.splits import SPLITS
-from steps.core.features.cache import build_cache, freeze_boundary, plan_shards
-from steps.core.features.embedding import Encoder
+from steps.core.features.cache import Data, build_features, build_prefix, plan_shards, plan_views
+from steps.core.features.embedding import MICRO_BATCH, SHARD, Encoder, embed
 from steps.core.features.settings import CacheSettings
-from steps.core.system.errors import BackboneError, DataError, DiskError
+from steps.core.system.errors import DataError, DiskError
 from steps.core.system.storage import file_sha256
 from steps.core.tasks.labelling import LABEL_SETS
 from steps.core.tasks.targets import stack
 from tests.core.toys import (
     AUGMENTATION,
+    IMAGE,
     LABELS,
     PREPROCESSING,
     Pictures,
@@ -36,14 +38,7 @@ Built = tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]
 
 @pytest.fixture
 def settings() -> CacheSettings:
-    return CacheSettings(
-        views=2,
-        dtype="float32",
-        shard_samples=5,
-        micro_batch=4,
-        unfreeze=3,
-        seed=0,
-    )
+    return CacheSettings(dtype="float32", shard_samples=5, micro_batch=4)
 
 
 @pytest.fixture
@@ -52,8 +47,16 @@ def encoder(weights_of: Callable[[str], Path]) -> Encoder:
 
 
 def laid_out(pictures: Pictures, settings: CacheSettings, scratch: Path, encoder: Encoder) -> Built:
-    about = (pictures.table, LABELS, str(pictures.root), encoder, image_settings())
-    return build_cache(*about, settings, scratch)
+    about = Data(pictures.table, LABELS, str(pictures.root))
+    return prefix_of(about, encoder, settings, scratch)
+
+
+def prefix_of(
+    about: Data, encoder: Encoder, settings: CacheSettings, scratch: Path, boundary: int = 3
+) -> Built:
+    """Lay out what enters at a boundary, with two seeded views."""
+    views = IMAGE.views(encoder.preprocessing, image_settings(), 0)
+    return build_prefix(about, encoder, views, 2, (Readout.top(6), boundary), settings, scratch)
 
 
 def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
@@ -75,8 +78,8 @@ def test_label_sets_are_kept_as_indicators_that_a_file_gives_back(
 ) -> None:
     cells = ["", "blue|red", *pictures.table["label"][2:]]
     table = pictures.table.assign(label=cells)
-    about = (table, LABELS, str(pictures.root), encoder, image_settings())
-    index, shards, meta = build_cache(*about, settings, tmp_path / "scratch", LABEL_SETS)
+    about = Data(table, LABELS, str(pictures.root), LABEL_SETS)
+    index, shards, meta = build_features(about, encoder, settings, tmp_path / "scratch")
     Features(index, shards, meta).save(tmp_path / "features")
     again = Features.load(tmp_path / "features")
     assert again.digest == Features(index, shards, meta).digest
@@ -93,7 +96,7 @@ def test_training_samples_have_all_views_and_the_others_the_plain_one(
     for name, path in shards.items():
         tensors = load_file(path)
         samples, views = (index["shard"] == name).sum(), 3 if name.startswith("train") else 1
-        assert tensors["z"].shape[:2] == tensors["h"].shape[:2] == (samples, views)
+        assert tensors["h"].shape[:2] == (samples, views)
     assert (meta["stages"], meta["boundary"], meta["views"]) == (6, 3, 2)
 
 
@@ -111,12 +114,32 @@ def test_the_values_are_those_of_the_pretrained_network(
     pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
     _, shards, _ = laid_out(pictures, settings, tmp_path, encoder)
+    at_the_top = prefix_of(Data(pictures.table, LABELS, str(pictures.root)), encoder, settings, tmp_path, 6)
     network = image_network("test_efficientnet", 3, 32, encoder.weights)
-    tensors = load_file(shards["val-00000.safetensors"])
+    h, z = (load_file(found["val-00000.safetensors"]) for found in (shards, at_the_top[1]))
     with torch.inference_mode():
-        torch.testing.assert_close(
-            network.embed(tensors["h"][:, 0], 3), tensors["z"][:, 0], atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(network.embed(h["h"][:, 0], 3), z["z"][:, 0], atol=1e-5, rtol=1e-5)
+
+
+def test_where_all_stages_train_nothing_is_kept_but_the_index(
+    pictures: Pictures, settings: CacheSettings, encoder: Encoder, tmp_path: Path
+) -> None:
+    about = Data(pictures.table, LABELS, str(pictures.root))
+    index, shards, meta = prefix_of(about, encoder, settings, tmp_path, 0)
+    assert not shards
+    assert not (tmp_path / "features").exists()
+    assert (len(index), meta["boundary"]) == (len(pictures.table), 0)
+
+
+def test_features_find_what_the_audit_has_embedded(
+    pictures: Pictures, encoder: Encoder, tmp_path: Path
+) -> None:
+    embed(pictures.folder(), pictures.table, encoder, tmp_path)
+    before = set((tmp_path / "features").iterdir())
+    half = CacheSettings(dtype="float16", shard_samples=SHARD, micro_batch=MICRO_BATCH)
+    about = Data(pictures.table, LABELS, str(pictures.root))
+    _, shards, _ = build_features(about, encoder, half, tmp_path)
+    assert set(shards.values()) == before
 
 
 def test_a_cache_that_exists_is_not_computed_again_and_a_larger_one_adds_to_it(
@@ -148,25 +171,14 @@ def test_an_interrupted_cache_keeps_the_shards_it_has(
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
 
-@pytest.mark.parametrize(("unfreeze", "boundary"), [(0, 6), (2, 4), (6, 0), ("all", 0)])
-def test_the_boundary_lies_below_the_stages_that_train(unfreeze: int | str, boundary: int) -> None:
-    assert freeze_boundary(unfreeze, 6) == boundary
-
-
-@pytest.mark.parametrize("unfreeze", [7, "most"])
-def test_more_stages_than_there_are_cannot_be_unfrozen(unfreeze: int | str) -> None:
-    with pytest.raises(
-        BackboneError, match=rf"fine_tune\.unfreeze: found {unfreeze}, expected 0 to 6, or all"
-    ):
-        freeze_boundary(unfreeze, 6)
-
-
 @given(st.lists(st.sampled_from(SPLITS), max_size=40), st.integers(1, 9), st.integers(0, 4))
 def test_a_plan_covers_every_row_once_in_shards_of_one_split(
     splits: list[str], size: int, views: int
 ) -> None:
     table = pd.DataFrame({"path": [f"{n}" for n in range(len(splits))], "split": splits})
-    plan = plan_shards(table, size, views)
+    plan = plan_views(table, size, views)
+    whole = plan_shards(table, size)
+    assert [path for _, part, _ in whole for path in part["path"]] == list(table["path"])
     assert sorted(path for _, part, _ in plan for path in part["path"]) == sorted(table["path"])
     assert len({name for name, _, _ in plan}) == len(plan)
     for name, part, seeded in plan:
@@ -186,7 +198,7 @@ def test_a_disk_that_is_too_small_is_refused_with_the_size_before_anything_is_co
 ) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000))
-    with pytest.raises(DiskError, match=r"needs .* GB, .* kB for every view.*lower cache_features\.views"):
+    with pytest.raises(DiskError, match=r"needs .* GB, .* kB for every view.*lower cache_prefix\.views"):
         laid_out(pictures, settings, tmp_path, encoder)
     assert not list((tmp_path / "features").iterdir())
     monkeypatch.undo()
@@ -200,5 +212,5 @@ def test_the_bytes_of_a_view_are_those_in_the_shards(
 ) -> None:
     _, shards, meta = laid_out(pictures, settings, tmp_path, encoder)
     tensors = load_file(shards["train-00000.safetensors"])
-    views = tensors["z"].shape[0] * tensors["z"].shape[1]
-    assert meta["bytes_per_view"] * views == tensors["z"].nbytes + tensors["h"].nbytes
+    views = tensors["h"].shape[0] * tensors["h"].shape[1]
+    assert meta["bytes_per_view"] * views == tensors["h"].nbytes

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
 from steps.core.backbones.network import Network
+from steps.core.backbones.readout import Readout
 from steps.core.features.extraction import Sample, in_batches, prefix
 from steps.core.modalities.image.pixels import deterministic_view, read_image, seeded_view, view_seed
 from steps.core.modalities.image.views import Views
@@ -27,6 +28,7 @@ from tests.core.toys import (
     draw_pictures,
     encode,
     extractor,
+    image_network,
     picture,
     same_state,
     samples_of,
@@ -53,10 +55,13 @@ def rows_of(path: Path) -> dict[str, Tensor]:
 def test_a_shard_holds_the_plain_view_and_the_seeded_ones_of_every_sample(
     network: Network, own: Pictures, tmp_path: Path
 ) -> None:
-    samples = samples_of(own.table)
-    shard = rows_of(extractor(network, 3, tmp_path).shard(own.folder(), samples, 2))
-    assert shard["z"].shape == (6, 3, network.head.in_features)
-    assert shard["h"].shape[:2] == (6, 3)
+    samples, top = samples_of(own.table), len(network.stages)
+    found = {
+        kind: rows_of(extractor(network, boundary, tmp_path).shard(own.folder(), samples, 2))[kind]
+        for kind, boundary in (("h", 3), ("z", top))
+    }
+    assert found["z"].shape == (6, 3, network.head.in_features)
+    assert found["h"].shape[:2] == (6, 3)
     for row, sample in enumerate(samples):
         image = read_image(own.folder().read(sample.path))
         views = [deterministic_view(image, PREPROCESSING)]
@@ -67,21 +72,45 @@ def test_a_shard_holds_the_plain_view_and_the_seeded_ones_of_every_sample(
             with torch.inference_mode():
                 h = prefix(network, 3, pixels[None], PREPROCESSING, MICRO_BATCH)
                 z = network.embed(h, 3)
-            assert torch.equal(shard["h"][row, view], h[0])
-            assert torch.equal(shard["z"][row, view], z[0])
+            assert torch.equal(found["h"][row, view], h[0])
+            assert torch.equal(found["z"][row, view], z[0])
 
 
+def test_all_stages_are_kept_as_means_and_as_deviations_where_they_have_places(
+    network: Network, own: Pictures, tmp_path: Path
+) -> None:
+    worker = extractor(network, None, tmp_path)
+    found = worker.compute(own.folder(), samples_of(own.table), 0)
+    views = [
+        deterministic_view(read_image(own.folder().read(path)), PREPROCESSING) for path in own.table["path"]
+    ]
+    with torch.inference_mode():
+        x = PREPROCESSING.batch(views, torch.device("cpu"))
+        for number, stage in enumerate(network.stages):
+            x = stage(x)
+            if x.ndim < 4:
+                assert f"deviation{number}" not in found
+                torch.testing.assert_close(found[f"stage{number}"][:, 0], x, atol=1e-5, rtol=1e-4)
+                continue
+            flat = x.flatten(2)
+            torch.testing.assert_close(found[f"stage{number}"][:, 0], flat.mean(2), atol=1e-5, rtol=1e-4)
+            spread = flat.std(2, correction=0)
+            torch.testing.assert_close(found[f"deviation{number}"][:, 0], spread, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("boundary", [2, None])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sample_s_rows_depend_neither_on_its_neighbours_nor_on_the_size_of_the_shard(
-    name: str, own: Pictures, tmp_path: Path
+    name: str, boundary: int | None, own: Pictures, tmp_path: Path
 ) -> None:
-    worker = extractor(build(name), 2, tmp_path)
+    worker = extractor(build(name), boundary, tmp_path)
     samples = samples_of(own.table)
     whole = worker.compute(own.folder(), samples, 2)
     backwards = worker.compute(own.folder(), samples[::-1], 2)
     for row, sample in enumerate(samples):
         alone = worker.compute(own.folder(), [sample], 2)
-        for kind in ("z", "h"):
+        assert set(whole) == {"h"} if boundary == 2 else len(whole) > 2
+        for kind in whole:
             assert torch.equal(whole[kind][row], alone[kind][0]), (kind, row)
             assert torch.equal(whole[kind][row], backwards[kind][-1 - row]), (kind, row)
 
@@ -91,22 +120,16 @@ def test_more_views_leave_the_first_ones_as_they_were(
 ) -> None:
     worker = extractor(network, 2, tmp_path)
     few, many = (worker.compute(own.folder(), samples_of(own.table), count) for count in (1, 3))
-    assert torch.equal(few["z"], many["z"][:, :2])
-    assert not torch.equal(many["z"][:, 2], many["z"][:, 3])
+    assert torch.equal(few["h"], many["h"][:, :2])
+    assert not torch.equal(many["h"][:, 2], many["h"][:, 3])
 
 
-def test_at_the_top_and_at_the_bottom_only_z_is_kept(network: Network, own: Pictures, tmp_path: Path) -> None:
+def test_what_is_kept_is_what_enters_at_the_boundary_and_nothing_else(
+    network: Network, own: Pictures, tmp_path: Path
+) -> None:
     samples = samples_of(own.table)
-    kept = [extractor(network, b, tmp_path).compute(own.folder(), samples, 1) for b in (0, 1, 5, 6)]
-    stages = {f"stage{number}" for number in range(6)}
-    assert [set(tensors) - stages for tensors in kept] == [{"z"}, {"z", "h"}, {"z", "h"}, {"z"}]
-    assert all(stages < set(tensors) for tensors in kept)
-
-
-def test_z_is_the_same_whatever_the_boundary(network: Network, own: Pictures, tmp_path: Path) -> None:
-    samples = samples_of(own.table)
-    found = [extractor(network, b, tmp_path).compute(own.folder(), samples, 1)["z"] for b in range(7)]
-    assert all(torch.equal(z, found[0]) for z in found)
+    kept = [extractor(network, b, tmp_path).compute(own.folder(), samples, 1) for b in (1, 5, 6)]
+    assert [set(tensors) for tensors in kept] == [{"h"}, {"h"}, {"z"}]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,7 +139,7 @@ def test_half_precision_rounds_and_does_no_more(name: str, own: Pictures, tmp_pa
         extractor(build(name), 2, tmp_path, dtype=dtype).compute(own.folder(), samples, 1)
         for dtype in ("float16", "float32")
     )
-    for kind in ("z", "h"):
+    for kind in ("h",):
         assert half[kind].dtype == torch.float16
         # half a unit in the last of 11 binary digits, or of the smallest subnormal number
         bound = full[kind].abs().double() * 2**-11 + 2**-25
@@ -215,11 +238,23 @@ def test_the_key_changes_with_boundary_views_and_samples_and_their_order(
     a, b = Sample("a.png", "aa"), Sample("b.png", "bb")
     keys = {
         extractor(network, boundary, tmp_path).key(samples, count)
-        for boundary in (2, 3)
+        for boundary in (2, 3, None)
         for count in (0, 1)
         for samples in ([a], [a, b], [b, a], [a, Sample("b.png", "cc")])
     }
-    assert len(keys) == 16
+    assert len(keys) == 24
+
+
+def test_the_key_changes_with_what_the_head_reads_where_that_is_kept(tmp_path: Path) -> None:
+    readouts = [None, Readout(4, 6, False), Readout(4, 6, True)]
+    networks = [image_network("test_efficientnet", 3, 32, readout=readout) for readout in readouts]
+    samples = [Sample("a.png", "aa")]
+    assert len({extractor(one, 6, tmp_path).key(samples, 1) for one in networks}) == 3
+    assert len({extractor(one, 3, tmp_path).key(samples, 1) for one in networks}) == 1
+    other_head = image_network("test_efficientnet", 9, 32)
+    assert extractor(other_head, 6, tmp_path).key(samples, 1) == extractor(networks[0], 6, tmp_path).key(
+        samples, 1
+    )
 
 
 def test_the_key_does_not_depend_on_names_of_files_or_on_ranges_that_no_view_is_drawn_from(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from steps.core.features import normalisation
+from steps.core.features.embedding import SHARD
 from steps.core.features.normalisation import PRETRAINED, compare_normalisations
 from steps.core.modalities.image.moments import Moments, normalisations
 from steps.core.modalities.image.pixels import Preprocessing, normalise
@@ -108,7 +109,7 @@ def test_the_pretrained_way_reads_what_the_audit_has_embedded(
     monkeypatch.setattr(normalisation, "embed", embedded)
     backbone = image_encoder(BACKBONE, Path("x"))
     compare_normalisations(LOOKS, rows, object(), backbone, 300, 100, 0, tmp_path)  # type: ignore[arg-type]
-    assert asked == {id(LOOKS[PRETRAINED]): 512, id(LOOKS[DATASET]): 300, id(LOOKS[IMAGE]): 300}
+    assert asked == {id(LOOKS[PRETRAINED]): 3 * SHARD, id(LOOKS[DATASET]): 300, id(LOOKS[IMAGE]): 300}
 
 
 def test_without_validation_samples_nothing_is_tried(pictures: Pictures, tmp_path: Path) -> None:

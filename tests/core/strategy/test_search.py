@@ -45,8 +45,6 @@ SPACE = SearchSpace(
     finalists=2,
     repeats=2,
     comparison_repeats=0,
-    bootstrap=100,
-    probe_samples=100,
     worker_timeout=60.0,
 )
 DECAY = 0.01

@@ -10,7 +10,7 @@ GOOD: dict[str, Any] = {
     "head_lr_low": 1e-4, "head_lr_high": 1e-2, "ratio_low": 0.1, "ratio_high": 1.0,
     "per_boundary": False, "weight_decay": None, "prune_after": 1, "keep_fraction": 0.5, "finalists": 2,
     "repeats": 2, "comparison_repeats": 0,
-    "bootstrap": 100, "probe_samples": 100, "worker_timeout": 60.0,
+    "worker_timeout": 60.0,
 }  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 import steps.core.audit.limits
 import steps.core.strategy.search_space  # noqa: F401
+from steps.core.backbones.settings import Unfreeze
 from steps.core.distillation.settings import CutCandidate, NamedCandidate, StudentRecipe
-from steps.core.features.settings import CacheSettings
 from steps.core.modalities.image.settings import Augmentation
 from steps.core.system.config import Config
 from steps.core.training.recipe import Recipe
@@ -83,19 +83,19 @@ def test_a_whole_number_may_stand_for_a_rate() -> None:
     assert Recipe.model_validate({**RECIPE.model_dump(), "clip_norm": 1}).clip_norm == 1.0
 
 
+class Asked(Config):
+    unfreeze: Unfreeze
+
+
 @pytest.mark.parametrize(
     ("unfreeze", "good"), [(0, True), (4, True), ("all", True), (-1, False), ("some", False)]
 )
 def test_unfreeze_is_a_number_of_stages_or_all(unfreeze: Any, good: bool) -> None:
-    fields = {
-        "views": 1, "dtype": "float16", "shard_samples": 1, "micro_batch": 1,
-        "seed": 0, "unfreeze": unfreeze,
-    }  # fmt: skip
     if good:
-        assert CacheSettings(**fields).unfreeze == unfreeze
+        assert Asked(unfreeze=unfreeze).unfreeze == unfreeze
     else:
         with pytest.raises(ValidationError, match="unfreeze"):
-            CacheSettings(**fields)
+            Asked(unfreeze=unfreeze)
 
 
 def student_fields(**changes: Any) -> dict[str, Any]:

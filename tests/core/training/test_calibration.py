@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from steps.core.backbones.readout import Readout
 from steps.core.features.batches import Batches, CachedSource
 from steps.core.tasks.metrics import SingleLabelPredictions, accuracy, ece
 from steps.core.training.calibration import calibrate, model_metadata, seed_everything
@@ -70,9 +71,10 @@ def test_the_description_is_all_that_is_needed_to_predict() -> None:
         "root": "/home/somebody/data",
         "seed": 3,
     }
-    assert model_metadata(meta, 4, {"temperature": 1.5}) == {
+    assert model_metadata(meta, Readout(2, 4, True), {"temperature": 1.5}) == {
         "backbone": "test_resnet",
         "stages": 4,
+        "readout": {"first": 2, "keep": 4, "deviations": True},
         "labels": LABELS,
         "modality": "image",
         "preprocessing": PREPROCESSING.to_dict(),
@@ -107,4 +109,4 @@ def test_a_path_is_never_part_of_the_description(tmp_path: Path) -> None:
         "weights_sha256": "",
         "root": str(tmp_path),
     }
-    assert str(tmp_path) not in str(model_metadata(meta, 1, {"temperature": 1.0}))
+    assert str(tmp_path) not in str(model_metadata(meta, Readout.top(1), {"temperature": 1.0}))

@@ -101,7 +101,6 @@ def learning_rates(pictures: Pictures, folder: Path) -> LearningRates:
         "pruned": 1,
         "finalists": [{"val_loss": 0.25}],
         "comparison": None,
-        "probe": {"suggested_unfreeze": 2},
     }
     return LearningRates(1e-3 / 3, 0.7, 0.01, trials, summary, "<html>\n</html>")
 

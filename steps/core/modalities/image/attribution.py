@@ -11,13 +11,14 @@ from steps.core.modalities.image.pixels import Preprocessing
 def grad_cam(network: Network, preprocessing: Preprocessing, view: Tensor) -> Tensor:
     """Return how much each place of a view (3, side, side) speaks for the answer: (side, side), 0 to 1.
 
-    The map is taken at the deepest boundary that still has places: a map of channels, else the pixels.
+    The map is taken at the deepest boundary that all of what the head reads depends on and that still has
+    places: a map of channels, else the pixels.
     """
     network.eval()
     x = preprocessing.batch([view], network.device)
     with torch.no_grad():
         deepest, at = x, 0
-        for number in range(len(network.stages)):
+        for number in range(network.readout.first + 1):
             x = network.run(x, number, number + 1)
             if x.ndim == 4 and min(x.shape[1:] if network.channels_last else x.shape[2:]) > 1:
                 deepest, at = x, number + 1
