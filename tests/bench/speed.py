@@ -154,7 +154,7 @@ def bare_pass(bench: Bench) -> None:
         for batch in in_batches(seen, cfg.cache.micro_batch):
             prefix(
                 network,
-                bench.artifacts["prefix"].meta["boundary"],
+                boundary,
                 batch,
                 preprocessing,
                 cfg.cache.micro_batch,

@@ -50,7 +50,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("HEADSTART_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr(parity, "export_onnx", export_once)
-    write_images(tmp_path / "images", 20)
+    write_images(tmp_path / "images", 40)
     return tmp_path / "images"
 
 
@@ -253,7 +253,7 @@ def test_a_new_class_is_compared_on_the_common_ones(images: Path) -> None:
 def test_two_data_sets_whose_folders_have_one_name_do_not_share_a_model(images: Path, tmp_path: Path) -> None:
     places = [tmp_path / plant / "images" for plant in ("plantA", "plantB")]
     shutil.copytree(images, places[0])
-    write_images(places[1], 20)
+    write_images(places[1], 40)
     write_weights(tmp_path / "w.safetensors")
     for number, path in enumerate(sorted(places[1].rglob("*.png"))):
         pixels = np.random.default_rng(1000 + number).integers(0, 160, (40, 48, 3))
@@ -264,7 +264,7 @@ def test_two_data_sets_whose_folders_have_one_name_do_not_share_a_model(images: 
     made = run(other, fitted(other))
     with pytest.raises(RegistryError) as caught:
         decide(made, places[1])
-    for words in (str(places[0]), str(places[1]), "0 of 60 files are in common", "set promote.name"):
+    for words in (str(places[0]), str(places[1]), "0 of 120 files are in common", "set promote.name"):
         assert words in str(caught.value)
     assert (champion(), len(registry().versions())) == ("1", 1)
     assert decide(made, places[1], name="plant B").verdict == "promoted"

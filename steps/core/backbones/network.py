@@ -7,7 +7,7 @@ freeze boundary nothing can change, so what comes out there may be computed once
 import copy
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -70,10 +70,10 @@ class Network(nn.Module):
             )
         for part in parts:
             part.eval()
-        network = cls(parts[: readout.keep], 1, classes, backbone.channels_last, readout)
+        stages = parts[: readout.keep]
         with torch.inference_mode():
-            width = network.embed(example).shape[1]
-        network.head = nn.Linear(width, classes)
+            width = read_out(stages, readout, backbone.channels_last, example, 0).shape[1]
+        network = cls(stages, width, classes, backbone.channels_last, readout)
         nn.init.zeros_(network.head.weight)
         nn.init.zeros_(network.head.bias)
         return network.eval().to(memory_format=torch.channels_last)
@@ -102,18 +102,9 @@ class Network(nn.Module):
         Raises:
             BackboneError: The head reads a stage below `start` whose output is not x.
         """
-        stages = len(self.stages)
-        if start == stages:
+        if start == len(self.stages):
             return join(summarise(x, self.channels_last, False))
-        first, deviations = self.readout.first, self.readout.deviations
-        if start > first + 1:
-            raise BackboneError(f"the head reads stage {first}, which lies below boundary {start}; {REMEDY}")
-        read = summarise(x, self.channels_last, deviations) if start == first + 1 else []
-        for number in range(start, stages):
-            x = self.stages[number](x)
-            if number >= first:
-                read += summarise(x, self.channels_last, deviations)
-        return join(read)
+        return read_out(list(self.stages), self.readout, self.channels_last, x, start)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """Take x from boundary `start` to logits (n, classes)."""
@@ -159,6 +150,25 @@ class Network(nn.Module):
             self.load_state_dict({names[name]: tensor for name, tensor in state.items()})
         except RuntimeError as error:
             raise ArtifactError(f"weights of another architecture: {str(error)[:300]}; {REMEDY}") from None
+
+
+def read_out(
+    stages: Sequence[nn.Module], readout: Readout, channels_last: bool, x: Tensor, start: int
+) -> Tensor:
+    """Take x from boundary `start`, below the top, to the vector of a readout (n, features).
+
+    Raises:
+        BackboneError: A stage below `start` is read whose output is not x.
+    """
+    first, deviations = readout.first, readout.deviations
+    if start > first + 1:
+        raise BackboneError(f"the head reads stage {first}, which lies below boundary {start}; {REMEDY}")
+    read = summarise(x, channels_last, deviations) if start == first + 1 else []
+    for number in range(start, len(stages)):
+        x = stages[number](x)
+        if number >= first:
+            read += summarise(x, channels_last, deviations)
+    return join(read)
 
 
 def public_name(name: str) -> str:

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from steps.core.backbones.network import Network
 from steps.core.export.onnx_export import export_onnx
@@ -45,7 +46,7 @@ def benchmark(
     depends = {
         "machine": [processor_name(), os.cpu_count()],
         "versions": [metadata.version(name) for name in VERSIONS],
-        "networks": {name: network.architecture() for name, network in networks.items()},
+        "networks": {name: known_by(network) for name, network in networks.items()},
         "preprocessing": preprocessing.to_dict(),
         "size": graph.size(sample),
         "latency_runs": latency_runs,
@@ -63,6 +64,11 @@ def benchmark(
     found = {name: {**latencies[name], "megabytes": round(len(files[name]) / 1e6, 3)} for name in networks}
     write_file(file, to_json(found))
     return found
+
+
+def known_by(network: Network) -> list[Any]:
+    """Return what tells the cost of one network from another's: stages, what the head reads, its size."""
+    return [network.architecture(), network.readout.to_dict(), list(network.head.weight.shape)]
 
 
 def processor_name() -> str:
