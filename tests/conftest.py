@@ -18,6 +18,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     DO_NOT_TRACK="1",
 )
+os.environ.setdefault("TESTS_SHARE", f"{_home}/share")  # what workers make for each other: the first one's
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for each other, spinning
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in ("HEADSTART_PARAMS", "HEADSTART_DATA"):

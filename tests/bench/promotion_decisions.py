@@ -29,7 +29,7 @@ from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.runtime.phase import all_configs
 from tests.bench.small_sets import SMALL_SETS
 from tests.bench.successions import SUCCESSIONS
-from tests.core.toys import PREPROCESSING, build, encode, graph_of, picture, raw
+from tests.core.toys import PREPROCESSING, build, encode, exported, graph_of, picture, raw
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("artifacts/bench/promotion_decisions.json").absolute()
@@ -116,10 +116,9 @@ def images(seed: int, count: int = 6) -> list[bytes]:
     return [encode(picture(seed + n, 34 + 3 * n, 50 - 2 * n, n % 3)) for n in range(count)]
 
 
-@cache
 def whole() -> bytes:
     """The file that agrees."""
-    return export_onnx(build("test_resnet"), graph_of(), 1.3)
+    return exported(1.3)
 
 
 @cache
@@ -128,10 +127,9 @@ def swapped() -> bytes:
     return export_onnx(Swapped(build("test_resnet")), graph_of(), 1.3)  # type: ignore[arg-type]
 
 
-@cache
 def overconfident() -> bytes:
     """The file that lost the temperature on its way."""
-    return export_onnx(build("test_resnet"), graph_of(), 1.0)
+    return exported(1.0)
 
 
 @cache

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -31,6 +32,7 @@ from steps.core.modalities.networks import build_network
 from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import Known, modality
 from steps.core.modalities.settings import ModalitySettings
+from steps.core.system.storage import write_file
 from steps.core.training.recipe import Recipe
 
 LABELS = ["blue", "green", "red"]
@@ -142,11 +144,19 @@ def built(name: str, side: int, classes: int, keep: int | None) -> Network:
 
 
 @cache
-def exported(temperature: float) -> bytes:
-    """Return the usual network, `build("test_resnet")`, as an ONNX file."""
+def exported(temperature: float, name: str = "test_resnet") -> bytes:
+    """Return a network, `build(name)`, as an ONNX file: exported by the first worker of a test run that asks.
+
+    The exporter takes seconds, and gives the same bytes every time, which test_onnx_export holds.
+    """
     from steps.core.export.onnx_export import export_onnx
 
-    return export_onnx(build("test_resnet"), graph_of(), temperature)
+    if (shared := os.environ.get("TESTS_SHARE")) is None:  # a bench
+        return export_onnx(build(name), graph_of(), temperature)
+    file = Path(shared, f"{name}-{temperature}.onnx")
+    if not file.is_file():
+        write_file(file, export_onnx(build(name), graph_of(), temperature))
+    return file.read_bytes()
 
 
 IMAGE = modality("image")

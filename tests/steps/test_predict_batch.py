@@ -10,7 +10,6 @@ import pytest
 from infra.predict import predict
 from steps.artifacts.models import DEPLOYED_FILE
 from steps.core.audit.drift import REFERENCE_FILE, Reference
-from steps.core.export.onnx_export import export_onnx
 from steps.core.features.embedding import Encoder, embed
 from steps.core.modalities.image import modality as image
 from steps.runtime import mlflow_client, tracking
@@ -19,7 +18,7 @@ from steps.runtime.registry import Registry
 from steps.runtime.review import Review
 from steps.runtime.scratch import scratch
 from tests.clone import ROOT
-from tests.core.toys import PREPROCESSING, build, encode, picture
+from tests.core.toys import PREPROCESSING, encode, exported, picture
 from tests.steps.runtime.test_registry import GATES, REPORT, model, use
 
 
@@ -40,9 +39,10 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = pd.DataFrame({"path": [f"{n:02d}.png" for n in range(40)]})
     table["sha256"] = [f"{n:064d}" for n in range(40)]
     z = embed(Folder(str(data), tmp_path), table, encoder, scratch()).astype(np.float32)
-    onnx = export_onnx(build("test_resnet"), image.input_graph(PREPROCESSING), 1.3)
     reference = Reference(z, {"blue": 40}, encoder.describe()).bytes()
-    review = Review("promoted", GATES, None, files={DEPLOYED_FILE: onnx, REFERENCE_FILE: reference}, key="k")
+    review = Review(
+        "promoted", GATES, None, files={DEPLOYED_FILE: exported(1.3), REFERENCE_FILE: reference}, key="k"
+    )
     with tracking.phase_run("first", "promote", {"seed": 0}, {}):
         Registry("m", mlflow_client.connect()).register(model(1.3), REPORT, review, "# card")
     return data

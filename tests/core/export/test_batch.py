@@ -10,12 +10,11 @@ import pytest
 
 from steps.core.evaluation.inference import predict_bytes
 from steps.core.export.batch import DeployedModel, as_answers, list_unlabelled, predict_samples
-from steps.core.export.onnx_export import export_onnx
 from steps.core.modalities.image import modality as image
 from steps.core.report.contact_sheet import contact_sheet
 from steps.core.system.errors import DataError
 from steps.core.system.progress import Advance, shown_by
-from tests.core.toys import LABELS, PREPROCESSING, build, encode, picture
+from tests.core.toys import LABELS, PREPROCESSING, build, encode, exported, picture
 
 META = {
     "labels": LABELS,
@@ -27,8 +26,7 @@ META = {
 
 @pytest.fixture(scope="module")
 def model() -> DeployedModel:
-    graph = image.input_graph(PREPROCESSING)
-    return DeployedModel(export_onnx(build("test_resnet"), graph, META["temperature"]), META, part_samples=4)
+    return DeployedModel(exported(META["temperature"]), META, part_samples=4)
 
 
 @pytest.fixture

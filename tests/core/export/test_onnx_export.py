@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from steps.core.promotion.gates import deployment_gates, parity_gates, withheld
 from steps.core.tasks.label_sets import LabelSetPredictions
 from steps.core.tasks.metrics import SingleLabelPredictions
 from steps.core.tasks.targets import LABEL_SET_TARGETS
-from tests.core.toys import PREPROCESSING, build, encode, graph_of, picture, raw
+from tests.core.toys import PREPROCESSING, build, encode, exported, graph_of, picture, raw
 
 SIZES = [(40, 48), (48, 40), (36, 36), (33, 34), (32, 32), (20, 31), (300, 211), (37, 500)]
 SETTINGS = {"bootstrap": 100, "seed": 0}
@@ -52,9 +51,8 @@ def images(count: int = 6, seed: int = 0) -> list[bytes]:
     return [encode(picture(seed + n, 34 + 3 * n, 50 - 2 * n, n % 3)) for n in range(count)]
 
 
-@cache
-def file_of(name: str = "test_resnet", temperature: float = 1.3) -> bytes:
-    return export_onnx(build(name), graph_of(), temperature)
+def file_of(name: str = "test_resnet") -> bytes:
+    return exported(1.3, name)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -81,9 +79,8 @@ def test_onnx_and_torch_give_the_same_probabilities(name: str, per_image: bool) 
     network, preprocessing = build(name), replace(PREPROCESSING, per_image=per_image)
     data = images()
     wanted = predict_bytes(network, preprocessing, data)
-    logits, probabilities = run(
-        open_session(export_onnx(network, graph_of(preprocessing), 1.3)), map(raw, data)
-    )
+    file = export_onnx(network, graph_of(preprocessing), 1.3) if per_image else file_of(name)
+    logits, probabilities = run(open_session(file), map(raw, data))
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(probabilities, softmax(wanted / 1.3, axis=1), atol=1e-5)
 
@@ -137,7 +134,7 @@ def test_the_golden_images_get_their_answers_back_from_every_file() -> None:
     assert len(kept) == 3 + 2 * 2
 
 
-def exported(content: bytes, data: list[bytes], variant: str = FP32) -> ParityResult:
+def held(content: bytes, data: list[bytes], variant: str = FP32) -> ParityResult:
     logits = predict_bytes(build("test_resnet"), PREPROCESSING, data)
     said = SingleLabelPredictions(logits, np.zeros(len(data), dtype=np.int64), 1.3)
     file = ExportedFile("finetuned", variant, content, graph_of())
@@ -149,7 +146,7 @@ def failed(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def test_the_candidates_file_is_held_to_the_budget() -> None:
-    good = exported(file_of(), images(3))
+    good = held(file_of(), images(3))
     tight = {**LIMITS, "max_megabytes": 1e-6, "max_latency_ms": 1e-6, "max_test_uses": 3}
     rows = deployment_gates(good, 4, tight)
     assert failed(rows) == ["megabytes", "latency p50, ms", "models judged on the test set"]
@@ -173,7 +170,7 @@ def test_the_candidates_file_is_held_to_the_budget() -> None:
 def test_a_file_is_held_to_the_model_at_three_levels(
     variant: str, fact: str, good: float, bad: float, level: str
 ) -> None:
-    whole = exported(file_of(), images(3))
+    whole = held(file_of(), images(3))
     one = replace(whole, file=replace(whole.file, variant=variant))
     for value, passes in ((good, True), (bad, False), (float("nan"), False)):
         told = replace(one, facts={**one.facts, fact: value})
@@ -200,7 +197,7 @@ def test_a_model_is_exported_in_every_variant_and_answers() -> None:
 
 def test_differences_of_logits_are_in_their_standard_deviations() -> None:
     data = images()
-    one = exported(file_of(), data)
+    one = held(file_of(), data)
     said = SingleLabelPredictions(
         predict_bytes(build("test_resnet"), PREPROCESSING, data), np.zeros(len(data), dtype=np.int64), 1.3
     )

@@ -10,10 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from steps.core.export.onnx_export import export_onnx
 from steps.core.export.parity import open_session, run
 from steps.core.export.quantisation import Quantiser, quantise
-from tests.core.toys import build, encode, graph_of, picture, raw
+from tests.core.toys import encode, exported, picture, raw
 
 Raws = Sequence[NDArray[np.uint8]]
 
@@ -22,9 +21,8 @@ def samples(count: int, seed: int = 0) -> Raws:
     return [raw(encode(picture(seed + n, 34 + 3 * n, 50 - 2 * n, n % 3))) for n in range(count)]
 
 
-@cache
 def exact(name: str = "test_efficientnet") -> bytes:
-    return export_onnx(build(name), graph_of(), 1.3)
+    return exported(1.3, name)
 
 
 @cache
