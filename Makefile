@@ -77,6 +77,7 @@ bench: install  ## measures what the README claims; prints tables, writes artifa
 	$(BIN)/python -m tests.bench.promotion_decisions
 	$(BIN)/python -m tests.bench.exports
 	$(BIN)/python -m tests.bench.intervals
+	$(BIN)/python -m tests.bench.choice
 
 rollback: install  ## make the previous champion the champion again; MODEL=name WHY="reason", FORCE=1 if it was rolled back itself
 	$(BIN)/headstart rollback "$(MODEL)" --why "$(WHY)" $(if $(FORCE),--force)

@@ -5,7 +5,7 @@ validation: the features of one pass hold all that is needed. Of equals the chea
 of models; see `choose_candidate`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from steps.core.features.batches import Cache
 from steps.core.features.linear_head import choose_head, groups_of
 from steps.core.features.settings import HeadSettings
 from steps.core.features.vectors import read_vectors
-from steps.core.strategy.candidates import CandidateRow, Cost, cheapest_of_equals, compare
+from steps.core.strategy.candidates import Cost, cheapest_of_equals, compare
 from steps.core.system.errors import BackboneError
 from steps.core.system.progress import count
 from steps.core.tasks import targets
@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
 
     chosen: Readout
     rows: list[dict[str, Any]]
-    """Of each readout a `CandidateRow`, and `low` and `high` of its main metric."""
+    """Of each readout a `CandidateRow`, what it is, and `low` and `high` of its main metric."""
     predicted: dict[str, Any]
     """metric, value, low, high and samples of the chosen one."""
     error_rate: float
@@ -96,7 +96,7 @@ def compare_readouts(
     predicted = {"metric": own.main, **spans[chosen.model], "samples": len(own.labels)}
     return Comparison(
         names[chosen.model],
-        [described(row, spans) for row in ranked],
+        [{**asdict(row), **spans[row.model], **names[row.model].to_dict()} for row in ranked],
         predicted,
         float((~own.correct).mean()),
     )
@@ -123,11 +123,6 @@ def span(predictions: Predictions, draws: int, seed: int) -> dict[str, float]:
     """Return the main metric with its 95 % interval."""
     found = metric_intervals(predictions, draws, seed, names=(predictions.main,))[predictions.main]
     return {key: round(float(value), 6) for key, value in found.items()}
-
-
-def described(row: CandidateRow, spans: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return a row of the table."""
-    return {**asdict(row), "low": spans[row.model]["low"], "high": spans[row.model]["high"]}
 
 
 def freeze_boundary(unfreeze: int | str, readout: Readout, stages: int) -> int:
