@@ -207,6 +207,8 @@ KINDS: dict[str, Any] = {
     "manifest": Manifest,
     "dataset": Dataset,
     "features": Features,
+    "plan": Plan,
+    "prefix": Features,
     "warm_head": Classifier,
 }
 
@@ -547,7 +549,7 @@ REFUSED = [
         "params",
         "a misspelt key",
         ParamsError,
-        "cache_features.vews",
+        "cache_prefix.vews",
         "unknown key",
         params(swap(b"views:", b"vews:")),
     ),
@@ -794,7 +796,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> World:
         "adapt_backbone",
         "measure_stats",
         "cache_features",
+        "choose_strategy",
         "warm_up_head",
+        "cache_prefix",
     ):
         done = clone.run("python", "-m", f"steps.{phase}")
         assert done.returncode == 0, done.stderr[-2000:]
@@ -902,14 +906,15 @@ def test_a_damaged_cache_is_made_again_with_the_same_bytes(world: World) -> None
     )
     assert features.digest == world.load("features").digest
     cfg: WarmUpHead = world.config("warm_up_head")
-    assert warm_up_head(features, world.load("backbone"), cfg).digest == world.load("warm_head").digest
+    inputs = (features, world.load("backbone"), world.load("plan"))
+    assert warm_up_head(*inputs, cfg).digest == world.load("warm_head").digest
     assert not (world.folder.parent / "loot").exists(), "a pickle was read"
 
 
 def test_a_study_that_is_no_database_is_named(world: World) -> None:
     from steps.search_lr_ratio import search_lr_ratio
 
-    inputs = world.load("features"), world.load("warm_head")
+    inputs = world.load("prefix"), world.load("warm_head")
     cfg = world.config("search_lr_ratio", trials=1, uniform_trials=1)
     for path in world.folder.glob(".headstart/search/*"):
         shutil.rmtree(path)
