@@ -28,6 +28,7 @@ from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset, Manifest
 from steps.artifacts.features import Features
 from steps.artifacts.models import Classifier
+from steps.artifacts.plan import Plan
 from steps.cache_features import cache_features
 from steps.core.backbones.settings import BackboneConfig
 from steps.core.system.errors import (

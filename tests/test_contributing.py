@@ -13,6 +13,7 @@ PHASE = '''"""Keep the manifest of one class."""
 
 from typing import Annotated
 
+from steps import PHASES
 from steps.artifacts.dataset import Manifest
 from steps.runtime.params import From
 from steps.core.system.config import Config
@@ -124,7 +125,8 @@ def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
         "s.save_file({k: t.contiguous() for k, t in m.state_dict().items()}, 'weights.safetensors')"
     )
     assert clone.run("python", "-c", make).returncode == 0
-    for stage in ("validate_data", "adapt_backbone", "measure_stats", "cache_features"):
+    phases = PHASES[PHASES.index("validate_data") : PHASES.index("cache_prefix") + 1]
+    for stage in phases:
         done = clone.run("python", "-m", f"steps.{stage}")
         assert done.returncode == 0, done.stderr
-    assert "the first 3 of the backbone's 5 stages" in done.stderr
+    assert "the first 3 of the network's 5 stages" in done.stderr
