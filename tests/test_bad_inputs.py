@@ -687,11 +687,11 @@ REFUSED = [
         "artifacts",
         "a flipped byte in a shard",
         ArtifactError,
-        "train-00000.safetensors",
+        "00000.safetensors",
         "run the phase",
         opened(
             "features",
-            lambda w: w.edit("features", "train-00000.safetensors", lambda d: flipped(d, len(d) - 9)),
+            lambda w: w.edit("features", "00000.safetensors", lambda d: flipped(d, len(d) - 9)),
         ),
     ),
     Bad(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from steps import PHASES
 from tests.clone import ROOT, Clone, make_clone
 
 PHASE = '''"""Keep the manifest of one class."""
 
 from typing import Annotated
 
-from steps import PHASES
 from steps.artifacts.dataset import Manifest
 from steps.runtime.params import From
 from steps.core.system.config import Config

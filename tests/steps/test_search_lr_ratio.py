@@ -15,6 +15,7 @@ class OnlyIndex:
 
     def __init__(self, splits: list[str]) -> None:
         self.index_table = pd.DataFrame({"split": splits})
+        self.meta: dict[str, Any] = {}
 
 
 @pytest.fixture
