@@ -74,7 +74,7 @@ def test_it_ends_as_a_user_without_privileges_who_owns_what_the_run_writes_to() 
 def test_the_python_is_the_one_that_the_project_asks_for() -> None:
     (base,) = instructions("FROM")
     assert base.startswith("python:3.11-")
-    assert ">=3.11,<3.12" in (ROOT / "pyproject.toml").read_text()
+    assert ">=3.11,<3.14" in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize(("device", "words"), [("cpu", "whl/cpu"), ("cuda", ""), ("tpu", None)])

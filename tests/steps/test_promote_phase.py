@@ -35,6 +35,7 @@ from steps.runtime.rollback import roll_back
 from tests.clone import ROOT, write_images, write_weights
 from tests.core.toys import PREPROCESSING, build, modalities
 from tests.steps.test_validate_data import gate
+from tests.stores import use_store
 
 LOOSE: Mapping[str, Any] = {
     "min_accuracy": 0.0, "min_macro_f1": 0.0, "max_ece": 1.0, "int8": False, "latency_runs": 3,
@@ -47,10 +48,10 @@ LOOSE: Mapping[str, Any] = {
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     monkeypatch.setenv("HEADSTART_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr(parity, "export_onnx", export_once)
-    write_images(tmp_path / "images", 20)
+    write_images(tmp_path / "images", 40)
     return tmp_path / "images"
 
 
@@ -253,7 +254,7 @@ def test_a_new_class_is_compared_on_the_common_ones(images: Path) -> None:
 def test_two_data_sets_whose_folders_have_one_name_do_not_share_a_model(images: Path, tmp_path: Path) -> None:
     places = [tmp_path / plant / "images" for plant in ("plantA", "plantB")]
     shutil.copytree(images, places[0])
-    write_images(places[1], 20)
+    write_images(places[1], 40)
     write_weights(tmp_path / "w.safetensors")
     for number, path in enumerate(sorted(places[1].rglob("*.png"))):
         pixels = np.random.default_rng(1000 + number).integers(0, 160, (40, 48, 3))
@@ -264,7 +265,7 @@ def test_two_data_sets_whose_folders_have_one_name_do_not_share_a_model(images: 
     made = run(other, fitted(other))
     with pytest.raises(RegistryError) as caught:
         decide(made, places[1])
-    for words in (str(places[0]), str(places[1]), "0 of 60 files are in common", "set promote.name"):
+    for words in (str(places[0]), str(places[1]), "0 of 120 files are in common", "set promote.name"):
         assert words in str(caught.value)
     assert (champion(), len(registry().versions())) == ("1", 1)
     assert decide(made, places[1], name="plant B").verdict == "promoted"

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+from steps.core.features.linear_head import folds_of
 from steps.core.tasks.predictions import Floats, Ints, Predictions
 from steps.core.tasks.thresholds import fit_temperature_and_thresholds, predictions_of
 
@@ -36,12 +36,10 @@ def validation_optimism(predictions: Mapping[str, Predictions], seed: int) -> di
     logits = {name: one.logits for name, one in predictions.items()}
     names = (first.main, "nll")
     apparent = chosen_on(logits, first, everything, everything)
-    single = first.labels.ndim == 1
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed) if single else GroupKFold(FOLDS)
-    target = first.labels if single else np.zeros(len(everything))
+    groups = [str(group) for group in first.groups]
     parts = [
         (len(held), chosen_on(logits, first, known, held))
-        for known, held in folds.split(everything, target, first.groups)
+        for known, held in folds_of(first.labels, groups, FOLDS, seed)
         if len(held)
     ]
     weights = [count for count, _ in parts]

@@ -9,6 +9,7 @@ bound (Boehning 1992, "Multinomial logistic regression algorithm"), L-BFGS needs
 any penalty, and no more coordinates than there are samples.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,7 +163,12 @@ def folds_of(y: Ints, groups: Sequence[Any], folds: int, seed: int) -> Iterator[
     if y.ndim > 1:
         yield from GroupKFold(folds, shuffle=True, random_state=seed).split(numbers, groups=numbers)
         return
-    yield from StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(numbers, y, numbers)
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(numbers, y, numbers)
+    with warnings.catch_warnings():
+        # A class with fewer samples than folds is left out of some of them, which is all that can be done.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        parts = list(split)
+    yield from parts
 
 
 def fit_head(
