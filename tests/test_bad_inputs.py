@@ -788,16 +788,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A project with every artifact up to the warmed-up head; nobody writes to it."""
     folder = tmp_path_factory.mktemp("bad") / "project"
     clone = make_clone(folder)
-    for phase in (
-        "ingest_data",
-        "validate_data",
-        "adapt_backbone",
-        "measure_stats",
-        "cache_features",
-        "warm_up_head",
-    ):
-        done = clone.run("python", "-m", f"steps.{phase}")
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = clone.phases(
+        "ingest_data", "validate_data", "adapt_backbone", "measure_stats", "cache_features", "warm_up_head"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     return World(folder)
 
 

@@ -15,6 +15,7 @@ from pipelines.stale_runs import REASON
 from steps import PHASES
 from steps.artifacts.models import Candidate
 from steps.runtime.phase import load_phase
+from steps.runtime.tracking import KEY
 from tests.bench.kill_tests import digests, kill_repeatedly, seconds_of, still_running
 from tests.clone import Clone, make_clone
 
@@ -189,7 +190,7 @@ def test_a_run_in_which_nothing_but_the_readme_changed_reuses_every_phase_under_
     assert [row["digest"] for row in again["phases"]] == [row["digest"] for row in first["phases"]]
     parents, nested = recorded(clone.folder)
     assert len(nested) == before, "a reused phase makes no run"
-    (parent,) = [run for run in parents if run.info.run_name == again["run"]]
+    (parent,) = [run for run in parents if run.data.tags[KEY] == again["run"]]
     assert {parent.data.tags[f"phase.{name}"] for name in PHASES} == {"reused"}
 
 
@@ -224,6 +225,7 @@ def test_a_changed_image_runs_the_phases_after_ingestion_under_zenml(by_zenml: t
     assert set(ran(clone.zenml())) == set(PHASES)
 
 
+@pytest.mark.slow
 def test_a_changed_image_runs_the_phases_after_ingestion_under_dvc(by_dvc: tuple[Clone, list[str]]) -> None:
     clone = by_dvc[0]
     change_picture(clone.folder / "images/red/000.png")
