@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from steps import PHASES
 from steps.adapt_backbone import AdaptBackbone, adapt_backbone
 from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset, Manifest
@@ -791,18 +792,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A project with every artifact up to the warmed-up head; nobody writes to it."""
     folder = tmp_path_factory.mktemp("bad") / "project"
     clone = make_clone(folder)
-    for phase in (
-        "ingest_data",
-        "validate_data",
-        "adapt_backbone",
-        "measure_stats",
-        "cache_features",
-        "choose_strategy",
-        "warm_up_head",
-        "cache_prefix",
-    ):
-        done = clone.run("python", "-m", f"steps.{phase}")
-        assert done.returncode == 0, done.stderr[-2000:]
+    names = PHASES[: PHASES.index("cache_prefix") + 1]
+    done = clone.phases(*names)
+    assert done.returncode == 0, done.stderr[-2000:]
     return World(folder)
 
 

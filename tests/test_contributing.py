@@ -116,8 +116,7 @@ def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
     assert listed.returncode == 0, listed.stderr
     assert len(listed.stdout.splitlines()) == 5
     clone.set_params(backbone={"name": "test_resnet"})
-    for stage in ("ingest_data", "validate_data"):
-        done = clone.run("python", "-m", f"steps.{stage}")
+    done = clone.phases("ingest_data", "validate_data")
     assert done.returncode != 0
     assert "weights.safetensors does not fit test_resnet" in done.stderr
     make = (
@@ -125,8 +124,6 @@ def test_a_backbone_is_a_name_and_a_file_of_weights(clone: Clone) -> None:
         "s.save_file({k: t.contiguous() for k, t in m.state_dict().items()}, 'weights.safetensors')"
     )
     assert clone.run("python", "-c", make).returncode == 0
-    phases = PHASES[PHASES.index("validate_data") : PHASES.index("cache_prefix") + 1]
-    for stage in phases:
-        done = clone.run("python", "-m", f"steps.{stage}")
-        assert done.returncode == 0, done.stderr
+    done = clone.phases(*PHASES[PHASES.index("validate_data") : PHASES.index("cache_prefix") + 1])
+    assert done.returncode == 0, done.stderr
     assert "the first 3 of the network's 5 stages" in done.stderr

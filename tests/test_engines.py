@@ -228,6 +228,7 @@ def test_a_changed_image_runs_the_phases_after_ingestion_under_zenml(by_zenml: t
     assert set(ran(clone.zenml())) == set(PHASES)
 
 
+@pytest.mark.slow
 def test_a_changed_image_runs_the_phases_after_ingestion_under_dvc(by_dvc: tuple[Clone, list[str]]) -> None:
     clone = by_dvc[0]
     change_picture(clone.folder / "images/red/000.png")

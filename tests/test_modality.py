@@ -30,6 +30,7 @@ def test_every_phase_runs_on_rows_of_a_table(by_zenml: tuple[Clone, dict[str, An
     assert re.search(r"-?\d\.\d\d, -?\d\.\d\d, -?\d\.\d\d", page.read_text()), "mistakes are shown as numbers"
 
 
+@pytest.mark.slow
 def test_the_other_engine_writes_equal_digests(
     by_zenml: tuple[Clone, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from steps.runtime import mlflow_client, tracking
 from steps.runtime.phase import all_configs
 from steps.runtime.registry import Registry
 from tests.clone import ROOT
+from tests.stores import use_store
 
 
 def config(path: str, name: str | None = None) -> Promote:
@@ -79,7 +80,7 @@ def test_nothing_is_logged_outside_of_a_run(tmp_path: Path) -> None:
 def test_a_phase_that_fails_leaves_a_failed_run_under_a_failed_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
 
     def fail() -> None:

@@ -35,6 +35,7 @@ from steps.runtime.rollback import roll_back
 from tests.clone import ROOT, write_images, write_weights
 from tests.core.toys import PREPROCESSING, build, modalities
 from tests.steps.test_validate_data import gate
+from tests.stores import use_store
 
 LOOSE: Mapping[str, Any] = {
     "min_accuracy": 0.0, "min_macro_f1": 0.0, "max_ece": 1.0, "int8": False, "latency_runs": 3,
@@ -47,7 +48,7 @@ LOOSE: Mapping[str, Any] = {
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     monkeypatch.setenv("HEADSTART_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr(parity, "export_onnx", export_once)
     write_images(tmp_path / "images", 40)

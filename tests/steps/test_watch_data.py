@@ -25,6 +25,7 @@ from steps.watch_data import WatchData, watch_data
 from tests.clone import BACKBONE, CLASSES, write_images, write_weights
 from tests.core.toys import IMAGE, image_encoder, image_network, modalities
 from tests.steps.test_validate_data import gate
+from tests.stores import use_store
 
 SETTINGS = {
     "min_new_samples": 30, "min_drift_samples": 8, "samples": 40, "false_alarm_rate": 0.05,
@@ -35,7 +36,7 @@ SETTINGS = {
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     monkeypatch.setenv("HEADSTART_SCRATCH", str(tmp_path / "scratch"))
     write_images(tmp_path / "images", 20)
     return tmp_path / "images"

@@ -22,6 +22,7 @@ from steps.runtime.registry import Registry
 from steps.runtime.review import Review, ruling_key
 from steps.runtime.rollback import finish_rollback, roll_back
 from tests.core.toys import LABELS, PREPROCESSING, build
+from tests.stores import use_store
 
 MOVES = (
     "create_registered_model", "create_model_version", "set_registered_model_alias", "set_model_version_tag",
@@ -110,7 +111,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    use_store(folder, monkeypatch)
 
 
 def inside_a_run(key: str, temperature: float, wrap: Any = lambda client: client, **more: Any) -> Decision:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, create_trial
 from steps.core.system.storage import RunSummary
 from steps.runtime import mlflow_client, tracking
 from tests.clone import ROOT
+from tests.stores import use_store
 
 
 def trial(number: int) -> FrozenTrial:
@@ -31,7 +32,7 @@ def trial(number: int) -> FrozenTrial:
 def test_every_trial_is_a_run_below_the_phase_s_and_costs_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     seconds = []
     with tracking.phase_run("run", "search_lr_ratio", {"seed": 0}, {}) as record:
         for number in range(12):
@@ -54,7 +55,7 @@ def test_every_trial_is_a_run_below_the_phase_s_and_costs_little(
 def test_the_list_of_runs_shows_the_data_set_the_figures_and_the_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     data = {"name": "leaves", "digest": "ab" * 32, "source": "data/leaves", "profile": {"samples": 9}}
     with tracking.phase_run("run", "validate_data", {"seed": 0}, {}) as record:
         record.summarise(RunSummary("leaves", data=data))
@@ -87,7 +88,7 @@ with tracking.phase_run("killed", "evaluate", {"seed": 0}, {}):
 def test_runs_of_a_killed_process_are_ended_by_the_next_and_those_of_a_living_one_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     client = mlflow_client.connect()
     stranger = client.create_run(mlflow_client.experiment(client), run_name="of somebody else")
     with tracking.phase_run("living", "distill", {"seed": 0}, {}):
@@ -115,7 +116,7 @@ def shown(run: str, test: list[str], *models: str) -> None:
 def test_every_model_that_a_test_set_was_shown_to_counts_once_and_one_more_image_forgets_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     test = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(100)]
     shown("one", test, "warm", "fine", "student")
     shown("again", test, "warm", "fine", "student")
@@ -132,7 +133,7 @@ def test_every_model_that_a_test_set_was_shown_to_counts_once_and_one_more_image
 def test_looks_of_before_there_were_sketches_are_found_by_the_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    use_store(tmp_path, monkeypatch)
     with tracking.phase_run("old", "evaluate", {"seed": 0}, {}) as record:
         record.batch(record.run, tags={"test_digest": "abc", "shown_to": "fine"})
     assert tracking.count_test_uses(["0" * 64], "abc", 0.5) == 1
