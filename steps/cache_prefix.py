@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.features import Features
+from steps.artifacts.models import Classifier
 from steps.artifacts.plan import Plan
 from steps.artifacts.stats import Stats
 from steps.core.features.settings import CacheSettings
@@ -28,23 +28,20 @@ class CachePrefix(Config):
 
 
 def cache_prefix(
-    dataset: Dataset, backbone: Backbone, stats: Stats, features: Features, plan: Plan, cfg: CachePrefix
+    dataset: Dataset, stats: Stats, features: Features, plan: Plan, warm_head: Classifier, cfg: CachePrefix
 ) -> Annotated[Features, "prefix"]:
     """Compute what enters the stages that train, of every sample and view; nothing where none trains."""
     from steps.core.features.cache import Data, build_prefix
-    from steps.core.features.embedding import encoder_of
     from steps.core.modalities.registry import modality
 
     if plan.skipped:
         return features.without_shards(plan)
     kind = modality(dataset.modality)
-    encoder = encoder_of(kind, backbone.meta["name"], backbone.weights, cfg.modality, dataset.table)
-    encoder = encoder.with_preprocessing(kind.preprocessing(stats.preprocessing))
-    about = Data(dataset.table, dataset.labels, dataset.root, dataset.labelling)
     samples = kind.decided(cfg.modality.of(kind.name), stats.kept_symmetries)
-    views = kind.views(encoder.preprocessing, samples, cfg.seed)
-    part = (plan.reading, plan.boundary)
-    return Features(*build_prefix(about, encoder, views, cfg.views, part, cfg.cache, scratch()))
+    views = kind.views(warm_head.preprocessing, samples, cfg.seed), cfg.views
+    about = Data(dataset.table, dataset.labels, dataset.root, dataset.labelling)
+    network, settings = warm_head.network(), (plan.boundary, cfg.cache, scratch())
+    return Features(*build_prefix(about, network, warm_head.meta, views, *settings))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steps.core.backbones.processes import is_main_process, rank
-from steps.core.backbones.readout import Readout
 from steps.core.features.batches import Source
 from steps.core.features.cache import Data, build_prefix
 from steps.core.features.settings import CacheSettings
 from steps.core.system.errors import HeadstartError
+from steps.core.system.storage import file_sha256
 from steps.core.training.loop import Epoch, Trained, predict, train
 from steps.core.training.objectives import Classify, Distil, Objective
 from steps.core.training.parameter_groups import parameter_groups
@@ -39,7 +39,7 @@ from tests.core.toys import (
     build,
     cached,
     draw_pictures,
-    image_encoder,
+    image_network,
     image_settings,
     uncached,
 )
@@ -147,14 +147,12 @@ def stopped(pictures: Pictures, folder: Path, file: Path) -> None:
 def fill(folder: Path, pictures: Pictures) -> None:
     """Fill one cache, in a folder that all ranks see."""
     weights = folder.parent / "weights.safetensors"
-    encoder = image_encoder("test_efficientnet", weights)
+    network = image_network("test_efficientnet", len(LABELS), 32, weights)
+    of = {"modality": "image", "backbone": "test_efficientnet", "weights_sha256": file_sha256(weights)}
     settings = CacheSettings(dtype="float16", shard_samples=2, micro_batch=4)
-    about, views = (
-        Data(pictures.table, LABELS, str(pictures.root)),
-        IMAGE.views(PREPROCESSING, image_settings(), 0),
-    )
-    part = (Readout.top(6), 3)
-    _, shards, _ = build_prefix(about, encoder, views, 2, part, settings, folder / "cache")
+    about = Data(pictures.table, LABELS, str(pictures.root))
+    views = IMAGE.views(PREPROCESSING, image_settings(), 0), 2
+    _, shards, _ = build_prefix(about, network, of, views, 3, settings, folder / "cache")
     (folder / f"shards-{rank()}.json").write_text(json.dumps({n: p.name for n, p in shards.items()}))
 
 

@@ -49,4 +49,4 @@ class StudentRecipe(Recipe):
         """
         if self.candidates != "auto":
             return self.candidates
-        return [CutCandidate(keep_stages=keep) for keep in range(max(boundary, 0) + 1, stages)]
+        return [CutCandidate(keep_stages=keep) for keep in range(boundary + 1, stages)]

@@ -6,6 +6,7 @@ view.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ from steps.core.backbones.processes import (
     rank,
     wait_for_all,
 )
-from steps.core.backbones.readout import Readout
 from steps.core.data.files import Source
 from steps.core.data.rows import open_source
 from steps.core.data.splits import SPLITS
@@ -55,21 +55,21 @@ def build_features(
     Returns:
         The index (a row per sample), the shard files by name, and what describes them.
     """
-    network = on_device(
-        build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights)
-    )
-    views = encoder.modality.deterministic_views(encoder.preprocessing)
-    extractor = extractor_of(network, None, encoder, views, cfg, scratch)
+    kind = encoder.modality
+    network = on_device(build_network(kind, encoder.name, encoder.preprocessing, 2, encoder.weights))
+    views, digest = kind.deterministic_views(encoder.preprocessing), file_sha256(encoder.weights)
+    own = (cfg.dtype, cfg.micro_batch, digest, scratch / "features")
+    extractor = Extractor(network, None, views, *own)
     index, shards = fill(extractor, about, plan_shards(about.table, cfg.shard_samples), scratch)
-    return index, shards, describe(extractor, about, cfg, encoder)
+    return index, shards, describe(extractor, about, kind.name, encoder.name)
 
 
 def build_prefix(
     about: Data,
-    encoder: Encoder,
-    views: Views,
-    count: int,
-    part: tuple[Readout, int],
+    network: Network,
+    of: Mapping[str, Any],
+    views: tuple[Views, int],
+    boundary: int,
     cfg: CacheSettings,
     scratch: Path,
 ) -> tuple[pd.DataFrame, dict[str, Path], dict[str, Any]]:
@@ -77,33 +77,24 @@ def build_prefix(
 
     Args:
         about: The data set.
-        encoder: The backbone.
-        views: The deterministic view and seeded ones.
-        count: Seeded views of every training sample.
-        part: What the head reads, and the boundary.
+        network: Its stages below the boundary are as they were pretrained.
+        of: The network's modality, backbone and weights_sha256.
+        views: The deterministic view and seeded ones, and how many of those every training sample has.
+        boundary: Of the network's stages.
         cfg: How it is kept.
         scratch: Where shards are kept from run to run.
 
     Returns:
         See `build_features`.
     """
-    readout, boundary = part
-    network = on_device(
-        build_network(encoder.modality, encoder.name, encoder.preprocessing, 2, encoder.weights, readout)
-    )
-    extractor = extractor_of(network, boundary, encoder, views, cfg, scratch)
+    seen, count = views
+    own = (cfg.dtype, cfg.micro_batch, of["weights_sha256"], scratch / "features")
+    extractor = Extractor(on_device(network), boundary, seen, *own)
     plan = plan_views(about.table, cfg.shard_samples, count)
     index, shards = fill(extractor, about, plan, scratch, kept=boundary > 0)
-    meta = {**describe(extractor, about, cfg, encoder), "boundary": boundary, "views": count}
-    return index, shards, {**meta, "readout": readout.to_dict()}
-
-
-def extractor_of(
-    network: Network, boundary: int | None, encoder: Encoder, views: Views, cfg: CacheSettings, scratch: Path
-) -> Extractor:
-    """Return what computes the shards."""
-    digest = file_sha256(encoder.weights)
-    return Extractor(network, boundary, views, cfg.dtype, cfg.micro_batch, digest, scratch / "features")
+    meta = describe(extractor, about, of["modality"], of["backbone"])
+    meta |= {"boundary": boundary, "views": count, "readout": network.readout.to_dict()}
+    return index, shards, meta
 
 
 def fill(
@@ -126,16 +117,16 @@ def fill(
     return pd.concat(index, ignore_index=True), shards
 
 
-def describe(extractor: Extractor, about: Data, cfg: CacheSettings, encoder: Encoder) -> dict[str, Any]:
+def describe(extractor: Extractor, about: Data, modality: str, backbone: str) -> dict[str, Any]:
     """Return what a reader of the cache, and of a model trained on it, has to know."""
     return {
-        "modality": encoder.modality.name,
-        "backbone": encoder.name,
+        "modality": modality,
+        "backbone": backbone,
         "weights_sha256": extractor.weights_sha256,
         "stages": len(extractor.network.stages),
         "bytes_per_view": extractor.bytes_per_view(),
-        "dtype": cfg.dtype,
-        "micro_batch": cfg.micro_batch,
+        "dtype": extractor.dtype,
+        "micro_batch": extractor.micro_batch,
         **extractor.views.describe(),
         "labels": about.labels,
         "root": about.root,

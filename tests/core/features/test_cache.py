@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from steps.artifacts.features import Features
-from steps.core.backbones.readout import Readout
 from steps.core.data.splits import SPLITS
 from steps.core.features.cache import Data, build_features, build_prefix, plan_shards, plan_views
 from steps.core.features.embedding import MICRO_BATCH, SHARD, Encoder, embed
@@ -55,8 +54,10 @@ def prefix_of(
     about: Data, encoder: Encoder, settings: CacheSettings, scratch: Path, boundary: int = 3
 ) -> Built:
     """Lay out what enters at a boundary, with two seeded views."""
-    views = IMAGE.views(encoder.preprocessing, image_settings(), 0)
-    return build_prefix(about, encoder, views, 2, (Readout.top(6), boundary), settings, scratch)
+    network = image_network("test_efficientnet", len(LABELS), 32, encoder.weights)
+    views = IMAGE.views(encoder.preprocessing, image_settings(), 0), 2
+    of = {"modality": "image", "backbone": encoder.name, "weights_sha256": file_sha256(encoder.weights)}
+    return build_prefix(about, network, of, views, boundary, settings, scratch)
 
 
 def test_every_sample_has_a_row_and_every_row_a_place_of_its_own(
