@@ -129,7 +129,8 @@ class Student(Classifier):
         return cls(own.state, own.meta, own.history, own.metrics, controls, choice, figures)
 
     def headline(self) -> Headline:
-        return {**super().headline(), "student": self.choice.get("chosen", "")}
+        own = super().headline()
+        return own if SKIPPED in own else {**own, "student": self.choice["chosen"]}
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:

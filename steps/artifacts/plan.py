@@ -54,4 +54,8 @@ class Plan(JsonArtifact):
             said += f", the best of {headline['compared']} by cross-validation: {expected} expected"
         if "skipped" in headline:
             return f"{said}; no stage is trained: {headline['skipped']}"
-        return f"{said}; then stages {int(headline['boundary']) + 1} to {headline['keep']} are trained"
+        first, last = int(headline["boundary"]) + 1, int(headline["keep"])
+        if first > last:
+            return f"{said}; then it is trained on augmented views"
+        trained = f"stage {last} is" if first == last else f"stages {first} to {last} are"
+        return f"{said}; then {trained} trained"
