@@ -51,7 +51,7 @@ class Plan(JsonArtifact):
         said = f"the head reads {headline['reads']}"
         if "value" in headline:
             expected = f"{headline['metric']} {headline['value']:.3f}"
-            said += f", the best of {headline['compared']} by cross-validation: {expected} expected"
+            said += f", chosen from {headline['compared']} by cross-validation: {expected} expected"
         if "skipped" in headline:
             return f"{said}; no stage is trained: {headline['skipped']}"
         first, last = int(headline["boundary"]) + 1, int(headline["keep"])
