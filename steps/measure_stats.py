@@ -8,7 +8,7 @@ from steps.artifacts.backbone import Backbone
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.stats import Stats
 from steps.core.modalities.settings import ModalitySettings
-from steps.core.system.config import Config, Count, Fraction
+from steps.core.system.config import Config, Count
 from steps.runtime.params import From
 from steps.runtime.run import main
 from steps.runtime.scratch import scratch
@@ -19,24 +19,16 @@ class MeasureStats(Config):
 
     choice: Literal["trial", "pretrained", "dataset", "image"]
     trial_samples: Count
-    symmetry_samples: Count
-    """Of train and val, that are embedded again under each symmetry that is `auto`."""
-    symmetry_loss: Fraction
-    """Accuracy that a probe may lose under a symmetry for training to use it."""
     bootstrap: Annotated[int, Field(ge=100)]
     modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
 
 
 def measure_stats(dataset: Dataset, backbone: Backbone, cfg: MeasureStats) -> Annotated[Stats, "stats"]:
-    """Stream the train split once, and choose: as the params say, or by what a probe does best with.
-
-    Where the params leave it open, a probe also says which symmetries training may use.
-    """
+    """Stream the train split once, and choose: as the params say, or by what a probe does best with."""
     from steps.core.data.rows import open_source
     from steps.core.features.embedding import encoder_of
     from steps.core.features.normalisation import compare_normalisations
-    from steps.core.features.symmetries import try_symmetries
     from steps.core.modalities.registry import modality
 
     kind = modality(dataset.modality)
@@ -53,11 +45,7 @@ def measure_stats(dataset: Dataset, backbone: Backbone, cfg: MeasureStats) -> An
         about = (cfg.trial_samples, cfg.bootstrap, cfg.seed, scratch())
         trial = compare_normalisations(ways, dataset.table, source, encoder, *about, dataset.labelling)
     choice = trial["choice"] if trial else cfg.choice
-    symmetries = {}
-    if names := kind.undecided(cfg.modality.of(kind.name)):
-        limits = (cfg.symmetry_samples, cfg.symmetry_loss, cfg.bootstrap, cfg.seed, scratch())
-        symmetries = try_symmetries(names, dataset.table, source, encoder, *limits, dataset.labelling)
-    return Stats(measured, published, choice, moments.count, ways[choice].to_dict(), trial, symmetries)
+    return Stats(measured, published, choice, moments.count, ways[choice].to_dict(), trial)
 
 
 if __name__ == "__main__":

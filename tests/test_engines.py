@@ -101,6 +101,7 @@ def test_the_report_says_what_was_asked_of_it(by_zenml: tuple[Clone, Report]) ->
 def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> None:
     folder = by_dvc[0].folder / "artifacts"
     model = {"artifact.json", "model.safetensors", "classifier.json", "history.json", "metrics.json"}
+    cached = {"artifact.json", "index.parquet", "features.json"}
     shards = {"test-00000.safetensors", "test-00001.safetensors", "val-00000.safetensors"}
     expected = {
         "manifest": {"artifact.json", "manifest.parquet", "root.json"},
@@ -115,6 +116,7 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
         },
         "backbone": {"artifact.json", "backbone.json", "weights.safetensors"},
         "stats": {"artifact.json", "stats.json"},
+        "plan": {"artifact.json", "plan.json"},
         "warm_head": model,
         "learning_rates": {"artifact.json", "learning_rates.json", "search.html"},
         "finetuned": model,
@@ -131,10 +133,10 @@ def test_the_exact_set_of_artifact_files(by_dvc: tuple[Clone, list[str]]) -> Non
         "decision": {"artifact.json", "decision.json", "measured.json"},
     }
     found = {path.name: {file.name for file in path.iterdir()} for path in folder.iterdir() if path.is_dir()}
-    features = found.pop("features")
+    features, prefix = found.pop("features"), found.pop("prefix")
     assert found == expected
-    assert {"artifact.json", "features.json", "index.parquet"} <= features
-    assert {name for name in features if name.startswith("train-")} | shards <= features
+    assert features == cached | {f"{number:05d}.safetensors" for number in range(5)}
+    assert {name for name in prefix if name.startswith("train-")} | shards | cached == prefix
 
 
 @pytest.mark.parametrize("engine", ["zenml", "dvc"])

@@ -65,7 +65,10 @@ class Features(Artifact):
         if "boundary" not in self.meta:
             return {**found, "stages": self.meta["stages"]}
         boundary = f"{self.meta['boundary']} of {self.meta['stages']}"
-        return {**found, "views": self.meta["views"], "boundary": boundary}
+        found |= {"views": self.meta["views"], "boundary": boundary}
+        kept = [name for name, row in self.meta.get("symmetries", {}).items() if row["kept"]]
+        mirrored = " and ".join(f"{name.replace('_', ' ')}s" for name in kept)
+        return {**found, "symmetries": mirrored} if mirrored else found
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:
@@ -77,7 +80,8 @@ class Features(Artifact):
             return f"what {headline['stages']} stages make of {headline['samples']} samples, {kept}"
         boundary = str(headline["boundary"]).replace(" of ", " of the network's ")
         views = f"in {headline['views']} random views, " if headline["views"] else ""
-        return f"the first {boundary} stages, computed once for {headline['samples']} samples, {views}{kept}"
+        said = f"the first {boundary} stages, computed once for {headline['samples']} samples, {views}{kept}"
+        return f"{said}; training sees {headline['symmetries']}" if "symmetries" in headline else said
 
     def lineage(self) -> dict[str, str]:
         return {"weights_digest": self.meta["weights_sha256"]}

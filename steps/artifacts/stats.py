@@ -21,22 +21,15 @@ class Stats(JsonArtifact):
     preprocessing: dict[str, Any]
     trial: dict[str, Any]
     """How well a probe does with each way to normalise; empty where the params choose."""
-    symmetries: dict[str, Any]
-    """What a probe loses under each symmetry that the params leave open, and whether training uses it."""
 
     file: ClassVar[str] = "stats.json"
 
     def headline(self) -> Headline:
         mean, std = (" ".join(f"{v:.3f}" for v in self.dataset[key]) for key in ("mean", "std"))
         gains = {name: way["gain"]["value"] for name, way in self.trial.get("ways", {}).items()}
-        found = {"mean": mean, "std": std, "choice": self.choice}
+        found: Headline = {"mean": mean, "std": std, "choice": self.choice}
         found |= {f"gain_{name}": gain for name, gain in gains.items()}
-        return {**found, **{name: int(kept) for name, kept in self.kept_symmetries.items()}}
-
-    @property
-    def kept_symmetries(self) -> dict[str, bool]:
-        """Whether training uses each symmetry that the params leave open."""
-        return {name: row["kept"] for name, row in self.symmetries.items()}
+        return found
 
     @classmethod
     def in_words(cls, headline: Headline) -> str:
@@ -46,7 +39,4 @@ class Stats(JsonArtifact):
             "dataset": "by this data set's mean and spread",
             "image": "each by itself",
         }
-        said = f"inputs are normalised {ways.get(str(headline['choice']), headline['choice'])}"
-        kept = [name for name, value in headline.items() if type(value) is int and value]
-        plural = " and ".join(f"{name.replace('_', ' ')}s" for name in kept)
-        return f"{said}; training also sees {plural}" if kept else said
+        return f"inputs are normalised {ways.get(str(headline['choice']), headline['choice'])}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from steps.artifacts.dataset import Dataset
 from steps.artifacts.decision import Decision
+from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Student
 from steps.artifacts.plan import Plan
@@ -14,7 +15,7 @@ from steps.artifacts.report import Report
 from steps.artifacts.stats import Stats
 from steps.core.system.storage import headline_text, to_json, write_file
 
-SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student", "plan")
+SHOWN = ("report", "dataset", "stats", "decision", "learning_rates", "student", "plan", "prefix")
 """The artifacts that the report is made from."""
 
 PLAN = ("described", "readout", "boundary", "skipped", "predicted", "rows")
@@ -48,7 +49,7 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
     decision = Decision.load(places["decision"])
     search = LearningRates.load(places["learning_rates"])
     student = Student.load(places["student"])
-    plan = Plan.load(places["plan"])
+    plan, prefix = Plan.load(places["plan"]), Features.load(places["prefix"])
     content: dict[str, Any] = {
         "run": run,
         "phases": [
@@ -71,7 +72,7 @@ def write_report(folder: Path, run: str, rows: Sequence[PhaseRow]) -> Path:
         "findings": dataset.findings,
         "normalisation": stats.trial,
         "plan": {name: getattr(plan, name) for name in PLAN},
-        "symmetries": stats.symmetries,
+        "symmetries": prefix.meta.get("symmetries", {}),
         "candidate": report.candidate,
         "decision": {
             "verdict": decision.verdict,

@@ -42,5 +42,5 @@ def test_a_small_validation_set_gets_the_rates_of_params_yaml_and_the_reason(cfg
 
 def test_asked_for_a_search_starts_on_a_small_set_too(cfg: SearchLrRatio) -> None:
     cache: Any = OnlyIndex(["train", "val"])
-    with pytest.raises(AttributeError, match="meta"):
+    with pytest.raises(KeyError, match="boundary"):
         search_lr_ratio(cache, None, cfg.model_copy(update={"when": "always"}))  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ FOLDS = 5
 
 def try_symmetries(
     names: list[str],
+    plain: Floats,
     table: pd.DataFrame,
     source: Source,
     encoder: Encoder,
@@ -39,6 +40,7 @@ def try_symmetries(
 
     Args:
         names: Of the modality's symmetries.
+        plain: What a probe reads of every row of the table as it is (rows, features).
         table: The data set; its rows of train and val are used, the first `samples` of them.
         source: Where the samples are read.
         encoder: The pretrained backbone.
@@ -50,14 +52,14 @@ def try_symmetries(
         scratch: Where embeddings are kept.
         labelling: How the column `label` is read.
     """
-    part = table[table["split"] != "test"].head(samples)  # sorted by digest: a random part
+    rows = np.flatnonzero(table["split"] != "test")[:samples]  # sorted by digest: a random part
+    part = table.iloc[rows]
     y = labelling.encode(part["label"], sorted(labelling.explode(part["label"]).unique()))
     strata = y if y.ndim == 1 else np.zeros(len(y), dtype=np.int64)
     if len(part) < 2 * FOLDS or len(np.unique(y)) < 2:
         return {name: {"kept": False, "samples": len(part)} for name in names}
-    plain = embed(source, part, encoder, scratch)
     turned = {name: embed(source, part, encoder, scratch, views_under(encoder, name)) for name in names}
-    right = answer_in_folds({"": plain, **turned}, y, strata, seed)
+    right = answer_in_folds({"": plain[rows], **turned}, y, strata, seed)
     drawn = np.random.default_rng(seed).integers(0, len(part), (draws, len(part)))
     found = {}
     for name in names:

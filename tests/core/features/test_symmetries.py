@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from steps.core.data.files import Folder
+from steps.core.features.embedding import embed
 from steps.core.features.symmetries import try_symmetries
 from steps.core.modalities.image.pretrained import automatic_side
 from steps.core.system.storage import file_sha256
@@ -49,9 +50,10 @@ def test_a_flip_is_kept_unless_it_makes_another_class(
     table = draw(tmp_path / "images", painter)
     encoder = image_encoder("test_efficientnet", weights_of("test_efficientnet"))
     source = Folder(str(tmp_path / "images"), tmp_path / "scratch")
-    found = try_symmetries(FLIPS, table, source, encoder, 60, 0.05, 200, 0, tmp_path / "scratch")
+    plain = embed(source, table, encoder, tmp_path / "scratch").astype(np.float64)
+    found = try_symmetries(FLIPS, plain, table, source, encoder, 60, 0.05, 200, 0, tmp_path / "scratch")
     assert {name: row["kept"] for name, row in found.items()} == dict(zip(FLIPS, kept, strict=True))
-    again = try_symmetries(FLIPS, table, source, encoder, 60, 0.05, 200, 0, tmp_path / "other")
+    again = try_symmetries(FLIPS, plain, table, source, encoder, 60, 0.05, 200, 0, tmp_path / "other")
     assert again == found
 
 
@@ -59,7 +61,8 @@ def test_too_few_samples_keep_no_flip(weights_of: Callable[[str], Path], tmp_pat
     table = draw(tmp_path / "images", colour_of_noise, 8)
     encoder = image_encoder("test_efficientnet", weights_of("test_efficientnet"))
     source = Folder(str(tmp_path / "images"), tmp_path / "scratch")
-    found = try_symmetries(FLIPS, table, source, encoder, 60, 0.05, 200, 0, tmp_path / "scratch")
+    plain = embed(source, table, encoder, tmp_path / "scratch").astype(np.float64)
+    found = try_symmetries(FLIPS, plain, table, source, encoder, 60, 0.05, 200, 0, tmp_path / "scratch")
     assert found == {name: {"kept": False, "samples": 8} for name in FLIPS}
 
 

@@ -65,7 +65,6 @@ def stats(pictures: Pictures, folder: Path) -> Stats:
         12345,
         PREPROCESSING.to_dict(),
         {"ways": {"image": {"gain": {"value": 0.1}}}},
-        {"horizontal_flip": {"kept": True, "samples": 9}},
     )
 
 
@@ -74,6 +73,7 @@ def features(pictures: Pictures, folder: Path) -> Features:
     save_file({"z": torch.arange(6.0).view(3, 2, 1)}, folder / "key-of-the-shard.safetensors")
     table = pictures.index().head(3).assign(shard="train-00000.safetensors", row=range(3))
     meta = {"views": 1, "boundary": 3, "stages": 5, "weights_sha256": "ab", "bytes_per_view": 4}
+    meta |= {"symmetries": {"horizontal_flip": {"kept": True, "samples": 9}}}
     return Features(table, {"train-00000.safetensors": folder / "key-of-the-shard.safetensors"}, meta)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from steps.artifacts.dataset import Manifest
 from steps.artifacts.decision import Decision
+from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
-from steps.artifacts.stats import Stats
 from steps.core.system.progress import count, progress, shown_by
 from steps.runtime.terminal import duration
 from tests.clone import ROOT
@@ -126,8 +126,9 @@ def test_a_headline_in_words_is_a_sentence_that_a_person_can_use() -> None:
     )
     assert Decision.in_words({"verdict": "promoted", "gates": "7/7"}) == "promoted: passed 7 of 7 gates"
     assert LearningRates.in_words({"skipped": "too few samples"}) == "skipped: too few samples"
-    flips = {"choice": "pretrained", "horizontal_flip": 1, "vertical_flip": 0, "gain_image": -0.1}
-    assert Stats.in_words(flips).endswith("training also sees horizontal flips")
+    known = {"samples": 9, "megabytes": 0.1, "views": 4, "boundary": "3 of 6"}
+    found = Features.in_words({**known, "symmetries": "horizontal flips"})
+    assert found.endswith("0.1 MB kept; training sees horizontal flips")
 
 
 def run_in(folder: Path) -> "subprocess.CompletedProcess[str]":
