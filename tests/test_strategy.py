@@ -18,12 +18,15 @@ from tests.clone import Clone, make_clone
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    return make_clone(tmp_path_factory.mktemp("strategy") / "project")
+    made = make_clone(tmp_path_factory.mktemp("strategy") / "project")
+    done = made.phases(*PHASES[: PHASES.index("choose_strategy")])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return made
 
 
-def run(clone: Clone, *phases: str, **choice: Any) -> None:
+def run(clone: Clone, **choice: Any) -> None:
     clone.set_params(choose_strategy=choice)
-    done = clone.phases(*phases)
+    done = clone.phases(*PHASES[PHASES.index("choose_strategy") :])
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -32,7 +35,7 @@ def loaded(clone: Clone, kind: Any, name: str) -> Any:
 
 
 def test_where_features_are_enough_the_phases_pass_the_head_through_and_say_why(clone: Clone) -> None:
-    run(clone, *PHASES, strategy="auto", readout="auto")
+    run(clone, strategy="auto", readout="auto")
     plan: Plan = loaded(clone, Plan, "plan")
     assert plan.skipped is not None, "pictures whose colour is their class leave no mistake"
     assert "mistakes to be expected in 19 validation samples" in plan.skipped
@@ -54,8 +57,7 @@ def test_where_features_are_enough_the_phases_pass_the_head_through_and_say_why(
 def test_a_head_on_several_stages_is_tuned_cut_exported_and_agrees_with_its_file(clone: Clone) -> None:
     clone.set_params(fine_tune={"unfreeze": 1}, distill={"candidates": "auto"})
     reading = {"first": 2, "keep": 5, "deviations": True}
-    after = PHASES[PHASES.index("choose_strategy") :]
-    run(clone, *after, strategy="partial", readout=reading)
+    run(clone, strategy="partial", readout=reading)
     plan: Plan = loaded(clone, Plan, "plan")
     assert (plan.boundary, plan.skipped, plan.rows) == (3, None, [])
     warm, tuned = (loaded(clone, Classifier, name) for name in ("warm_head", "finetuned"))
