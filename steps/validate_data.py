@@ -37,6 +37,7 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     from steps.core.features.embedding import embed, pretrained_encoder
     from steps.core.modalities.registry import modality
     from steps.core.report.audit_page import render_audit
+    from steps.core.system.cells import quoted
 
     read, name = manifest.labelling, manifest.modality
     kind, settings = modality(name), cfg.modality.of(name)
@@ -66,7 +67,9 @@ def validate_data(manifest: Manifest, cfg: ValidateData) -> Annotated[Dataset, "
     html = render_audit(findings, found, kind, source, clean, len(kept))
     write_file(scratch() / "audit" / "audit.html", html.encode())  # also where the data set is then rejected
     stop_if_rejected(findings, f"shown in {scratch()}/audit/audit.html")
-    suspects = found.suspects.to_csv(index=False)
+    words = found.suspects.select_dtypes(exclude="number").columns
+    shown = found.suspects.assign(**{name: found.suspects[name].astype(str).map(quoted) for name in words})
+    suspects = shown.to_csv(index=False)
     found_at = (manifest.root, manifest.overlooked)
     seen = (kept, *found_at, findings, suites, html, suspects)
     return Dataset(*seen, label_sets=manifest.label_sets, modality=name)

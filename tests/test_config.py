@@ -122,3 +122,12 @@ def test_a_preset_takes_over_its_sections_whole(tmp_path: Path, preset: str) -> 
     path = tmp_path / "params.yaml"
     YAML().dump({**params, **sections}, path)
     assert all_configs(path)["fine_tune"].model_dump()["unfreeze"] == sections["fine_tune"]["unfreeze"]
+
+
+def test_a_document_that_stands_for_billions_of_values_is_refused_at_once(tmp_path: Path) -> None:
+    laughs = "a0: &a0 [lol, lol]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+    )
+    assert "more than 100000 values by its aliases" in problems(tmp_path, PARAMS + laughs)
+    assert "more than 1000000 bytes" in problems(tmp_path, PARAMS + "#" + "x" * 1_000_000)
+    assert "nested too deeply" in problems(tmp_path, PARAMS + "deep: " + "[" * 5000 + "]" * 5000)

@@ -15,6 +15,7 @@ from steps.core.system.config import Config, Count, Positive
 from steps.core.system.errors import ParamsError
 from steps.core.system.secrets import mask
 
+MAX_BYTES, MAX_NODES = 1_000_000, 100_000  # of a parameter file, and the values that it stands for
 PARAMS_FILE = "HEADSTART_PARAMS"
 DATA_FOLDER = "HEADSTART_DATA"
 
@@ -85,19 +86,40 @@ def load_params(path: Path) -> dict[str, Any]:
     """Read the file with the parser that DVC uses too (YAML 1.2: 1e-3 is a number).
 
     Raises:
-        ParamsError: The file is missing, is not YAML, repeats a key, or is not a table.
+        ParamsError: The file is missing, too large, is not YAML, repeats a key, or is not a table.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ParamsError(f"{path} has more than {MAX_BYTES} bytes: no parameter file needs them")
         params = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist: name another file in ${PARAMS_FILE}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} cannot be read as YAML:\n{error}") from None
+    except RecursionError:
+        raise ParamsError(f"{path} is nested too deeply to be read: flatten it") from None
+    if nodes(params, {}) > MAX_NODES:
+        raise ParamsError(f"{path} stands for more than {MAX_NODES} values by its aliases: write them out")
     if not isinstance(params, dict):
         raise ParamsError(f"{path} holds {type(params).__name__}, expected one section per phase")
     if data := os.environ.get(DATA_FOLDER):
         params.setdefault("ingest_data", {})["path"] = data
     return params
+
+
+def nodes(value: Any, known: dict[int, int]) -> int:
+    """Count the values that a document stands for; one that aliases repeat counts each time.
+
+    A few lines of aliases of aliases stand for billions of values, of which each is one in memory until
+    something walks over them.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_NODES  # of a value that holds itself
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(nodes(part, known) for part in parts)
+    return known[id(value)]
 
 
 def modality_packages() -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from steps.core.data.files import Source, map_in_threads
 from steps.core.data.layouts import composed
+from steps.core.system.cells import unquoted
 from steps.core.system.errors import DataError
 from steps.core.system.progress import count
 from steps.core.tasks.labelling import Labelling
@@ -53,6 +54,7 @@ def correct_labels(table: pd.DataFrame, file: Path, labelling: Labelling) -> pd.
         ) from None
     if not {"path", "label"} <= set(rows.columns):
         raise DataError(f"ingest_data.corrections: {file} needs the columns path and label in its first line")
+    rows = rows.assign(path=rows["path"].map(unquoted), label=rows["label"].map(unquoted))
     strange = sorted(set(rows["path"]) - set(table["path"]))
     if strange:
         raise DataError(

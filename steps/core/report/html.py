@@ -1,5 +1,6 @@
 """Self-contained HTML pages: no script, no style and no figure from anywhere else."""
 
+import html
 import re
 from typing import Any
 
@@ -19,7 +20,14 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["markdown"] = markdown
     return environment.get_template(template).render(**content)
+
+
+def markdown(text: object) -> str:
+    """Return a text from the data as Markdown shows it: no HTML, no table's column, no line of its own."""
+    plain = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", plain)
 
 
 def with_contents(page: str) -> str:

@@ -1,7 +1,7 @@
 import pytest
 from jinja2 import UndefinedError
 
-from steps.core.report.html import TEMPLATES, render, with_contents
+from steps.core.report.html import TEMPLATES, markdown, render, with_contents
 
 
 def test_a_template_that_is_given_too_little_is_refused() -> None:
@@ -52,3 +52,10 @@ def test_checks_that_passed_are_folded_away_and_what_was_found_stands_first() ->
         galleries=[],
     )
     assert all_good.count("<table>") == 1
+
+
+def test_a_card_shows_what_a_class_is_called_and_runs_none_of_it() -> None:
+    name = "rust|blight <img src=x onerror=alert(1)>\n# head"
+    assert markdown(name) == r"rust\|blight &lt;img src=x onerror=alert(1)&gt; # head"
+    assert markdown("Gray_Leaf_Spot (2)") == "Gray_Leaf_Spot (2)"
+    assert markdown("[link](javascript:1)") == r"\[link\](javascript:1)"
