@@ -2,7 +2,9 @@
 
 Two models count as equal where neither the main metric nor the log loss differs by more than one standard
 error of the paired difference (the one-standard-error rule of Breiman et al. 1984, "Classification and
-regression trees"). The log loss tells models apart that few samples' accuracies cannot.
+regression trees"). The log loss tells models apart that few samples' accuracies cannot. Of equals that cost the
+same, a head on features as they are is taken before what was trained longer: validation, on which that training
+was stopped at its best, flatters it.
 Cost is counted in multiplications of one sample, not timed: the same on every machine, in every run.
 """
 
@@ -21,6 +23,9 @@ from steps.core.tasks.predictions import Predictions
 from steps.core.tasks.resampling import mean_variance, resamples
 
 AUTO = "auto"
+UNTRAINED = (
+    "warm_head"  # a head on features as they are: its epoch was not chosen on validation, nor its rates
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def choose_candidate(
         `chosen`, `reason` (a sentence), `metric`, `samples`, `rows` (see `CandidateRow`).
     """
     rows = compare(predictions, costs, draws, seed)
-    best = cheapest_of_equals(rows, same_cost)
+    best = cheapest_of_equals(rows, same_cost, UNTRAINED)
     metric = next(iter(predictions.values())).main
     samples = len(next(iter(predictions.values())).labels)
     reason = reason_of(best, rows, metric, samples)
@@ -111,13 +116,15 @@ def choose_candidate(
     return {"chosen": chosen, "reason": reason, "metric": metric, "samples": samples, "rows": table}
 
 
-def cheapest_of_equals(rows: Sequence[CandidateRow], same_cost: float) -> CandidateRow:
-    """Return the best of those that cost least among the equals of the best; see `choose_candidate`."""
+def cheapest_of_equals(
+    rows: Sequence[CandidateRow], same_cost: float, preferred: str | None = None
+) -> CandidateRow:
+    """Return the best of those that cost least among the equals of the best, or `preferred` if it is one."""
     equal = [row for row in rows if row.equal]
     cheapest = min(row.multiplications for row in equal)
     return max(
         (row for row in equal if row.multiplications <= cheapest * (1 + same_cost)),
-        key=lambda row: (row.value, -row.log_loss, -row.multiplications),
+        key=lambda row: (row.model == preferred, row.value, -row.log_loss, -row.multiplications),
     )
 
 
@@ -164,10 +171,9 @@ def reason_of(chosen: CandidateRow, rows: list[CandidateRow], metric: str, sampl
         return f"{found}, the best of {len(rows)} models{', at the lowest cost' if others else ''}"
     share = chosen.multiplications / best.multiplications
     gap = f"{chosen.behind:.3f} behind, standard error {chosen.standard_error:.3f}"
-    return (
-        f"{found}, within one standard error of the best, {named(best.model)} ({gap}), "
-        f"at {share:.0%} of its multiplications"
-    )
+    same = chosen.multiplications == best.multiplications
+    at = "which was trained longer" if same else f"at {share:.0%} of its multiplications"
+    return f"{found}, within one standard error of the best, {named(best.model)} ({gap}), {at}"
 
 
 def named(model: str) -> str:

@@ -59,6 +59,18 @@ def test_a_difference_of_cost_that_is_none_lets_accuracy_and_then_log_loss_decid
     assert choose(dict(reversed(models.items())))["chosen"] == "finetuned", "whatever the order"
 
 
+def test_of_equals_at_the_same_cost_features_as_they_are_are_taken_before_a_longer_training() -> None:
+    models = {"warm_head": (predictions(189, wrong_at=5), LARGE), "finetuned": (predictions(190), LARGE)}
+    choice = choose(models)
+    assert choice["chosen"] == "warm_head"
+    assert "finetuned (0.005 behind" in str(choice["reason"])
+    assert str(choice["reason"]).endswith("which was trained longer")
+    worse = {**models, "warm_head": (predictions(170), LARGE)}
+    assert choose(worse)["chosen"] == "finetuned"
+    cheaper = {**models, "student": (predictions(189, wrong_at=9), SMALL)}
+    assert choose(cheaper)["chosen"] == "student", "what costs less comes first"
+
+
 def test_a_model_that_was_asked_for_is_taken_and_what_auto_would_take_is_said() -> None:
     models = {"finetuned": (predictions(150), LARGE), "student": (predictions(190), SMALL)}
     choice = choose(models, "finetuned")
