@@ -2,9 +2,9 @@
 
 Two models count as equal where neither the main metric nor the log loss differs by more than one standard
 error of the paired difference (the one-standard-error rule of Breiman et al. 1984, "Classification and
-regression trees"). The log loss tells models apart that few samples' accuracies cannot. Of equals that cost the
-same, a head on features as they are is taken before what was trained longer: validation, on which that training
-was stopped at its best, flatters it.
+regression trees"). The log loss tells models apart that few samples' accuracies cannot. Of equals that cost
+the same, a head on features as they are is taken before what was trained longer: validation, on which that
+training was stopped at its best, flatters it.
 Cost is counted in multiplications of one sample, not timed: the same on every machine, in every run.
 """
 
