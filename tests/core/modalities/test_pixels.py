@@ -98,7 +98,7 @@ def test_the_plain_view_is_the_centre_of_the_image_with_its_shorter_side_resized
 
 @given(st.integers(0, 2**62))
 def test_ranges_that_change_nothing_give_a_plain_resize(seed: int) -> None:
-    image = tensor(picture(4))
+    image = tensor(picture(4, 40, 40))
     wanted = F.resize(
         image, [PREPROCESSING.side, PREPROCESSING.side], InterpolationMode.BICUBIC, antialias=True
     )
@@ -122,9 +122,18 @@ def test_every_range_does_something(image: Tensor, field: str) -> None:
     assert len(views) > 1
 
 
-@given(SIDES, SIDES, *[st.floats(0, 1)] * 2, *[st.floats(0.05, 20)] * 2, st.lists(st.floats(0, 1)))
+@given(
+    SIDES, SIDES, *[st.floats(0, 1)] * 2, *[st.floats(0.05, 20)] * 2, st.lists(st.floats(0, 1)), st.booleans()
+)
 def test_a_crop_always_lies_inside_the_image(
-    height: int, width: int, area: float, area2: float, aspect: float, aspect2: float, rolls: list[float]
+    height: int,
+    width: int,
+    area: float,
+    area2: float,
+    aspect: float,
+    aspect2: float,
+    rolls: list[float],
+    squash: bool,
 ) -> None:
     ranges = NO_AUGMENTATION.model_copy(update={"crop_area": [area, area2], "crop_aspect": [aspect, aspect2]})
     dice = iter([*rolls, 0.0, 1.0, 0.5, 0.25])
@@ -132,20 +141,38 @@ def test_a_crop_always_lies_inside_the_image(
     def draw(low: float, high: float) -> float:
         return low + (high - low) * next(dice)
 
-    top, left, crop_height, crop_width = draw_crop((height, width), ranges, draw)
+    top, left, crop_height, crop_width = draw_crop((height, width), ranges, draw, squash)
     assert 1 <= crop_height <= height - top
     assert 1 <= crop_width <= width - left
     assert top >= 0
     assert left >= 0
 
 
-@given(st.floats(0.2, 1), st.floats(0.9, 1.1))
-def test_a_crop_has_the_area_and_the_relative_aspect_it_was_drawn_with(area: float, aspect: float) -> None:
+@given(st.floats(0.2, 0.8), st.floats(0.9, 1.1))
+def test_a_crop_has_the_area_and_the_aspect_it_was_drawn_with(area: float, aspect: float) -> None:
     ranges = NO_AUGMENTATION.model_copy(update={"crop_area": [area] * 2, "crop_aspect": [aspect] * 2})
-    _, _, height, width = draw_crop((2000, 1000), ranges, lambda low, high: low)
-    if height < 2000 and width < 1000:  # a longer side is cut to the image's
-        assert math.isclose(height * width / 2e6, area, rel_tol=0.01)
-        assert math.isclose(width / height * 2, aspect, rel_tol=0.01)
+    for squash, base in ((False, (1000, 1000)), (True, (2000, 1000))):
+        _, _, height, width = draw_crop((2000, 1000), ranges, lambda low, high: low, squash)
+        assert math.isclose(height * width / math.prod(base), area, rel_tol=0.01)
+        assert math.isclose(width / height * base[0] / base[1], aspect, rel_tol=0.01)
+
+
+@pytest.mark.parametrize("shape", [(40, 160), (160, 40)])
+def test_a_training_view_keeps_an_object_s_proportions_as_the_deterministic_view_does(
+    shape: tuple[int, int],
+) -> None:
+    """Stripes of a wide image are as wide in a training view as in the one that is evaluated."""
+    stripes = (np.indices(shape).sum(0) // 5 % 2 * 255).astype(
+        np.uint8
+    )  # along a diagonal: one slope, 45 degrees
+    image = tensor(np.repeat(stripes[:, :, None], 3, 2))
+    for view in (
+        deterministic_view(image, PREPROCESSING),
+        seeded_view(image, PREPROCESSING, NO_AUGMENTATION, 3),
+    ):
+        grey = view[0].float()
+        along, across = grey.diff(dim=0).abs().mean(), grey.diff(dim=1).abs().mean()
+        assert math.isclose(float(along), float(across), rel_tol=0.05)
 
 
 def test_an_image_turned_by_its_exif_entry_is_read_upright() -> None:

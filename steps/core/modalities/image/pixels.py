@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
@@ -175,7 +175,7 @@ def seeded_view(image: Tensor, preprocessing: Preprocessing, ranges: Augmentatio
     def draw(low: float, high: float) -> float:
         return low + (high - low) * torch.rand((), generator=generator).item()
 
-    top, left, height, width = draw_crop(image.shape[-2:], ranges, draw)
+    top, left, height, width = draw_crop(image.shape[-2:], ranges, draw, preprocessing.squash)
     mode = InterpolationMode(preprocessing.interpolation)
     size = [preprocessing.side, preprocessing.side]
     x: Tensor = F.resized_crop(image, top, left, height, width, size, interpolation=mode, antialias=True)
@@ -197,16 +197,22 @@ def seeded_view(image: Tensor, preprocessing: Preprocessing, ranges: Augmentatio
     return x
 
 
-def draw_crop(shape: Sequence[int], ranges: Augmentation, draw: Any) -> tuple[int, int, int, int]:
+def draw_crop(
+    shape: Sequence[int], ranges: Augmentation, draw: Callable[[float, float], float], squash: bool
+) -> tuple[int, int, int, int]:
     """Draw top, left, height and width of a crop (Szegedy et al. 2014, "Going deeper").
 
-    Unlike the usual code there is no retry: a side that is too long is cut to the image's.
+    Area and aspect are relative to the largest square in the image, so that a training view changes
+    proportions no more than the deterministic view, a square centre, does; with `squash`, where that one
+    changes them too, they are relative to the whole image. Unlike the usual code there is no retry: a side
+    that is too long is cut to the image's.
     """
     height, width = shape
+    base_height, base_width = shape if squash else [min(shape)] * 2
     area = draw(*ranges.crop_area)
     aspect = math.exp(draw(*(math.log(ratio) for ratio in ranges.crop_aspect)))
-    crop_height = max(1, min(height, round(height * math.sqrt(area / aspect))))
-    crop_width = max(1, min(width, round(width * math.sqrt(area * aspect))))
+    crop_height = max(1, min(height, round(base_height * math.sqrt(area / aspect))))
+    crop_width = max(1, min(width, round(base_width * math.sqrt(area * aspect))))
     top = round(draw(0, height - crop_height))
     left = round(draw(0, width - crop_width))
     return top, left, crop_height, crop_width

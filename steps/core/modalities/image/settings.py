@@ -16,9 +16,10 @@ class Ranges(Config):
     """What a training view is drawn from, beside flips; zeros and ones mean no change."""
 
     crop_area: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-    """Least and greatest part of the image's area that a crop keeps."""
+    """Least and greatest area of a crop, as a part of the largest square in the image."""
     crop_aspect: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    """Least and greatest ratio of a crop's width to its height, relative to the image's own."""
+    """Least and greatest ratio of a crop's width to its height. Where the backbone's own preprocessing
+    changes proportions ("squash"), area and aspect are relative to the whole image."""
     rotation: Annotated[float, Field(ge=0, le=180)]
     """Greatest angle, in degrees, to either side."""
     translation: Fraction
