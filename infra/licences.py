@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from steps.core.backbones.weights import PACKAGED
+from steps.core.modalities.text.pretrained import PACKAGED as PACKAGED_ENCODERS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "licences.csv"
@@ -55,7 +56,10 @@ def rows() -> list[tuple[str, str, str, str]]:
     known = recorded()
     found = [("package", name, version, licence(name)) for name, version in pinned()]
     found = [row if row[3] != "not installed" else (*row[:3], known.get(row[:3], row[3])) for row in found]
-    models = [("weights", name, one.sha256[:16], one.licence) for name, one in PACKAGED.items()]
+    models = [
+        ("weights", name, one.sha256[:16], one.licence)
+        for name, one in [*PACKAGED.items(), *PACKAGED_ENCODERS.items()]
+    ]
     return [row for row in found if row[3] != "not installed"] + models
 
 

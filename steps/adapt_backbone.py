@@ -28,10 +28,11 @@ def adapt_backbone(dataset: Dataset, cfg: AdaptBackbone) -> Annotated[Backbone, 
     from steps.core.modalities.registry import modality
     from steps.core.system.storage import file_sha256
 
-    kind, wanted = modality(dataset.modality), cfg.backbone
-    weights = kind.find_weights(wanted.name, wanted.weights, scratch())
-    about = {"name": wanted.name, "source": wanted.weights, "objective": cfg.objective}
-    facts = {"sha256": file_sha256(weights), "licence": kind.licence(wanted.name)}
+    kind, source = modality(dataset.modality), cfg.backbone.weights
+    name = cfg.backbone.of(kind.default_backbone)
+    weights = kind.find_weights(name, source, scratch())
+    about = {"name": name, "source": source, "objective": cfg.objective}
+    facts = {"sha256": file_sha256(weights), "licence": kind.licence(name)}
     return Backbone(weights, {**about, **facts})
 
 

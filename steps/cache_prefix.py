@@ -53,7 +53,8 @@ def cache_prefix(
     settings = cfg.modality.of(kind.name)
     found = symmetries(settings, dataset, backbone, features, cfg)
     samples = kind.decided(settings, {name: row["kept"] for name, row in found.items()})
-    views = kind.views(warm_head.preprocessing, samples, cfg.seed), cfg.views
+    seen = kind.views(warm_head.preprocessing, samples, cfg.seed)
+    views = seen, cfg.views if seen.seeded else 0
     about = Data(dataset.table, dataset.labels, dataset.root, dataset.labelling)
     network, limits = warm_head.network(), (plan.boundary, cfg.cache, scratch())
     index, shards, meta = build_prefix(about, network, warm_head.meta, views, *limits)

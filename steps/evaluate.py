@@ -39,7 +39,9 @@ def evaluate(
 ) -> Annotated[Report, "report"]:
     """Choose the candidate on validation; measure all models on test, from the files, as production does."""
     from steps.core.data.rows import open_source
+    from steps.core.evaluation.baselines import modality_control
     from steps.core.evaluation.evaluation import evaluate_models, test_digest
+    from steps.core.modalities.registry import modality
     from steps.core.report.test_results_page import render_evaluation
     from steps.core.training.calibration import seed_everything
 
@@ -54,6 +56,9 @@ def evaluate(
     chosen, controls = choice["chosen"], [f"student_{name}" for name in student.controls]
     result = evaluate_models(models, rows, labels, source, *sizes, controls, dataset.labelling, chosen)
     result.metrics["candidate"] = choice
+    about = (modality(dataset.modality), source, dataset.part("train"), rows, labels)
+    if control := modality_control(*about, result.predictions_by_model[chosen], cfg.seed):
+        result.metrics["control"] = control
     curves = {name: model.history for name, model in models.items()}
     html = render_evaluation(result, curves, models[chosen], source, cfg.mistakes)
     return Report(result.metrics, result.predictions, html)

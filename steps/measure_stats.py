@@ -38,7 +38,7 @@ def measure_stats(dataset: Dataset, backbone: Backbone, cfg: MeasureStats) -> An
     source = open_source(dataset.root, scratch(), dataset.table)
     moments = kind.measure(source, paths, encoder.preprocessing)
     measured = {"mean": moments.mean(), "std": moments.std()}
-    published = {name: pretrained[name] for name in measured}
+    published = {name: pretrained.get(name, []) for name in measured}
     ways = kind.normalisations(encoder.preprocessing, moments)
     trial = {}
     if cfg.choice == "trial":

@@ -122,8 +122,9 @@ def drift_tests(
         return [], f"Drift was not tested: it takes {cfg.min_drift_samples} samples (watch_data)."
     reference = Reference.read(Path(str(file)))
     kind, about = modality_of(model.meta), reference.backbone
-    weights = kind.find_weights(cfg.backbone.name, cfg.backbone.weights, scratch())
-    encoder = Encoder(kind, cfg.backbone.name, weights, kind.preprocessing(about["preprocessing"]))
+    name = cfg.backbone.of(kind.default_backbone)
+    weights = kind.find_weights(name, cfg.backbone.weights, scratch())
+    encoder = Encoder(kind, name, weights, kind.preprocessing(about["preprocessing"]))
     if about != encoder.describe():
         return [], "Drift was not tested: params.yaml names another backbone than the model was trained with."
     chosen = answers.sample(min(cfg.drift_samples, len(answers)), random_state=cfg.seed).sort_index()

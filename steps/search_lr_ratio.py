@@ -1,14 +1,14 @@
 """Find the head's learning rate and the ratio between neighbouring stages, on the cached boundary."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from steps.artifacts.features import Features
 from steps.artifacts.learning_rates import LearningRates
 from steps.artifacts.models import Classifier
-from steps.core.strategy.search_space import SearchSpace, When, skip_reason
-from steps.core.system.config import Count, Positive
+from steps.core.strategy.search_space import AskedSpace, Rate, When, skip_reason
+from steps.core.system.config import Count
 from steps.fine_tune import FineTuneSection
 from steps.runtime import tracking
 from steps.runtime.params import From
@@ -16,15 +16,15 @@ from steps.runtime.run import main
 from steps.runtime.scratch import scratch, study_storage
 
 
-class SearchLrRatio(SearchSpace):
+class SearchLrRatio(AskedSpace):
     """See params.yaml."""
 
     when: When
     min_validation: Count
     """Validation samples from which on `auto` searches."""
-    head_lr: Positive
+    head_lr: Rate
     """Where nothing is searched."""
-    ratio: Annotated[float, Field(gt=0, le=1)]
+    ratio: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
     """Of a stage's rate to the next one's, where nothing is searched."""
     epochs: Count
     recipe: Annotated[FineTuneSection, From("fine_tune")]
@@ -45,25 +45,29 @@ def search_lr_ratio(
     from steps.core.strategy.search import Studies, study_name
     from steps.core.strategy.search_summary import summarise_search
     from steps.core.strategy.trials import Trials
+    from steps.core.strategy.usual_rates import usual_rates
     from steps.core.system.code import code_digest
     from steps.core.training.calibration import seed_everything
 
+    usual = usual_rates(warm_head.network())
     samples = int((prefix.index_table["split"] == "val").sum())
     if reason := prefix.meta.get("skipped") or skip_reason(cfg.when, samples, cfg.min_validation):
         summary, html = {"skipped": reason}, render_no_search(reason)
-        return LearningRates(cfg.head_lr, cfg.ratio, cfg.recipe.weight_decay, [], summary, html)
+        head_lr = usual.head_lr if cfg.head_lr == "auto" else cfg.head_lr
+        ratio = usual.ratio if cfg.ratio == "auto" else cfg.ratio
+        return LearningRates(head_lr, ratio, cfg.recipe.weight_decay, [], summary, html)
     seed_everything(cfg.seed)
     boundary = prefix.meta["boundary"]
     batches = open_batches(prefix, boundary, cfg.recipe.batch_size, cfg.seed, scratch())
     inputs, half = (prefix.digest, warm_head.digest), uses_bfloat16(cfg.recipe.precision, device())
     code = code_digest("steps.search_lr_ratio")
     key = study_name(*inputs, cfg.model_dump_json(), str(half), code)
-    folder = scratch() / "search" / key
+    folder, space = scratch() / "search" / key, cfg.resolved(usual.head_lr)
     trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
-    found = Studies(study_storage(folder), key, cfg, cfg.seed, tracking.log_trial).run(trials)
-    best, summary, soup = summarise_search(trials, found, cfg, cfg.seed)
+    found = Studies(study_storage(folder), key, space, cfg.seed, tracking.log_trial).run(trials)
+    best, summary, soup = summarise_search(trials, found, space, cfg.seed)
     rows = [{"study": name, **row} for name, trials_ in found.items() for row in trials_]
-    html = render_search(rows, summary, cfg, cfg.seed)
+    html = render_search(rows, summary, space, cfg.seed)
     return LearningRates(best.head_lr, best.ratio, best.weight_decay, rows, summary, html, soup)
 
 

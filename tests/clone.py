@@ -17,6 +17,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
+from tests.core.text_toys import write_encoder, write_sentences
+
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (
     "steps",
@@ -277,3 +279,17 @@ def write_weights(path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model(BACKBONE, num_classes=0)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def make_text_clone(folder: Path) -> Clone:
+    """Make a clone whose data are sentences in a table, and whose backbone is a tiny encoder on disk."""
+    clone = make_clone(folder)
+    write_sentences(folder / "sentences.csv")
+    write_encoder(folder / "encoder")
+    clone.set_params(
+        backbone={"name": "tiny", "weights": "encoder"},
+        ingest_data={"path": "sentences.csv"},
+        distill={"candidates": [{"keep_stages": 2}]},
+        promote={"int8": False},
+    )
+    return clone

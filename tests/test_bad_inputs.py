@@ -543,9 +543,9 @@ REFUSED = [
         "params",
         "not a number",
         ParamsError,
-        "search_lr_ratio.head_lr_low",
+        "search_lr_ratio.ratio_low",
         "expected a finite number",
-        params(swap(b"head_lr_low: 3.0e-4", b"head_lr_low: .nan")),
+        params(swap(b"ratio_low: 0.3", b"ratio_low: .nan")),
     ),
     Bad(
         "params",

@@ -109,8 +109,8 @@ def test_the_data_folder_can_be_given_from_outside(monkeypatch: pytest.MonkeyPat
 
 def test_an_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.replace("head_lr_low: 3.0e-4", "head_lr_low: 3e-4"))
-    assert all_configs(path)["search_lr_ratio"].head_lr_low == 3e-4  # type: ignore[attr-defined]
+    path.write_text(PARAMS.replace("weight_decay: 1.0e-2", "weight_decay: 1e-2"))
+    assert all_configs(path)["fine_tune"].weight_decay == 1e-2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("preset", ["feature_extraction", "partial", "full"])

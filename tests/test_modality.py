@@ -49,7 +49,9 @@ def test_the_other_engine_writes_equal_digests(
 
 
 ALLOWED = ("steps/core/modalities/image/", "steps/core/backbones/timm_adapter.py")
+ALLOWED_OF_TEXT = ("steps/core/modalities/text/", "steps/core/backbones/transformers_adapter.py")
 LIBRARIES = {"PIL", "torchvision", "timm"}
+LIBRARIES_OF_TEXT = {"transformers", "tokenizers", "datasketch"}
 WORDS = re.compile(r"\bpixels?\b|\bpictures?\b|\bphotograph|\bRGB\b|\bJPEG\b", re.IGNORECASE)
 
 
@@ -66,6 +68,17 @@ def test_only_images_and_the_adapter_of_timm_import_what_reads_images() -> None:
     assert {path: names for path, names in importers.items() if names} == {
         "steps/core/backbones/weights.py": {"timm"}
     }
+
+
+def test_only_text_and_the_adapter_of_transformers_import_what_reads_texts() -> None:
+    files = [path for room in ("steps", "pipelines") for path in (ROOT / room).rglob("*.py")]
+    importers = {
+        name
+        for path in files
+        if not (name := path.relative_to(ROOT).as_posix()).startswith(ALLOWED_OF_TEXT)
+        and imports_of(path) & LIBRARIES_OF_TEXT
+    }
+    assert importers == set()
 
 
 def test_no_other_file_speaks_of_images() -> None:

@@ -39,4 +39,4 @@ class Stats(JsonArtifact):
             "dataset": "by this data set's mean and spread",
             "image": "each by itself",
         }
-        return f"inputs are normalised {ways.get(str(headline['choice']), headline['choice'])}"
+        return f"inputs are prepared {ways.get(str(headline['choice']), headline['choice'])}"

@@ -288,7 +288,7 @@ class BrightestChannelModel:
 
     def network(self) -> Network:
         """A network without stages: pooling averages the channels, the head compares them."""
-        network = Network([], 3, len(LABELS), channels_last=False)
+        network = Network([], 3, len(LABELS), layout="channels_first")
         weight = torch.zeros(len(LABELS), 3)
         for channel, label in enumerate(reversed(LABELS)):
             weight[LABELS.index(label), channel] = self.margin if label in self.known else 0.0

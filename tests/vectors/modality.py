@@ -28,6 +28,8 @@ from tests.vectors.settings import Settings
 
 name = "tests.vectors"
 endings: tuple[str, ...] = ()
+default_backbone = "two-layers"
+control = None
 blank_facts: Mapping[str, Any] = {"width": 0}
 
 WIDTH, HIDDEN = 4, 8
@@ -64,6 +66,10 @@ class Views:
     preprocessing: Preprocessing
     noise: float
     seed: int
+
+    @property
+    def seeded(self) -> bool:
+        return self.noise > 0
 
     def read(self, data: bytes) -> Tensor:
         return decode(data)
@@ -175,7 +181,8 @@ def worse(view: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     return view + strength * torch.randn(WIDTH, generator=generator)
 
 
-corruptions = {"noise": (worse, (0.1, 0.5, 1.0))}
+def corruptions(preprocessing: Any) -> Any:
+    return {"noise": (worse, (0.1, 0.5, 1.0))}
 
 
 def decode(data: bytes) -> Tensor:
@@ -248,7 +255,7 @@ def shortcuts(table: pd.DataFrame, scan: Scan, rows: NDArray[np.int64]) -> list[
     return [Shortcut(table["bytes"].to_numpy(dtype=np.float64)[rows, None])]
 
 
-def pretrained(backbone: str, settings: Settings, table: pd.DataFrame) -> Preprocessing:
+def pretrained(backbone: str, settings: Settings, table: pd.DataFrame, weights: Path) -> Preprocessing:
     return Preprocessing()
 
 
@@ -286,7 +293,9 @@ def load_backbone(name: str, preprocessing: Preprocessing, weights: str | None) 
         for number, layer in enumerate(layers):
             own = {key: state[f"{number}.{key}"] for key in layer.state_dict()}
             layer.load_state_dict(own)
-    return Backbone(name, [Stage(renamed(number, layer)) for number, layer in enumerate(layers)], False)
+    return Backbone(
+        name, [Stage(renamed(number, layer)) for number, layer in enumerate(layers)], "channels_first"
+    )
 
 
 def renamed(number: int, layer: Layer) -> fx.GraphModule:
@@ -308,6 +317,10 @@ def find_weights(name: str, source: str, cache: Path, key: str = "backbone.weigh
 
 def licence(backbone: str) -> str:
     return "of the tests"
+
+
+def control_answers(*about: Any) -> None:
+    return None
 
 
 def slice_facts(sample: Tensor, view: Tensor) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from steps.core.backbones.readout import Readout, join, summarise
+from steps.core.backbones.readout import Layout, Readout, join, summarise
 from steps.core.backbones.stages import ROOT, Stage
 from steps.core.system.errors import ArtifactError, BackboneError, FrozenWeightsChanged
 
@@ -25,8 +25,8 @@ class Backbone(NamedTuple):
 
     name: str
     stages: list[Stage]
-    channels_last: bool
-    """Whether the channels of a map are its last axis."""
+    layout: Layout
+    """Of what the stages put out."""
 
 
 class Network(nn.Module):
@@ -37,13 +37,13 @@ class Network(nn.Module):
         stages: Iterable[nn.Module],
         features: int,
         classes: int,
-        channels_last: bool,
+        layout: Layout,
         readout: Readout | None = None,
     ) -> None:
-        """Put a head for `features` inputs on top; `channels_last` says where a map's channels are."""
+        """Put a head for `features` inputs on top; `layout` is that of the stages' outputs."""
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.channels_last = channels_last
+        self.layout: Layout = layout
         self.readout = readout or Readout.top(len(self.stages))
         self.head = nn.Linear(features, classes)
 
@@ -72,8 +72,8 @@ class Network(nn.Module):
             part.eval()
         stages = parts[: readout.keep]
         with torch.inference_mode():
-            width = read_out(stages, readout, backbone.channels_last, example, 0).shape[1]
-        network = cls(stages, width, classes, backbone.channels_last, readout)
+            width = read_out(stages, readout, backbone.layout, example, 0).shape[1]
+        network = cls(stages, width, classes, backbone.layout, readout)
         nn.init.zeros_(network.head.weight)
         nn.init.zeros_(network.head.bias)
         return network.eval().to(memory_format=torch.channels_last)
@@ -81,7 +81,7 @@ class Network(nn.Module):
     def cut(self, keep: int, example: Tensor) -> Self:
         """Return the first `keep` stages, copied, under a head of zeros; `example` is as in `build`."""
         copies = [copy.deepcopy(stage) for stage in self.stages[:keep]]
-        backbone = Backbone("this network", copies, self.channels_last)  # type: ignore[arg-type]
+        backbone = Backbone("this network", copies, self.layout)  # type: ignore[arg-type]
         found = type(self).build(backbone, example, self.head.out_features, self.readout.cut(keep))
         return found.to(self.device)
 
@@ -103,8 +103,8 @@ class Network(nn.Module):
             BackboneError: The head reads a stage below `start` whose output is not x.
         """
         if start == len(self.stages):
-            return join(summarise(x, self.channels_last, False))
-        return read_out(list(self.stages), self.readout, self.channels_last, x, start)
+            return join(summarise(x, self.layout, False))
+        return read_out(list(self.stages), self.readout, self.layout, x, start)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """Take x from boundary `start` to logits (n, classes)."""
@@ -115,7 +115,7 @@ class Network(nn.Module):
         """Hash what tells the stages of one architecture from another's: modules, forward passes, shapes."""
         forwards = [getattr(stage.graph, "code", "") for stage in self.stages]
         shapes = [[name, *tensor.shape] for name, tensor in self.stages.state_dict().items()]
-        return hashlib.sha256(repr((self.stages, self.channels_last, forwards, shapes)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.stages, self.layout, forwards, shapes)).encode()).hexdigest()
 
     def freeze(self, boundary: int) -> None:
         """Freeze the stages below `boundary`; those above and the head may train."""
@@ -152,9 +152,7 @@ class Network(nn.Module):
             raise ArtifactError(f"weights of another architecture: {str(error)[:300]}; {REMEDY}") from None
 
 
-def read_out(
-    stages: Sequence[nn.Module], readout: Readout, channels_last: bool, x: Tensor, start: int
-) -> Tensor:
+def read_out(stages: Sequence[nn.Module], readout: Readout, layout: Layout, x: Tensor, start: int) -> Tensor:
     """Take x from boundary `start`, below the top, to the vector of a readout (n, features).
 
     Raises:
@@ -163,11 +161,11 @@ def read_out(
     first, deviations = readout.first, readout.deviations
     if start > first + 1:
         raise BackboneError(f"the head reads stage {first}, which lies below boundary {start}; {REMEDY}")
-    read = summarise(x, channels_last, deviations) if start == first + 1 else []
+    read = summarise(x, layout, deviations) if start == first + 1 else []
     for number in range(start, len(stages)):
         x = stages[number](x)
         if number >= first:
-            read += summarise(x, channels_last, deviations)
+            read += summarise(x, layout, deviations)
     return join(read)
 
 

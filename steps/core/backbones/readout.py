@@ -7,12 +7,16 @@ in the last (Evci et al. 2022, "Head2Toe", arXiv 2201.03529).
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from steps.core.system.errors import BackboneError
+
+Layout = Literal["channels_first", "channels_last", "masked"]
+"""Of a stage's output: a map (n, c, h, w), a map (n, h, w, c) or tokens (n, t, c), or tokens of samples of
+unequal length (n, t, c + 1), whose last channel is 1 where a sample has a token and 0 behind its end."""
 
 EPSILON = 1e-8  # added to a variance, so that the slope of its root is finite
 
@@ -64,25 +68,32 @@ class Readout:
         return f"{stages}, {'mean and deviation' if self.deviations else 'mean'}"
 
 
-def pool(x: Tensor, channels_last: bool) -> Tensor:
-    """Average a map (n, c, h, w) or tokens (n, t, c) to (n, c); leave a vector as it is."""
-    places = axes_of_places(x, channels_last)
+def pool(x: Tensor, layout: Layout) -> Tensor:
+    """Average a stage's output over its places to (n, c); leave a vector as it is."""
+    if layout == "masked" and x.ndim == 3:
+        tokens, mask = x[..., :-1], x[..., -1:]
+        return (tokens * mask).sum(dim=1) / mask.sum(dim=1)
+    places = axes_of_places(x, layout)
     return x.mean(dim=places) if places else x
 
 
-def deviation(x: Tensor, channels_last: bool) -> Tensor | None:
-    """Return the standard deviation over the places of a map or of tokens (n, c); None of a vector."""
-    places = axes_of_places(x, channels_last)
+def deviation(x: Tensor, layout: Layout) -> Tensor | None:
+    """Return the standard deviation over the places of a stage's output (n, c); None of a vector."""
+    if layout == "masked" and x.ndim == 3:
+        tokens, mask = x[..., :-1], x[..., -1:]
+        centred = (tokens - pool(x, layout)[:, None]) * mask
+        return (centred.square().sum(dim=1) / mask.sum(dim=1) + EPSILON).sqrt()
+    places = axes_of_places(x, layout)
     if not places:
         return None
     centred = x - x.mean(dim=places, keepdim=True)
     return (centred.square().mean(dim=places) + EPSILON).sqrt()
 
 
-def summarise(x: Tensor, channels_last: bool, deviations: bool) -> list[Tensor]:
+def summarise(x: Tensor, layout: Layout, deviations: bool) -> list[Tensor]:
     """Return the mean of a stage's output and, if asked for and there are places, the deviation."""
-    spread = deviation(x, channels_last) if deviations else None
-    return [pool(x, channels_last)] if spread is None else [pool(x, channels_last), spread]
+    spread = deviation(x, layout) if deviations else None
+    return [pool(x, layout)] if spread is None else [pool(x, layout), spread]
 
 
 def join(parts: list[Tensor]) -> Tensor:
@@ -90,8 +101,8 @@ def join(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def axes_of_places(x: Tensor, channels_last: bool) -> tuple[int, ...]:
+def axes_of_places(x: Tensor, layout: Layout) -> tuple[int, ...]:
     """Return the axes of a stage's output that are neither samples nor channels."""
     if x.ndim == 4:
-        return (1, 2) if channels_last else (2, 3)
+        return (1, 2) if layout == "channels_last" else (2, 3)
     return (1,) if x.ndim == 3 else ()

@@ -38,6 +38,10 @@ class BackboneConfig(Config):
     """Which pretrained network, and where its weights come from."""
 
     name: str
-    """Of images any timm model name."""
+    """Of images any timm model name, of text any encoder of transformers; `auto`: the modality's default."""
     weights: str
-    """`packaged`, `hub`, or the path of a .safetensors file."""
+    """`packaged`, `hub`, or the path of a .safetensors file; of text also of a folder."""
+
+    def of(self, default: str) -> str:
+        """Return the name, where the modality's default is `default`."""
+        return default if self.name == "auto" else self.name

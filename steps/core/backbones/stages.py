@@ -1,6 +1,6 @@
 """One stage of a backbone: a function of the stage before, which can be frozen for good."""
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 ROOT = "model"  # parameters of a stage are named model.<the model's own name>
@@ -9,7 +9,8 @@ ROOT = "model"  # parameters of a stage are named model.<the model's own name>
 class Stage(nn.Module):
     """A stage that stays in evaluation mode while it is frozen, whatever its parent is told."""
 
-    def __init__(self, graph: fx.GraphModule) -> None:
+    def __init__(self, graph: nn.Module) -> None:
+        """Take what maps x to x; its modules stand below an attribute that is called ROOT."""
         super().__init__()
         self.graph = graph
         self.frozen = False

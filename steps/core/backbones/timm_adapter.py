@@ -19,6 +19,7 @@ from timm.models import group_parameters
 from torch import Tensor, fx, nn
 
 from steps.core.backbones.network import Backbone
+from steps.core.backbones.readout import Layout
 from steps.core.backbones.stages import ROOT, Stage
 from steps.core.system.errors import BackboneError
 
@@ -59,7 +60,8 @@ def load(name: str, side: int, weights: str | None = None) -> Backbone:
         BackboneError: Unknown name, unfit weights, or a model that is no chain of stages.
     """
     model = create(name, side, weights)
-    return Backbone(name, split(model), getattr(model, "output_fmt", "NCHW") == "NHWC")
+    layout: Layout = "channels_last" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "channels_first"
+    return Backbone(name, split(model), layout)
 
 
 def similar(name: str) -> list[str]:

@@ -9,7 +9,7 @@ import io
 import os
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,9 @@ class SampleKinds(Protocol):
     def endings(self) -> tuple[str, ...]:
         """Of files that are samples, in lower case."""
 
+    def endings_of(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Return the endings of the kind that most of the files are samples of."""
+
     def columns_of(self, table: pd.DataFrame) -> list[str]:
         """Return the columns of a table that are a sample each row; none where samples are files."""
 
@@ -47,7 +50,9 @@ def read_layout(root: str, cache: Path, kinds: SampleKinds) -> tuple[str, pd.Dat
     folder = Folder(root, cache)
     if folder.is_file():
         return read_manifest(folder, kinds)
-    rows = [path_row(path) for path in folder.list() if path.lower().endswith(kinds.endings)]
+    paths = folder.list()
+    endings = kinds.endings_of(paths)
+    rows = [parts_row(path) for path in paths if path.lower().endswith(endings)]
     if not rows:
         raise DataError(
             f"{root} holds no samples ({', '.join(kinds.endings)}): expected class/file, split/class/file, "
@@ -114,7 +119,7 @@ def find_ignored_files(folder: Folder, endings: tuple[str, ...]) -> dict[str, li
     return {reason: sorted(paths) for reason, paths in found.items()}
 
 
-def path_row(path: str) -> dict[str, object]:
+def parts_row(path: str) -> dict[str, object]:
     """Keep a path with its parts."""
     return {"path": path, "parts": path.split("/")}
 

@@ -151,7 +151,13 @@ def robustness_rows(
     network, preprocessing = predictor
     views = [preprocessing.view(preprocessing.decode(source.read(path))) for path in paths]
     return robustness(
-        network, preprocessing, kind.corruptions, views, truth[places].tolist(), seed, logit_threshold
+        network,
+        preprocessing,
+        kind.corruptions(preprocessing),
+        views,
+        truth[places].tolist(),
+        seed,
+        logit_threshold,
     )
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import local_slice
+from steps.core.backbones.ragged import in_batches_of_one_shape, stack_padded, unpack
 from steps.core.data.files import Source as Data
 from steps.core.data.files import map_in_threads
 from steps.core.data.rows import open_source
@@ -85,12 +86,13 @@ class CachedSource:
     start: int
 
     @cached_property
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The shards' tensors; pages are read when they are touched."""
         found = {}
         for file, path in self.shards.items():
             with safe_open(path, framework="pt") as shard:
-                found[file] = shard.get_tensor(self.name)
+                kept = set(shard.keys()) & {self.name, "starts", "lengths"}
+                found[file] = {name: shard.get_tensor(name) for name in kept}
         return found
 
     @cached_property
@@ -102,8 +104,19 @@ class CachedSource:
         """See `Source.get`."""
         locations = (self.locations[row] for row in rows)
         pairs = zip(locations, views, strict=True)
-        x = torch.stack([self.tensors[file][row, view] for (file, row), view in pairs]).float()
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        return as_cached(stack_padded([self.one(file, row, view) for (file, row), view in pairs]).float())
+
+    def one(self, file: str, row: int, view: int) -> Tensor:
+        """Return x of one sample."""
+        kept = self.tensors[file]
+        if "starts" not in kept:
+            return kept[self.name][row, view]
+        return unpack(kept[self.name], int(kept["starts"][row, view]), int(kept["lengths"][row, view]))
+
+
+def as_cached(x: Tensor) -> Tensor:
+    """Return maps with their channels last in memory: the last bits of a convolution depend on that."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 @dataclass(frozen=True)
@@ -149,15 +162,22 @@ class RecomputedSource:
         seen = list(map_in_threads(self.view, zip(rows, views, strict=True), 32))
         if self.network is None:
             return self.views.preprocessing.batch(seen, torch.device("cpu"))
+        found: dict[int, Tensor] = {}
         with torch.inference_mode():
-            parts = [self.to_boundary(part) for part in in_batches(seen, self.micro_batch)]
-        return torch.cat(parts).clone()
+            for numbers, part in in_batches_of_one_shape(seen, self.micro_batch):
+                found |= dict(zip(numbers, self.to_boundary(part), strict=True))
+        return as_cached(stack_padded([found[number] for number in range(len(seen))]))
 
     def to_boundary(self, views: list[Tensor]) -> Tensor:
         """Take views to the boundary."""
         assert self.network is not None
         h = prefix(self.network, self.start, views, self.views.preprocessing, self.micro_batch)
         return h[: len(views)]
+
+
+LENGTH = "length"
+"""Column of an index by which the time of a sample is known, where samples are of unequal length."""
+SORTED_BATCHES = 16  # that samples of like length are put together in
 
 
 @dataclass(frozen=True)
@@ -194,7 +214,7 @@ class Batches:
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         rows = torch.tensor(self.rows("train"))
-        rows = rows[torch.randperm(len(rows), generator=generator)]
+        rows = self.of_like_length(rows[torch.randperm(len(rows), generator=generator)], generator)
         low, high = (1, self.views + 1) if self.views else (0, 1)
         views = torch.randint(low, high, (len(rows),), generator=generator)
         for part, seen in zip(*(torch.split(t, self.batch_size) for t in (rows, views)), strict=True):
@@ -202,6 +222,20 @@ class Batches:
                 mine = local_slice(len(part))
                 x = self.source.get(part[mine].tolist(), seen[mine].tolist())
                 yield Batch(x, self.labels[part[mine]], len(part) - len(x))
+
+    def of_like_length(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return shuffled rows so that each batch has samples of like length: all cost what the longest does.
+
+        Windows of SORTED_BATCHES batches are sorted, then the batches are shuffled.
+        """
+        if LENGTH not in self.index:
+            return rows
+        lengths = torch.from_numpy(self.index[LENGTH].to_numpy(dtype=np.int64))
+        windows = torch.split(rows, SORTED_BATCHES * self.batch_size)
+        together = torch.cat([part[lengths[part].argsort(stable=True)] for part in windows])
+        *full, last = torch.split(together, self.batch_size)
+        order = torch.randperm(len(full), generator=generator)
+        return torch.cat([*(full[number] for number in order.tolist()), last])
 
     def deterministic(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """Yield a split's batches in order, through the deterministic view; all, or some by number."""

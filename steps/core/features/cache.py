@@ -23,6 +23,7 @@ from steps.core.backbones.processes import (
 from steps.core.data.files import Source
 from steps.core.data.rows import open_source
 from steps.core.data.splits import SPLITS
+from steps.core.features.batches import LENGTH
 from steps.core.features.embedding import Encoder
 from steps.core.features.extraction import Extractor, Sample
 from steps.core.features.linear_head import groups_of
@@ -111,7 +112,8 @@ def fill(
             if kept:
                 shards[name] = extractor.shard(source, samples_of(part), views)
             numbers = list(about.labelling.encode(part["label"], about.labels))
-            facts = part[["sha256", "path", "split"]].assign(group=groups_of(part))
+            known = [name for name in ("sha256", "path", "split", LENGTH) if name in part]
+            facts = part[known].assign(group=groups_of(part))
             index.append(facts.assign(shard=name, row=range(len(part)), label=numbers))
             advance(len(part))
     return pd.concat(index, ignore_index=True), shards

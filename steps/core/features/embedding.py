@@ -53,7 +53,7 @@ def encoder_of(
     Raises:
         BackboneError: The backbone is not known.
     """
-    return Encoder(kind, name, weights, kind.pretrained(name, settings.of(kind.name), table))
+    return Encoder(kind, name, weights, kind.pretrained(name, settings.of(kind.name), table, weights))
 
 
 def pretrained_encoder(
@@ -65,8 +65,9 @@ def pretrained_encoder(
         BackboneError: The backbone is not known, or its weights cannot be had.
     """
     kind = modality(name)
-    weights = kind.find_weights(backbone.name, backbone.weights, scratch)
-    return encoder_of(kind, backbone.name, weights, settings, table)
+    own = backbone.of(kind.default_backbone)
+    weights = kind.find_weights(own, backbone.weights, scratch)
+    return encoder_of(kind, own, weights, settings, table)
 
 
 def embed(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from steps.core.backbones.network import Network
 from steps.core.backbones.processes import describe_device
+from steps.core.backbones.ragged import in_batches_of_one_shape, in_order, pack, samples_together
 from steps.core.backbones.readout import deviation, pool
 from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.parts import Preprocessing, Views
@@ -101,15 +103,29 @@ class Extractor:
         return path
 
     def compute(self, data: Source, samples: Sequence[Sample], count: int) -> dict[str, Tensor]:
-        """Return the tensors of a shard, each (samples, 1 + count, ...): see `forward`."""
+        """Return the tensors of a shard, each (samples, 1 + count, ...): see `forward`.
+
+        Where samples are of unequal length, what is kept at a boundary is packed; see `ragged.pack`.
+        """
 
         def views_of(sample: Sample) -> list[Tensor]:
             decoded = self.views.read(data.read(sample.path))
             return [self.views.view(decoded, sample.sha256, number) for number in range(1 + count)]
 
         views = (view for found in map_in_threads(views_of, samples, 16) for view in found)
-        outputs = [self.forward(batch) for batch in in_batches(views, self.micro_batch)]
-        tensors = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
+        numbers: list[int] = []
+        outputs = []
+        for some, batch in in_batches_of_one_shape(views, self.micro_batch):
+            numbers += some
+            outputs.append(self.forward(batch))
+        if self.network.layout == "masked" and "h" in outputs[0]:
+            rows = [row for part in outputs for row in part["h"]]
+            packed = pack([row for _, row in sorted(zip(numbers, rows, strict=True), key=itemgetter(0))])
+            places = {name: packed[name].view(len(samples), 1 + count) for name in ("starts", "lengths")}
+            return packed | places
+        tensors = {
+            name: in_order(numbers, torch.cat([part[name] for part in outputs])) for name in outputs[0]
+        }
         return {name: x.view(len(samples), 1 + count, *x.shape[1:]) for name, x in tensors.items()}
 
     @torch.inference_mode()
@@ -125,8 +141,8 @@ class Extractor:
         if self.boundary is None:
             for number, stage in enumerate(self.network.stages):
                 x = stage(x)
-                found[f"stage{number}"] = pool(x, self.network.channels_last)
-                if (spread := deviation(x, self.network.channels_last)) is not None:
+                found[f"stage{number}"] = pool(x, self.network.layout)
+                if (spread := deviation(x, self.network.layout)) is not None:
                     found[f"deviation{number}"] = spread
         elif self.boundary == len(self.network.stages):
             found["z"] = x
@@ -162,7 +178,7 @@ def prefix(
     The last bits of a convolution depend on the size of the batch, so a short batch is filled up
     with its first view: then a view's h depends on that view alone. The filling is returned too.
     """
-    filled = [*views, *[views[0]] * (micro_batch - len(views))]
+    filled = [*views, *[views[0]] * (samples_together(views[0], micro_batch) - len(views))]
     x = preprocessing.batch(filled, network.device)
     return network.embed(x) if boundary == len(network.stages) else network.run(x, 0, boundary)
 

@@ -175,6 +175,7 @@ class HeadChoice(NamedTuple):
     """What cross-validation prefers."""
 
     axes: Axes
+    """Of the samples that it was chosen on."""
     scaling: str
     inverse_penalty: float
     loss: float
@@ -193,6 +194,8 @@ def fit_head(
 ) -> LinearHead:
     """Choose scaling and penalty, and fit the head on all samples; see `choose_head`."""
     axes, scaling, c, loss, unseen = choose_head(x, y, classes, groups, cfg, seed, class_weights)
+    if len(x) > cfg.samples:
+        axes = Axes.of(x, scaling)  # those of the choice are of a part of the samples
     weights = None if class_weights is None else class_weights.double().numpy()
     head = solve(axes.coordinates(x), axes.variances, y, classes, c, None, weights)
     weight = np.asarray((axes.turn @ head[:-1]).T)
@@ -225,7 +228,7 @@ def choose_head(
     splits = list(folds_of(y[rows], [groups[row] for row in rows], cfg.folds, seed))
     best: HeadChoice | None = None
     for scaling in SCALINGS if cfg.scaling == "auto" else (cfg.scaling,):
-        axes = Axes.of(x, scaling)
+        axes = Axes.of(x[rows], scaling)
         u = axes.coordinates(x[rows])
         c, loss, logits = choose_penalty(u, axes.variances, y[rows], classes, splits, cfg.grid(), weights)
         if best is None or loss < best.loss:

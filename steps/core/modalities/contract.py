@@ -35,8 +35,11 @@ class Modality(Protocol):
     """Of files that are samples, in lower case; none where samples are rows of a table."""
     blank_facts: Mapping[str, Any]
     """Columns of the manifest that `describe` fills, and what they hold where it cannot."""
-    corruptions: Mapping[str, tuple[Corruption, tuple[float, float, float]]]
-    """By name: how a view is made worse, and three strengths."""
+    default_backbone: str
+    """What `backbone.name: auto` is; its weights are packaged."""
+
+    def corruptions(self, preprocessing: Any) -> Mapping[str, tuple[Corruption, tuple[float, float, float]]]:
+        """Return by name how a view is made worse, and three strengths."""
 
     def columns_of(self, table: pd.DataFrame) -> list[str]:
         """Return the columns of a table that are a sample each row; none where samples are files."""
@@ -87,10 +90,11 @@ class Modality(Protocol):
     def shortcuts(self, table: pd.DataFrame, scan: Any, rows: NDArray[np.int64]) -> list[Shortcut]:
         """Return what beside the content the class might be told from, of some of the rows."""
 
-    def pretrained(self, backbone: str, settings: Any, table: pd.DataFrame) -> Preprocessing:
+    def pretrained(self, backbone: str, settings: Any, table: pd.DataFrame, weights: Path) -> Preprocessing:
         """Return the preprocessing that a backbone was pretrained with, for samples like those of a table.
 
-        The table has the columns of `describe`; a setting that is `auto` is resolved from them.
+        The table has the columns of `describe`; a setting that is `auto` is resolved from them. `weights` is
+        what `find_weights` returned, which may bring more than tensors.
 
         Raises:
             BackboneError: The backbone is not known.
@@ -139,6 +143,22 @@ class Modality(Protocol):
 
     def licence(self, backbone: str) -> str:
         """Return the licence of a backbone's pretrained weights."""
+
+    control: str | None
+    """What a model without pretraining is that the candidate is held against; None where there is none."""
+
+    def control_answers(
+        self,
+        source: Source,
+        train: Sequence[str],
+        labels: NDArray[np.int64],
+        asked: Sequence[str],
+        seed: int,
+    ) -> NDArray[np.int64] | None:
+        """Fit the control on train, paths with their classes (train,); return the classes of those `asked`.
+
+        None where there is too little to fit it on.
+        """
 
     def slice_facts(self, sample: Any, view: Tensor) -> dict[str, float]:
         """Return numbers by which the test set is divided to find where a model is weak."""

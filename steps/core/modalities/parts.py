@@ -30,7 +30,7 @@ class Preprocessing(Protocol):
         """Return the deterministic view."""
 
     def batch(self, views: Sequence[Tensor], device: torch.device) -> Tensor:
-        """Return what enters the network at boundary 0 (n, ...), float32."""
+        """Return what enters the network at boundary 0 (n, ...): float32, or whole numbers."""
 
 
 class Views(Protocol):
@@ -39,6 +39,10 @@ class Views(Protocol):
     @property
     def preprocessing(self) -> Preprocessing:
         """What all views are made for."""
+
+    @property
+    def seeded(self) -> bool:
+        """Whether other views than 0 differ from it."""
 
     def read(self, data: bytes) -> Any:
         """Decode a sample for its views; it may keep less of it than `Preprocessing.decode` does."""

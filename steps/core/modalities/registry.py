@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from steps.core.modalities.contract import Modality
     from steps.core.modalities.parts import Preprocessing, Views
 
-IMAGE = "image"
-BUILT_IN: Mapping[str, str] = {IMAGE: "steps.core.modalities.image.modality"}
+IMAGE, TEXT = "image", "text"
+BUILT_IN: Mapping[str, str] = {
+    IMAGE: "steps.core.modalities.image.modality",
+    TEXT: "steps.core.modalities.text.modality",
+}
 """Modules by name. One of a package of its own has the package's dotted name."""
 
 
@@ -57,6 +60,13 @@ class Known:
         """Of all files that are samples, in lower case."""
         return tuple(ending for one in self.modalities.values() for ending in one.endings)
 
+    def endings_of(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Return the endings of the modality that most of the files are samples of.
+
+        Beside images there may lie a .txt that explains them.
+        """
+        return self.modalities[self.most_frequent(paths)].endings
+
     def columns_of(self, table: "pd.DataFrame") -> list[str]:
         """Return the columns of a table that are a sample each row, for the first modality that has any."""
         found = (one.columns_of(table) for one in self.modalities.values())
@@ -86,6 +96,10 @@ class Known:
         if columns := columns_of_root(root):
             rows = pd.DataFrame(columns=columns)
             return next(name for name, one in self.modalities.items() if one.columns_of(rows) == columns)
+        return self.most_frequent(paths)
+
+    def most_frequent(self, paths: Iterable[str]) -> str:
+        """Return the modality that most of the files are samples of; of equals the first."""
         lower = [str(path).lower() for path in paths]
         counts = {
             name: sum(path.endswith(one.endings) for path in lower)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from steps.core.modalities.image.settings import Settings as ImageSettings
+from steps.core.modalities.text.settings import Settings as TextSettings
 from steps.core.system.config import Config
 
 
@@ -19,6 +20,7 @@ class ModalitySettings(Config):
     model_config = ConfigDict(extra="allow")
 
     image: ImageSettings
+    text: TextSettings
 
     @model_validator(mode="after")
     def read_extra(self) -> "ModalitySettings":
@@ -50,7 +52,7 @@ def read_section(package: str, section: Any) -> Config:
         ValueError: There is no such package, or the section does not fit its settings.
     """
     if "." not in package:
-        raise ValueError(f"image, or the dotted name of a package with a modality; found {package!r}")
+        raise ValueError(f"image, text, or the dotted name of a package with a modality; found {package!r}")
     try:
         kind: type[Config] = import_module(f"{package}.settings").Settings
         return kind.model_validate(section)

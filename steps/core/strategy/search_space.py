@@ -32,8 +32,13 @@ def skip_reason(when: When, samples: int, least: int) -> str | None:
     return None
 
 
-class SearchSpace(Config):
-    """What is searched, and for how long."""
+Rate = Positive | Literal["auto"]
+"""A learning rate; auto: what suits the kind of network, see `steps.core.strategy.usual_rates`."""
+SPAN = 4.0  # times the usual rate, to either side, that `auto` searches
+
+
+class AskedSpace(Config):
+    """What is searched, and for how long, as params.yaml has it."""
 
     trials: Count
     """Trials of the search, pruned ones included, whatever number of restarts they take."""
@@ -41,8 +46,8 @@ class SearchSpace(Config):
     """Trials of the control."""
     startup_trials: Count
     """Trials drawn at random before the sampler models the loss."""
-    head_lr_low: Positive
-    head_lr_high: Positive
+    head_lr_low: Rate
+    head_lr_high: Rate
     ratio_low: Positive
     ratio_high: Positive
     per_boundary: bool
@@ -63,10 +68,13 @@ class SearchSpace(Config):
     """Seconds without an epoch after which a trial of another machine is taken over."""
 
     @model_validator(mode="after")
-    def ordered(self) -> "SearchSpace":
+    def ordered(self) -> "AskedSpace":
         """Refuse empty ranges, and ratios above 1."""
-        if self.head_lr_low >= self.head_lr_high:
+        low, high = self.head_lr_low, self.head_lr_high
+        if isinstance(low, float) and isinstance(high, float) and low >= high:
             raise ValueError("head_lr_low below head_lr_high")
+        if isinstance(low, float) != isinstance(high, float):
+            raise ValueError("head_lr_low and head_lr_high both auto, or both numbers")
         if not self.ratio_low < self.ratio_high <= 1:
             raise ValueError("ratio_low < ratio_high <= 1: an earlier stage may not learn faster")
         if self.weight_decay and self.weight_decay[0] >= self.weight_decay[1]:
@@ -74,3 +82,17 @@ class SearchSpace(Config):
         if 0 < self.comparison_repeats < 5:
             raise ValueError("comparison_repeats 0, or at least 5: fewer seeds show no difference")
         return self
+
+    def resolved(self, usual: float) -> "SearchSpace":
+        """Return the space around a network's usual rate, where the range is `auto`."""
+        own = {name: getattr(self, name) for name in AskedSpace.model_fields}
+        if self.head_lr_low == "auto":
+            own |= {"head_lr_low": usual / SPAN, "head_lr_high": usual * SPAN}
+        return SearchSpace(**own)
+
+
+class SearchSpace(AskedSpace):
+    """What is searched, every number known."""
+
+    head_lr_low: Positive
+    head_lr_high: Positive

@@ -122,7 +122,7 @@ def mixed_input(
 ) -> tuple[Tensor, float, Tensor]:
     """Mix a batch that enters at boundary `start`; see `mix_local_part`."""
     # CutMix cuts rows and columns; some networks have the channels of their maps at the end.
-    turned = network.channels_last and start > 0 and batch.x.ndim == 4
+    turned = network.layout == "channels_last" and start > 0 and batch.x.ndim == 4
     x = batch.x.permute(0, 3, 1, 2) if turned else batch.x
     x, share, others = mix_local_part(x, batch, recipe, generator)
     return (x.permute(0, 2, 3, 1) if turned else x), share, others

@@ -51,7 +51,7 @@ def test_means_and_deviations_stand_in_the_order_of_the_stages() -> None:
 
 def test_the_slope_of_a_deviation_is_finite_where_all_places_are_alike() -> None:
     flat = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    spread = deviation(flat, channels_last=False)
+    spread = deviation(flat, layout="channels_first")
     assert spread is not None
     spread.sum().backward()
     assert flat.grad is not None
@@ -60,12 +60,12 @@ def test_the_slope_of_a_deviation_is_finite_where_all_places_are_alike() -> None
 
 def test_places_are_averaged_wherever_the_channels_are() -> None:
     maps = torch.randn(2, 5, 3, 4)
-    spread = deviation(maps, channels_last=False)
-    turned = deviation(maps.permute(0, 2, 3, 1), channels_last=True)
+    spread = deviation(maps, layout="channels_first")
+    turned = deviation(maps.permute(0, 2, 3, 1), layout="channels_last")
     assert spread is not None
     assert turned is not None
     torch.testing.assert_close(spread, turned)
-    assert deviation(torch.randn(2, 5), channels_last=False) is None
+    assert deviation(torch.randn(2, 5), layout="channels_first") is None
 
 
 def test_a_cut_reads_what_is_left_of_what_its_whole_reads() -> None:

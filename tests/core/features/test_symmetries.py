@@ -86,6 +86,6 @@ def test_the_automatic_size_is_twice_the_median_within_its_limits(sides: list[in
 def test_the_size_follows_from_the_images_that_have_one() -> None:
     table = pd.DataFrame({"width": [70, 100, 0], "height": [64, 200, 0]})
     settings = image_settings(size="auto", max_auto_size=160)
-    assert IMAGE.pretrained("tf_efficientnet_lite0", settings, table).side == 160
-    assert IMAGE.pretrained("tf_efficientnet_lite0", settings, table.head(1)).side == 128
-    assert IMAGE.pretrained("tf_efficientnet_lite0", image_settings(size=None), table).side == 224
+    assert IMAGE.pretrained("tf_efficientnet_lite0", settings, table, Path()).side == 160
+    assert IMAGE.pretrained("tf_efficientnet_lite0", settings, table.head(1), Path()).side == 128
+    assert IMAGE.pretrained("tf_efficientnet_lite0", image_settings(size=None), table, Path()).side == 224

@@ -22,14 +22,14 @@ SEEDS = st.integers(0, 2**31)
 def linear(seed: int = 0, scale: float = 1.0) -> Network:
     """A network without stages: a head on vectors of eight."""
     torch.manual_seed(seed)
-    network = Network([], 8, CLASSES, channels_last=False)
+    network = Network([], 8, CLASSES, layout="channels_first")
     nn.init.normal_(network.head.weight, std=scale)
     return network
 
 
 def oracle(margin: float) -> Network:
     """A network that answers with the place of the one in the first four numbers, by `margin`."""
-    network = Network([], 8, CLASSES, channels_last=False)
+    network = Network([], 8, CLASSES, layout="channels_first")
     with torch.no_grad():
         network.head.weight.copy_(torch.eye(CLASSES, 8) * margin)
         network.head.bias.zero_()
@@ -232,9 +232,9 @@ def test_a_student_s_map_is_cut_through_all_channels_and_the_teacher_sees_the_sa
             return x
 
     def spy() -> Network:
-        return Network([nn.Identity(), Watched()], 5, CLASSES, network.channels_last)
+        return Network([nn.Identity(), Watched()], 5, CLASSES, network.layout)
 
-    shape = (3, 6, 6, 5) if network.channels_last else (3, 5, 6, 6)
+    shape = (3, 6, 6, 5) if network.layout == "channels_last" else (3, 5, 6, 6)
     x = torch.arange(3.0).view(3, 1, 1, 1).expand(shape).contiguous()
     task = Distil(spy(), 2.0, 0.5, PLAIN.model_copy(update={"cutmix": 1.0}))
     for seed in range(10):
@@ -242,7 +242,7 @@ def test_a_student_s_map_is_cut_through_all_channels_and_the_teacher_sees_the_sa
         task(spy(), Batch(x, torch.tensor([0, 1, 2])), 1, dice(seed))
         own, teacher_s = seen
         assert torch.equal(own, teacher_s)
-        channels = own if network.channels_last else own.permute(0, 2, 3, 1)
+        channels = own if network.layout == "channels_last" else own.permute(0, 2, 3, 1)
         assert (channels == channels[..., :1]).all()
         if not torch.equal(own, x):
             break
@@ -258,7 +258,7 @@ def test_a_cut_goes_through_all_channels_also_where_they_come_last() -> None:
             seen.append(x)
             return x
 
-    spy = Network([nn.Identity(), Watched()], 5, CLASSES, network.channels_last)
+    spy = Network([nn.Identity(), Watched()], 5, CLASSES, network.layout)
     x = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 6, 6, 5).contiguous()
     recipe = RECIPE.model_copy(update={"cutmix": 1.0})
     for seed in range(10):

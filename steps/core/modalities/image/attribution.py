@@ -20,12 +20,12 @@ def grad_cam(network: Network, preprocessing: Preprocessing, view: Tensor) -> Te
         deepest, at = x, 0
         for number in range(network.readout.first + 1):
             x = network.run(x, number, number + 1)
-            if x.ndim == 4 and min(x.shape[1:] if network.channels_last else x.shape[2:]) > 1:
+            if x.ndim == 4 and min(x.shape[1:] if network.layout == "channels_last" else x.shape[2:]) > 1:
                 deepest, at = x, number + 1
     deepest = deepest.detach().clone().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(network(deepest, at).max(), deepest)
-    if network.channels_last and at:
+    if network.layout == "channels_last" and at:
         deepest, gradient = (t.permute(0, 3, 1, 2) for t in (deepest, gradient))
     weights = gradient.mean(dim=(2, 3), keepdim=True) if at else gradient
     heat = (weights * deepest.detach()).sum(dim=1, keepdim=True)

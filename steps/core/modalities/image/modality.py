@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 from steps.core.backbones import timm_adapter
 from steps.core.backbones.network import Backbone
 from steps.core.backbones.weights import find_weights
-from steps.core.modalities.contract import Copies
+from steps.core.data.files import Source
+from steps.core.modalities.contract import Copies, Corruption
 from steps.core.modalities.image import near_copies as copies
 from steps.core.modalities.image.attribution import grad_cam
 from steps.core.modalities.image.checks import check_images, shortcuts
@@ -40,8 +42,9 @@ __all__ = [
 
 name = "image"
 endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
+control = None
+default_backbone = "tf_efficientnet_lite0"
 blank_facts: Mapping[str, Any] = {"format": None, "mode": None, "width": 0, "height": 0}
-corruptions = CORRUPTIONS
 scan = scan_files
 check = check_images
 measure = stream_moments
@@ -81,7 +84,14 @@ def near_copies(
     return copies.near_copies(scan.prints, z, rows, threshold, near_copy_margin)
 
 
-def pretrained(backbone: str, settings: Settings, table: pd.DataFrame) -> Preprocessing:
+def corruptions(
+    preprocessing: Preprocessing,
+) -> Mapping[str, tuple[Corruption, tuple[float, float, float]]]:
+    """Return what can be done to a view."""
+    return CORRUPTIONS
+
+
+def pretrained(backbone: str, settings: Settings, table: pd.DataFrame, weights: Path) -> Preprocessing:
     """Return size, crop, interpolation and statistics of a timm model's pretraining."""
     if settings.size != "auto":
         return pretrained_preprocessing(backbone, settings.size)
@@ -110,6 +120,12 @@ def views(preprocessing: Preprocessing, settings: Settings, seed: int) -> Views:
 def load_backbone(name: str, preprocessing: Preprocessing, weights: str | None) -> Backbone:
     """Build a timm model and cut it into stages."""
     return timm_adapter.load(name, preprocessing.side, weights)
+
+
+def control_answers(
+    source: Source, train: Sequence[str], labels: NDArray[np.int64], asked: Sequence[str], seed: int
+) -> None:
+    """Return nothing: there is no control for images."""
 
 
 def slice_facts(sample: Tensor, view: Tensor) -> dict[str, float]:

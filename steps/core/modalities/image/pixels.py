@@ -182,7 +182,7 @@ def seeded_view(image: Tensor, preprocessing: Preprocessing, ranges: Augmentatio
     angle = draw(-ranges.rotation, ranges.rotation)
     shift = [draw(-1, 1) * ranges.translation * preprocessing.side for _ in range(2)]
     if angle or any(shift):
-        x = F.affine(x, angle, shift, 1.0, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
+        x = move(x, angle, shift)
     if draw(0, 1) < ranges.horizontal_flip:
         x = F.horizontal_flip(x)
     if draw(0, 1) < ranges.vertical_flip:
@@ -195,6 +195,21 @@ def seeded_view(image: Tensor, preprocessing: Preprocessing, ranges: Augmentatio
         factor = draw(1 - amount, 1 + amount)
         x = change(x, factor) if amount else x
     return x
+
+
+def move(x: Tensor, angle: float, shift: Sequence[float]) -> Tensor:
+    """Turn a view (3, side, side) by degrees and shift it by pixels; its mirror image fills the corners.
+
+    A black corner would be an edge that no image has: on textures it outweighs what tells the classes apart.
+    """
+    side = x.shape[-1]
+    turned = math.radians(angle)
+    beyond = side / 2 * (abs(math.cos(turned)) + abs(math.sin(turned)) - 1) + max(map(abs, shift))
+    border = min(math.ceil(max(beyond, 0.0)) + 1, side - 1)
+    wide = F.pad(x, [border] * 4, padding_mode="reflect") if border else x
+    moved = F.affine(wide, angle, list(shift), 1.0, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
+    found: Tensor = F.center_crop(moved, [side, side])
+    return found
 
 
 def draw_crop(

@@ -35,6 +35,11 @@ class Views:
     """Decoded pixels per pixel of the smallest crop's side, at least, where a JPEG can be decoded
     smaller than it is; None decodes every pixel."""
 
+    @property
+    def seeded(self) -> bool:
+        """Whether anything is drawn."""
+        return self.ranges != NO_AUGMENTATION
+
     def read(self, data: bytes) -> Tensor:
         """Decode an image for its views: uint8 (3, height, width)."""
         if self.oversampling is None:
@@ -86,6 +91,11 @@ class MirroredViews:
     preprocessing: Preprocessing
     symmetry: str
     """A key of MIRRORED_AXES."""
+
+    @property
+    def seeded(self) -> bool:
+        """There is one view."""
+        return False
 
     @property
     def plain(self) -> Views:
