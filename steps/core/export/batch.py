@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steps.core.data.files import Folder, Source, map_in_threads
-from steps.core.data.layouts import parse_table, row_path, table_root
+from steps.core.data.manifests import row_path, table_root
 from steps.core.data.rows import open_source
+from steps.core.data.tables import parse_table
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import DataError
