@@ -28,6 +28,7 @@ from tests.vectors.settings import Settings
 
 name = "tests.vectors"
 endings: tuple[str, ...] = ()
+unread_endings: Mapping[str, str] = {}
 blank_facts: Mapping[str, Any] = {"width": 0}
 
 WIDTH, HIDDEN = 4, 8

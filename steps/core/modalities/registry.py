@@ -57,6 +57,11 @@ class Known:
         """Of all files that are samples, in lower case."""
         return tuple(ending for one in self.modalities.values() for ending in one.endings)
 
+    @property
+    def unread_endings(self) -> dict[str, str]:
+        """Of samples that are not read here, and what to do with them."""
+        return {ending: way for one in self.modalities.values() for ending, way in one.unread_endings.items()}
+
     def columns_of(self, table: "pd.DataFrame") -> list[str]:
         """Return the columns of a table that are a sample each row, for the first modality that has any."""
         found = (one.columns_of(table) for one in self.modalities.values())
