@@ -62,7 +62,7 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     from steps.core.data.ingest import correct_labels, describe_samples
     from steps.core.data.layouts import find_ignored_files, read_layout
     from steps.core.data.rows import columns_of_root, open_source
-    from steps.core.data.splits import assign_splits
+    from steps.core.data.splits import assign_splits, cover_classes
     from steps.core.data.unread import refuse_unread
     from steps.core.modalities.registry import Known, modality
     from steps.core.tasks.labelling import labelling
@@ -83,7 +83,9 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     corrected = correct_labels(table, Path(cfg.corrections), labelling(label_sets))
     source = open_source(root, scratch())
     table = describe_samples(source, corrected, kind.describe, kind.blank_facts)
-    table["split"] = assign_splits(table, cfg.splits.model_dump(), cfg.seed)
+    shares, members = cfg.splits.model_dump(), labelling(label_sets).explode(table["label"])
+    splits = assign_splits(table, shares, cfg.seed)
+    table["split"] = cover_classes(table, splits, members, shares, cfg.seed)
     table = table.sort_values(["sha256", "path"], ignore_index=True)
     return Manifest(table, root, left, label_sets=label_sets, modality=kind.name)
 
