@@ -7,6 +7,7 @@ and each cell a set of them as text; see `steps.core.tasks.labelling.read_sets`.
 
 import logging
 import os
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from steps.core.system.errors import DataError
 
 FILE_ENDINGS = (*TABLE_ENDINGS, *EXPORT_ENDINGS)
 EXPECTED = "expected class/file, split/class/file"
+PARTS = frozenset({"images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations"})
+TECHNICAL = PARTS | {*SPLIT_NAMES, "data", "dataset", "set", "files", "resized", "unlabelled", "unlabeled"}
 log = logging.getLogger("headstart")
 
 
@@ -77,7 +80,8 @@ def read_class_folders(root: str, files: Sequence[str], endings: tuple[str, ...]
     if (table["parts"].str.len() < 2).any():
         loose = table.loc[table["parts"].str.len() < 2, "path"].iloc[0]
         raise DataError(
-            f"{root}/{loose} lies in no class folder: expected class/file; move it into one{hint}"
+            f"{root}/{loose} lies in no class folder: expected class/file; move it into one, or name it in a "
+            f"table{hint}"
         )
     firsts = {parts[0].lower() for parts in table["parts"]}
     named = firsts & set(SPLIT_NAMES)
@@ -90,9 +94,29 @@ def read_class_folders(root: str, files: Sequence[str], endings: tuple[str, ...]
     depth = 1 if named else 0
     splits = [SPLIT_NAMES[parts[0].lower()] if named else None for parts in table["parts"]]
     labels = [composed(parts[depth]) for parts in table["parts"]]
+    refuse_technical(root, labels, splits, hint)
     tell_classes("/".join(wrapped), table["parts"].map(lambda parts: parts[depth:-1]), set(labels))
     found = {"path": table["path"], "label": labels, "split": splits, "group": None}
     return pd.DataFrame(found).astype({"split": object, "group": object})
+
+
+def refuse_technical(root: str, labels: Sequence[str], splits: Sequence[str | None], hint: str) -> None:
+    """Refuse folders that are called like a part of a data set where those of classes should be.
+
+    Raises:
+        DataError: All of a split's are.
+    """
+    found: dict[str | None, set[str]] = {}
+    for label, split in zip(labels, splits, strict=True):
+        found.setdefault(split, set()).add(label)
+    for split, names in found.items():
+        words = [{*re.split(r"[\W_\d]+", name.lower())} - {""} for name in names]
+        if all(one and one <= TECHNICAL and one & {*SPLIT_NAMES, *PARTS} for one in words):
+            inside = f" of {split}" if split else ""
+            raise DataError(
+                f"{root}: the folders {sorted(names)}{inside} are called like parts of a data set, not like "
+                f"classes: {EXPECTED}, or a table that says the label of every file{hint}"
+            )
 
 
 def wrapping_folders(parts: "pd.Series[Any]") -> list[str]:

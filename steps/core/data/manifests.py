@@ -11,7 +11,7 @@ import pandas as pd
 
 from steps.core.data.columns import SPLIT_FLAG, Chosen, choose, find_paths, told
 from steps.core.data.files import Folder
-from steps.core.data.label_columns import BITS, labels_of, named
+from steps.core.data.label_columns import BITS, SAY, labels_of, named
 from steps.core.data.places import Places
 from steps.core.data.settings import Columns
 from steps.core.data.splits import SPLIT_NAMES
@@ -57,6 +57,9 @@ def read_manifest(
         return table_root(folder.url, samples), normalise_manifest(canonical(table, chosen, rows, name), name)
     parent = folder.parent(cache)
     column, paths = locate(table, name, parent, kinds, told_path)
+    if column.lower().endswith(kinds.endings):  # the first line is a row
+        table, written = parse_bytes(name, folder.read_root(), headed=False)
+        column, paths = locate(table, name, parent, kinds, None)
     chosen = choose(table, name, said, column)
     tell(file, chosen, written, str(paths[0]) if paths else "")
     return parent.url, normalise_manifest(canonical(table, chosen, paths, name), name)
@@ -86,16 +89,21 @@ def locate(
     column, found = find_paths(table, name, Places(files, kinds.endings), column, stem)
     if column is None or found is None:
         raise DataError(
-            f"{name} has no column {missing_names(table)}, and none whose cells are files beside it; found "
-            f"{list(table.columns)}: name them in the first line, or say it in ingest_data.columns"
+            f"{name} has the columns {list(table.columns)}: expected one called path, or one whose cells are "
+            f"files beside it; name them in the first line, or {SAY}"
+            f"{embedded(table)}"
         )
     pairs = zip(table[column], found.paths, strict=True)
     return column, [given if place is None else f"{inside}{place}" for given, place in pairs]
 
 
-def missing_names(table: pd.DataFrame) -> list[str]:
-    """Return the documented names that a table without a column of paths lacks."""
-    return [*([] if named(table, "label") or named(table, "labels") else ["label"]), "path"]
+def embedded(table: pd.DataFrame) -> str:
+    """Return what to do with a table that holds the files themselves, as `datasets` does; '' for none."""
+    first = table.head(1)
+    for column in map(str, table):
+        if any(isinstance(cell, dict | bytes) for cell in first[column]):
+            return f"; {column} holds the samples themselves: write each to a file, and its path here"
+    return ""
 
 
 def canonical(table: pd.DataFrame, chosen: Chosen, paths: Sequence[Any], name: str) -> pd.DataFrame:
@@ -128,6 +136,22 @@ def tell(file: str, chosen: Chosen, written: str, example: str) -> None:
     words = [f"{key} is {column}" for key, column in columns.items() if column]
     shown = f", the first {example}" if example else ""
     log.info("%s%s: %s%s", file, f" ({written})" if written else "", "; ".join(words), shown)
+
+
+def tell_lists(name: str, labels: "pd.Series[Any]") -> None:
+    """Say in one line that labels look like several each, divided by something else than `|`.
+
+    They do where the words between the marks are fewer than the labels that are made of them.
+    """
+    cells = set(labels.dropna())
+    for mark in (",", ";", " "):
+        words = {word.strip() for cell in cells for word in cell.split(mark)}
+        if len(words) < len(cells):
+            log.info(
+                "%s: %r is taken as one label; where it is several, write | instead of %r between them",
+                name.rpartition("/")[2], next(cell for cell in sorted(cells) if mark in cell), mark,
+            )  # fmt: skip
+            return
 
 
 def table_root(url: str, columns: Sequence[str]) -> str:
@@ -172,6 +196,7 @@ def normalise_manifest(table: pd.DataFrame, name: str) -> pd.DataFrame:
         table = table.rename(columns={column: "labels"})
     else:
         table["label"] = table["label"].map(str, na_action="ignore")
+        tell_lists(name, table["label"])
     for needed in {"path", "label"} & set(table.columns):
         if table[needed].isna().any():
             row = int(table[needed].isna().to_numpy().argmax()) + 2

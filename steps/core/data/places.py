@@ -1,4 +1,4 @@
-"""Which file a table means: by its path, its name with or without ending, or a path on another machine."""
+"""Which file a table means: by its path or name, with or without ending, here or on another machine."""
 
 import math
 import os
@@ -54,12 +54,15 @@ class Places:
         for path in paths:
             key = plain(path)
             self.by_path[key] = path
-            self.by_stem[self.stem(key)].append(path)
-            self.by_name[self.stem(name_of(path))].append(path)
+            self.by_stem[self.bare(key)].append(path)
+            self.by_name[self.bare(name_of(path))].append(path)
 
-    def stem(self, name: str) -> str:
-        """Return a name without the ending of a sample, if it has one."""
-        return os.path.splitext(name)[0] if name.lower().endswith(self.endings) else name
+    def bare(self, path: str) -> str:
+        """Return a path without the ending of a sample, case, and zeros before a number: 7 is 007.JPG."""
+        lower = path.lower()
+        stem = os.path.splitext(lower)[0] if lower.endswith(self.endings) else lower
+        above, slash, name = stem.rpartition("/")
+        return f"{above}{slash}{(name.lstrip('0') or '0') if name.isdecimal() else name}"
 
     def find(self, cells: Sequence[Any], words: Callable[[int], set[str]], table: str) -> Found:
         """Return the file of every cell.
@@ -104,7 +107,7 @@ class Places:
         """Return the files that have a cell's name, or if none, those that have it with an ending."""
         if ".." in cell or not cell[-1]:
             return []
-        files = self.by_name.get(self.stem(cell[-1]), [])
+        files = self.by_name.get(self.bare(cell[-1]), [])
         return [path for path in files if name_of(path) == cell[-1]] or files
 
     def by_rule(self, rule: Rule, cell: Sequence[str]) -> str | None:
@@ -116,7 +119,7 @@ class Places:
         place = rule.place(cell)
         if place in self.by_path:
             return self.by_path[place]
-        files = self.by_stem.get(self.stem(place), [])
+        files = self.by_stem.get(self.bare(place), [])
         if len(files) > 1:
             raise DataError(f"{'/'.join(cell)} may be any of {sorted(files)}: write the ending")
         return files[0] if files else None

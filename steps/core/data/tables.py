@@ -24,8 +24,10 @@ def parse_table(folder: Folder) -> pd.DataFrame:
     return parse_bytes(folder.root, folder.read_root())[0]
 
 
-def parse_bytes(name: str, data: bytes) -> tuple[pd.DataFrame, str]:
+def parse_bytes(name: str, data: bytes, headed: bool = True) -> tuple[pd.DataFrame, str]:
     """Parse a table by its ending; return it, and what is unusual about how it is written, in words.
+
+    One of text that is not `headed` has no names in its first line: its columns are called by numbers.
 
     Raises:
         DataError: It cannot be parsed.
@@ -39,7 +41,8 @@ def parse_bytes(name: str, data: bytes) -> tuple[pd.DataFrame, str]:
             return parse_json_lines(text), encoding
         delimiter = "\t" if lower.endswith(".tsv") else delimiter_of(text)
         said = [encoding, f"cells divided by {NAMES[delimiter]}" if delimiter in NAMES else ""]
-        return parse_csv(text, delimiter), ", ".join(word for word in said if word)
+        said += [] if headed else ["no names in the first line"]
+        return parse_csv(text, delimiter, headed), ", ".join(word for word in said if word)
     except MemoryError:
         raise
     except Exception as error:  # the parsers may fail in any way on bytes made for it
@@ -49,18 +52,20 @@ def parse_bytes(name: str, data: bytes) -> tuple[pd.DataFrame, str]:
         ) from None
 
 
-def parse_csv(text: str, delimiter: str) -> pd.DataFrame:
+def parse_csv(text: str, delimiter: str, headed: bool = True) -> pd.DataFrame:
     """Parse cells as texts, empty ones as missing; a row that is longer than the header is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
+        table = pd.read_csv(
             io.StringIO(text),
             sep=delimiter,
+            header=0 if headed else None,
             dtype=str,
             keep_default_na=False,
             na_values=[""],
             index_col=False,
         )
+    return table if headed else table.rename(columns=lambda number: f"column {number + 1}")
 
 
 def parse_json_lines(text: str) -> pd.DataFrame:

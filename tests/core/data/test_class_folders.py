@@ -57,3 +57,28 @@ def test_a_folder_that_is_no_layout_names_the_table_that_may_say_the_labels(
     root = touch(tmp_path / "set", *paths, "train.csv", "deep/other.csv")
     with pytest.raises(DataError, match=r"; if train\.csv says the labels, set ingest_data\.path to it"):
         read_layout(root, tmp_path, KINDS)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["train_images/1.png", "test_images/2.png"], r"\['test_images', 'train_images'\]"),
+        (["images/1.png", "masks/1.png"], r"\['images', 'masks'\]"),
+        (["train/images/1.png", "val/images/2.png"], r"\['images'\] of train"),
+        (["train/n1/images/1.png", "train/n2/images/1.png", "val/images/2.png"], r"\['images'\] of val"),
+    ],
+)
+def test_folders_that_are_parts_of_a_data_set_are_never_taken_for_classes(
+    tmp_path: Path, paths: list[str], names: str
+) -> None:
+    root = touch(tmp_path / "set", *paths, "train.csv")
+    says = rf"the folders {names} are called like parts of a data set.*if train\.csv says the labels"
+    with pytest.raises(DataError, match=says):
+        read_layout(root, tmp_path, KINDS)
+
+
+def test_classes_whose_names_hold_such_a_word_are_classes(tmp_path: Path) -> None:
+    paths = ["bullet train/1.png", "label printer/2.png", "mask/3.png", "test tube/4.png"]
+    assert [row[1] for row in read(touch(tmp_path / "set", *paths), tmp_path)] == [
+        path.split("/")[0] for path in paths
+    ]

@@ -231,3 +231,69 @@ def test_the_files_beside_a_table_are_watched_where_its_cells_are_no_paths(tmp_p
     assert list_samples(str(place), tmp_path / "remote")[1] == ["train.csv", "train/id0.jpg", "train/id1.jpg"]
     place = table(tmp_path / "list.csv", "path,label", ["train/id1.jpg,b"])
     assert list_samples(str(place), tmp_path / "remote")[1] == ["list.csv", "train/id1.jpg"]
+
+
+# what people have, and what would be read wrongly in silence
+
+
+def test_a_table_without_names_in_its_first_line_loses_no_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, *(f"x/{n}.jpg" for n in range(6)))
+    rows = [f"{n}.jpg,{one},1,1" for n, one in enumerate(CLASSES)]
+    with caplog.at_level(logging.INFO):
+        found = read(table(tmp_path / "list.csv", rows[0], rows[1:]), tmp_path)
+    assert found == [(f"x/{n}.jpg", one, None) for n, one in enumerate(CLASSES)]
+    assert caplog.messages[0].startswith(
+        "list.csv (no names in the first line): path is column 1; label is column 2"
+    )
+
+
+def test_zeros_before_a_number_and_the_case_of_letters_are_no_difference(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"x/{n:03d}.PNG" for n in range(6)), *(f"y/IMG_{n}.JPG" for n in range(6)))
+    place = table(tmp_path / "x.csv", "id,kind", [f"{n},{one}" for n, one in enumerate(CLASSES)])
+    assert [path for path, _, _ in read(place, tmp_path)] == [f"x/{n:03d}.PNG" for n in range(6)]
+    place = table(tmp_path / "y.csv", "file,kind", [f"img_{n}.jpg,{one}" for n, one in enumerate(CLASSES)])
+    assert [path for path, _, _ in read(place, tmp_path)] == [f"y/IMG_{n}.JPG" for n in range(6)]
+
+
+def test_two_files_that_differ_in_zeros_are_told_apart_by_their_whole_names(tmp_path: Path) -> None:
+    touch(tmp_path, "7.png", "07.png", "8.png")
+    place = table(tmp_path / "list.csv", "file,label", ["7.png,a", "07.png,b", "8.png,a"])
+    assert [path for path, _, _ in read(place, tmp_path)] == ["7.png", "07.png", "8.png"]
+    place = table(tmp_path / "list.csv", "file,label", ["7,a", "8,a"])
+    with pytest.raises(DataError, match=r"7 may be any of \['07\.png', '7\.png'\]"):
+        read(place, tmp_path)
+
+
+def test_files_that_were_moved_into_another_folder_since_are_found(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{'test' if n > 3 else 'train'}/f{n}.jpg" for n in range(6)))
+    place = table(tmp_path / "labels.csv", "name,kind", [f"f{n}.jpg,{one}" for n, one in enumerate(CLASSES)])
+    assert [path[:5] for path, _, _ in read(place, tmp_path)] == ["train"] * 4 + ["test/"] * 2
+
+
+@pytest.mark.parametrize("mark", [" ", ",", ";"])
+def test_labels_that_look_like_several_are_told(
+    tmp_path: Path, mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = [["clear"], ["clear", "road"], ["road"], ["clear", "haze"], ["haze", "road"], ["haze"]]
+    rows = [f'{n}.png,"{mark.join(cell)}"' for n, cell in enumerate(cells)]
+    touch(tmp_path, *(f"{n}.png" for n in range(6)))
+    with caplog.at_level(logging.INFO):
+        read(table(tmp_path / "list.csv", "path,label", rows), tmp_path)
+    said = f"list.csv: {mark.join(cells[3])!r} is taken as one label; where it is several, write | instead of"
+    assert [message.startswith(said) for message in caplog.messages] == [True]
+    caplog.clear()
+    rows = [f"{n}.png,{name}" for n, name in enumerate(["golden retriever", "fox terrier", "pug"] * 2)]
+    with caplog.at_level(logging.INFO):
+        read(table(tmp_path / "list.csv", "path,label", rows), tmp_path)
+    assert caplog.messages == []
+
+
+def test_a_table_that_holds_the_files_themselves_says_what_to_do(tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": b"x", "path": "a.png"}, "label": n % 2} for n in range(4)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "set.parquet")
+    with pytest.raises(
+        DataError, match=r"expected one called path.*; image holds the samples themselves: write"
+    ):
+        read(tmp_path / "set.parquet", tmp_path)
