@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, model_validator
 
 from steps.artifacts.dataset import Manifest
+from steps.core.data.settings import Columns
 from steps.core.modalities.settings import ModalitySettings
 from steps.core.system.config import Config, Fraction, WatchedFile
 from steps.core.system.secrets import holds_secret
@@ -45,6 +46,10 @@ class IngestData(Config):
     path: Annotated[str, AfterValidator(without_secret)]
     corrections: WatchedFile
     """A .csv with columns path and label: labels that a person has corrected."""
+    columns: Columns | None
+    """Of a table; null: recognised by their names, or by their content."""
+    max_unknown_formats: Fraction
+    """Share of the samples that may be left out since their format is not read."""
     splits: Splits
     modality: Annotated[ModalitySettings, From("modality")]
     seed: Annotated[int, From("seed")]
@@ -56,23 +61,31 @@ def ingest_data(cfg: IngestData) -> Annotated[Manifest, "manifest"]:
     from steps.core.data.hub import local_copy
     from steps.core.data.ingest import correct_labels, describe_samples
     from steps.core.data.layouts import find_ignored_files, read_layout
-    from steps.core.data.rows import open_source
-    from steps.core.data.splits import assign_splits
+    from steps.core.data.rows import columns_of_root, open_source
+    from steps.core.data.splits import assign_splits, cover_classes
+    from steps.core.data.unread import refuse_unread
     from steps.core.modalities.registry import Known, modality
     from steps.core.tasks.labelling import labelling
 
     known = Known(tuple(cfg.modality.packages))
     path = local_copy(cfg.path, scratch(), known)
-    root, table = read_layout(path, scratch(), known)
+    folder, formats = Folder(path, scratch()), (known.endings, known.unread_endings, cfg.max_unknown_formats)
+    if not folder.is_file():
+        refuse_unread(path, folder.list(), *formats)
+    root, table = read_layout(path, scratch(), known, cfg.columns)
+    if folder.is_file() and not columns_of_root(root):
+        refuse_unread(path, table["path"], *formats)
     kind = modality(known.recognise(root, table["path"]))
     # beside a manifest anything may lie
-    left = find_ignored_files(Folder(path, scratch()), kind.endings) if root == path else {}
+    left = find_ignored_files(folder, kind.endings, table["path"]) if root == path else {}
     label_sets = "labels" in table
     table = table.rename(columns={"labels": "label"})
     corrected = correct_labels(table, Path(cfg.corrections), labelling(label_sets))
     source = open_source(root, scratch())
     table = describe_samples(source, corrected, kind.describe, kind.blank_facts)
-    table["split"] = assign_splits(table, cfg.splits.model_dump(), cfg.seed)
+    shares, members = cfg.splits.model_dump(), labelling(label_sets).explode(table["label"])
+    splits = assign_splits(table, shares, cfg.seed)
+    table["split"] = cover_classes(table, splits, members, shares, cfg.seed)
     table = table.sort_values(["sha256", "path"], ignore_index=True)
     return Manifest(table, root, left, label_sets=label_sets, modality=kind.name)
 

@@ -105,6 +105,7 @@ def refuse_moved(known: "pd.DataFrame", dataset: Dataset, version: str) -> None:
     before = known.drop_duplicates("sha256").set_index("sha256")["split"]
     rows = dataset.table[dataset.table["sha256"].isin(before.index)]
     moved = rows[rows["split"] != rows["sha256"].map(before)]
+    moved = moved[~returned(moved, before, known, dataset)]
     if len(moved):
         row = moved.iloc[0]
         raise DataError(
@@ -112,6 +113,27 @@ def refuse_moved(known: "pd.DataFrame", dataset: Dataset, version: str) -> None:
             f"{row['path']} was {before[row['sha256']]} and is {row['split']}; a test set must stay one: "
             "restore ingest_data.splits, seed and the manifest, or set promote.name to begin another model"
         )
+
+
+def returned(
+    moved: "pd.DataFrame", before: "pd.Series[str]", known: "pd.DataFrame", dataset: Dataset
+) -> "pd.Series[bool]":
+    """Say which moved samples only went back to train, since new ones of their class took their place.
+
+    `cover_classes` lends a class's sample to a split that has none by chance, until others are there. The
+    champion never learnt from what was in test, and its new test samples are new to both.
+    """
+
+    def held(rows: "pd.DataFrame") -> set[tuple[str, str]]:
+        labels = dataset.labelling.explode(rows["label"])
+        return set(zip(rows["split"][labels.index], labels, strict=True))
+
+    old = dataset.table["sha256"].isin(known["sha256"])
+    stayed = old & ~dataset.table.index.isin(moved.index)
+    replaced = held(dataset.table[~old]) - held(dataset.table[stayed])
+    were = moved.assign(split=moved["sha256"].map(before))
+    lent = were.index.map(lambda row: bool(held(were.loc[[row]]) & replaced))
+    return (moved["split"] == "train") & lent.to_numpy(dtype=bool)
 
 
 def count_relabelled(known: "pd.DataFrame", dataset: Dataset, renamed: dict[str, str]) -> int:

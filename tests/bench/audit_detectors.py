@@ -82,6 +82,8 @@ def ingest(folder: Path) -> Manifest:
     return ingest_data(
         IngestData(
             path=str(folder),
+            columns=None,
+            max_unknown_formats=0.05,
             corrections=str(ROOT / "corrections.csv"),
             splits=SPLITS,
             modality=modality_settings(),

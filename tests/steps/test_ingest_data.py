@@ -7,6 +7,7 @@ import fsspec
 import pytest
 
 from steps.core.data.files import Folder
+from steps.core.data.settings import Columns
 from steps.core.system.errors import DataError
 from steps.ingest_data import IngestData, Splits, ingest_data
 from steps.runtime.scratch import scratch
@@ -16,9 +17,17 @@ from tests.core.toys import modalities
 SPLITS = Splits(train=0.6, val=0.2, test=0.2)
 
 
-def config(path: object) -> IngestData:
+def config(path: object, columns: Columns | None = None) -> IngestData:
     corrections = str(ROOT / "corrections.csv")
-    return IngestData(path=str(path), corrections=corrections, splits=SPLITS, modality=modalities(), seed=0)
+    return IngestData(
+        path=str(path),
+        columns=columns,
+        max_unknown_formats=0.05,
+        corrections=corrections,
+        splits=SPLITS,
+        modality=modalities(),
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,9 @@ def gate(folder: Path, corrections: Path = ROOT / "corrections.csv", **changes: 
         "seed": 0,
     }
     write_weights(folder.parent / "w.safetensors")
+    found = {"path": str(folder), "columns": None, "max_unknown_formats": 0.05, "seed": 0}
     about = {"corrections": str(corrections), "splits": SPLITS, "modality": modalities()}
-    manifest = ingest_data(IngestData.model_validate({"path": str(folder), **about, "seed": 0}))
+    manifest = ingest_data(IngestData.model_validate({**found, **about}))
     return validate_data(manifest, ValidateData.model_validate({**limits, **changes}))
 
 
@@ -211,3 +212,20 @@ def test_what_lies_aside_in_the_folder_is_named(images: Path, tmp_path: Path) ->
     assert named["empty folder"] == ["violet"]
     assert named["link out"] == ["blue/link.png"]
     assert findings["no sample had to be left out"]["files"] == ["blue/link.png"]
+
+
+def test_missing_files_are_never_called_unreadable_images(images: Path) -> None:
+    files = sorted(images.glob("*/*.png"))
+    rows = [f"{path.parent.name}\\{path.name},{path.parent.name}" for path in files]
+    (images / "list.csv").write_text("\n".join(["path,label", *rows]))
+    assert set(gate(images / "list.csv").table["path"]) == {
+        f"{path.parent.name}/{path.name}" for path in files
+    }
+    rows = [row.replace("\\", "\\gone\\") for row in rows]
+    (images / "list.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(DataRejected) as caught:
+        gate(images / "list.csv")
+    said = str(caught.value)
+    assert f"failed: files that the data set names are there ({len(files)} of {len(files)})" in said
+    assert "correct the paths in the table" in said
+    assert "samples can be read" not in said

@@ -239,3 +239,28 @@ def test_another_data_set_under_the_same_name_is_refused_before_anything_is_trai
     with pytest.raises(RegistryError, match=r"0 of 60 files are in common.*set promote.name"):
         watch(images, dataset, data=str(other))
     assert watch(images, dataset, data=str(other), name="plant").reasons == ["there is no champion"]
+
+
+def test_a_sample_that_was_lent_to_a_split_may_go_back_when_a_new_one_takes_its_place(images: Path) -> None:
+    dataset = gate(images)
+    table = dataset.table.copy()
+    red = table.index[(table["label"] == "red") & (table["split"] == "test")]
+    table.loc[red[1:], "split"] = "train"
+
+    def changed(rows: pd.DataFrame) -> Dataset:
+        return Dataset(rows, dataset.root, dataset.overlooked, dataset.findings, dataset.suite)
+
+    crown(images, changed(table))
+    add(images, 1, 0, 160)
+    new = gate(images).table
+    new = new[~new["sha256"].isin(table["sha256"]) & (new["label"] == "red")].assign(split="test")
+    back = table.assign(split=table["split"].where(table.index != red[0], "train"))
+    found = watch(images, changed(pd.concat([back, new], ignore_index=True)))
+    assert found.counts == {"new": 1, "relabelled": 0}
+    with pytest.raises(DataError, match="was test and is train"):
+        watch(images, changed(back))
+    with pytest.raises(DataError, match="was test and is train"):
+        watch(images, changed(pd.concat([back, new.assign(label="blue")], ignore_index=True)))
+    held = table.assign(split=table["split"].mask(table.index == red[1], "test"))
+    with pytest.raises(DataError, match="was train and is test"):
+        watch(images, changed(pd.concat([held, new], ignore_index=True)))

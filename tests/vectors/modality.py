@@ -30,6 +30,7 @@ name = "tests.vectors"
 endings: tuple[str, ...] = ()
 default_backbone = "two-layers"
 control = None
+unread_endings: Mapping[str, str] = {}
 blank_facts: Mapping[str, Any] = {"width": 0}
 
 WIDTH, HIDDEN = 4, 8

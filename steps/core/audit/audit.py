@@ -128,6 +128,7 @@ def check_ignored_files(overlooked: Mapping[str, list[str]]) -> list[dict[str, A
         "no sample": "nothing, if they are not part of the data; else give them the ending of what they are",
         "empty folder": "add samples, or remove the folder: there is no such class",
         "link out": "copy the files into the folder: nothing outside of it is read",
+        "no row": "add a row for each of them to the table, if they are part of the data",
     }
     return [
         make_finding(f"no file is ignored: {reason}", "warn", overlooked.get(reason, []), 0, remedy)

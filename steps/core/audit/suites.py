@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from steps.core.audit.limits import Limits
+from steps.core.data.files import MISSING
 from steps.core.data.splits import SPLITS
 from steps.core.modalities.registry import BUILT_IN
 from steps.core.system.config import Config
@@ -163,8 +164,13 @@ def quarantine_finding(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def tables_of(samples: pd.DataFrame, kind: str, labelling: Labelling = ONE_LABEL) -> dict[str, pd.DataFrame]:
-    """Return the tables that the suites are about; `name` says which rows a finding means."""
+    """Return the tables that the suites are about; `name` says which rows a finding means.
+
+    A file that is not there is `missing` with a reason, and no error of a file that is.
+    """
     usable = samples[samples["error"].isna()]
+    gone = samples["error"].astype(str).str.startswith(MISSING)
+    unread = samples["error"].mask(gone, None)
     labels = sorted(labelling.explode(samples["label"]).unique())
     members = labelling.explode(usable["label"])
     cells = pd.crosstab(members.to_numpy(), usable["split"].loc[members.index].to_numpy())
@@ -177,7 +183,7 @@ def tables_of(samples: pd.DataFrame, kind: str, labelling: Labelling = ONE_LABEL
         "name": "the data set",
     }
     tables = (
-        samples.assign(name=samples["path"]),
+        samples.assign(name=samples["path"], error=unread, missing=samples["error"].where(gone, None)),
         usable.assign(name=usable["path"]),
         pd.DataFrame({split: cells[split].to_numpy() for split in SPLITS}).assign(name=labels),
         pd.DataFrame([whole]),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HUB = "hub:"
+MISSING = "no such file"  # how the reason begins why a file is left out that is not there
 MAX_BYTES = 2**30  # of one file: a sample is never larger, and it is read as a whole
 COMPRESSED = {"zip", "tar", "libarchive"}  # protocols whose sizes are only claimed
 T = TypeVar("T")
@@ -74,6 +75,24 @@ class Folder:
         paths = (path.removeprefix(self.root).lstrip("/") for path in self.fs.find(self.root))
         return sorted(p for p in paths if not any(part.startswith(".") for part in p.split("/")))
 
+    @property
+    def can_list(self) -> bool:
+        """Whether the files can be listed; a web server gives pages instead."""
+        return self.local or not self.url.startswith(("http://", "https://"))
+
+    def holds_all(self, paths: Iterable[object]) -> bool:
+        """Say whether every path is a file below the root; of a local one nothing is listed."""
+        if not self.local:
+            return set(map(str, paths)) <= set(self.list())
+        return all(
+            isinstance(path, str)
+            and not path.startswith("/")
+            and ".." not in path.split("/")
+            and "\0" not in path
+            and os.path.isfile(f"{self.root}/{path}")
+            for path in paths
+        )
+
     def read(self, path: str) -> bytes:
         """Read one file.
 
@@ -93,9 +112,16 @@ class Folder:
         full = self.place(path)
         try:
             return self.read_local(path, full) if self.local else self.read_remote(path, full)
+        except FileNotFoundError:
+            raise DataError(f"{MISSING}: {path}{self.missing_hint(path)}") from None
         except OSError as error:
-            known = "; ingest_data could read it: put it back, or run again without it"
-            raise DataError(f"{path} cannot be read: {error}{known * (path in self.digests)}") from None
+            raise DataError(f"{path} cannot be read: {error}{self.missing_hint(path)}") from None
+
+    def missing_hint(self, path: str) -> str:
+        """Return what may be the matter with a path that leads to no file."""
+        if path in self.digests:
+            return "; ingest_data could read it: put it back, or run again without it"
+        return " (written with back-slashes: expected /)" if "\\" in path else ""
 
     def place(self, path: str) -> str:
         """Return where a path below the root leads; nothing is looked at that lies elsewhere.

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from steps.core.data.files import Source, map_in_threads
-from steps.core.data.layouts import composed
+from steps.core.data.manifests import composed
 from steps.core.system.cells import unquoted
 from steps.core.system.errors import DataError
 from steps.core.system.progress import count

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.core.data.files import Folder, Source
-from steps.core.data.layouts import COLUMNS_MARK, FIRST_LINE, MANIFEST_ENDINGS, parse_table
+from steps.core.data.manifests import COLUMNS_MARK, FIRST_LINE
+from steps.core.data.tables import TABLE_ENDINGS, parse_table
 from steps.core.system.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Rows:
 def columns_of_root(url: str) -> list[str]:
     """Return the columns that are a sample, where a manifest's root is a table; none for a folder."""
     place, mark, columns = url.rpartition(COLUMNS_MARK)
-    return columns.split(",") if mark and place.lower().endswith(MANIFEST_ENDINGS) else []
+    return columns.split(",") if mark and place.lower().endswith(TABLE_ENDINGS) else []
 
 
 def open_source(url: str, cache: Path, known: "pd.DataFrame | None" = None) -> Source:

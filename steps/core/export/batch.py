@@ -17,8 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steps.core.data.files import Folder, Source, map_in_threads
-from steps.core.data.layouts import parse_table, row_path, table_root
+from steps.core.data.label_columns import named
+from steps.core.data.manifests import locate, row_path, table_root
 from steps.core.data.rows import open_source
+from steps.core.data.tables import parse_table
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.registry import modality_of, preprocessing_of
 from steps.core.system.errors import DataError
@@ -51,8 +53,8 @@ def list_unlabelled(root: str, cache: Path, kind: Modality) -> tuple[str, list[s
     """Return the source's address (see `open_source`), the samples' paths, and what changes when they do.
 
     Args:
-        root: A folder with samples at any depth, a .csv or .parquet with a column path or whose rows are the
-            samples, or an fsspec URL of either.
+        root: A folder with samples at any depth, a table with a column of their paths (see `locate`) or whose
+            rows are the samples, or an fsspec URL of either.
         cache: Where copies of remote files are kept.
         kind: What a sample is.
 
@@ -67,15 +69,16 @@ def list_unlabelled(root: str, cache: Path, kind: Modality) -> tuple[str, list[s
             raise DataError(f"{root} holds no samples: expected {expected}")
         return root, paths, [folder.stamp(path) for path in paths]
     table, name = parse_table(folder), folder.url.rpartition("/")[2]
-    if "path" in table:
-        if table["path"].isna().any():
-            raise DataError(f"{root} has a row without a path: fill it in, or leave the row out")
-        paths, above = list(table["path"].astype(str)), folder.parent(cache)
-        return above.url, paths, [hashlib.sha256(folder.read_root()).hexdigest()]
-    if not (columns := kind.columns_of(table)):
-        raise DataError(f"{root} has the columns {list(table.columns)}: expected path, or those of a sample")
-    paths = [row_path(name, row) for row in range(len(table))]
-    return table_root(folder.url, columns), paths, [hashlib.sha256(folder.read_root()).hexdigest()]
+    stamps = [hashlib.sha256(folder.read_root()).hexdigest()]
+    column = named(table, "path")
+    if column is None and (columns := kind.columns_of(table)):
+        paths = [row_path(name, row) for row in range(len(table))]
+        return table_root(folder.url, columns), paths, stamps
+    above = folder.parent(cache)
+    column, found = locate(table, root, above, kind, column)
+    if table[column].isna().any():
+        raise DataError(f"{root} has a row without a path: fill it in, or leave the row out")
+    return above.url, [str(path) for path in found], stamps
 
 
 def predict_samples(

@@ -33,6 +33,8 @@ class Modality(Protocol):
     name: str
     endings: tuple[str, ...]
     """Of files that are samples, in lower case; none where samples are rows of a table."""
+    unread_endings: Mapping[str, str]
+    """Of files that are samples too and are not read here, in lower case: what to do with them."""
     blank_facts: Mapping[str, Any]
     """Columns of the manifest that `describe` fills, and what they hold where it cannot."""
     default_backbone: str

@@ -67,6 +67,11 @@ class Known:
         """
         return self.modalities[self.most_frequent(paths)].endings
 
+    @property
+    def unread_endings(self) -> dict[str, str]:
+        """Of samples that are not read here, and what to do with them."""
+        return {ending: way for one in self.modalities.values() for ending, way in one.unread_endings.items()}
+
     def columns_of(self, table: "pd.DataFrame") -> list[str]:
         """Return the columns of a table that are a sample each row, for the first modality that has any."""
         found = (one.columns_of(table) for one in self.modalities.values())

@@ -76,7 +76,7 @@ def put(own: Pictures, path: str, data: bytes) -> None:
 def test_a_clean_table_gives_only_passes(pictures: Pictures) -> None:
     findings = judged(described(pictures))
     assert failures(findings) == {}
-    assert len(findings) == 1 + 9 + 3 + 3 + 3 + 4
+    assert len(findings) == 1 + 10 + 3 + 3 + 4 + 3
     assert all(found["remedy"] == "" and found["files"] == [] for found in findings.values())
 
 

@@ -116,7 +116,7 @@ BAD_MANIFESTS = {
     "latin-1": ("path,label\na.png,é\n".encode("latin-1"), "in UTF-8"),
     "nothing at all": (b"", "cannot be read"),
     "no label": (b"path,class\na.png,cat\n", r"no column \['label'\]; found \['path', 'class'\]"),
-    "no columns that count": (b"a,b\n1,2\n", r"no column \['label', 'path'\]"),
+    "no columns that count": (b"a,b\n1,2\n", r"the columns \['a', 'b'\]: expected one called path"),
     "an empty label": (b"path,label\na.png,cat\nb.png,\n", r"manifest\.csv line 3: label is empty"),
     "an empty path": (b"path,label\n,cat\n", "line 2: path is empty"),
     "an unknown split": (b"path,label,split\na.png,cat,holdout\n", r"split is \['holdout'\]; expected one"),

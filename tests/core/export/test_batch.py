@@ -134,3 +134,12 @@ def test_the_page_shows_the_least_sure_first_and_escapes_what_comes_from_the_dat
     assert "x.png" in page
     assert "<b>unsure" not in page
     assert contact_sheet(answers, LABELS, str, 1, facts).count("<figure>") == 1
+
+
+def test_a_table_s_paths_are_found_as_in_training(tmp_path: Path) -> None:
+    for n in range(4):
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / f"new/id{n}.png").write_bytes(b"x")
+    (tmp_path / "new.csv").write_text("image_id;note\n" + "".join(f"id{n};x\n" for n in range(4)))
+    root, paths, _ = list_unlabelled(str(tmp_path / "new.csv"), tmp_path / "cache", image)
+    assert (root, paths) == (str(tmp_path), [f"new/id{n}.png" for n in range(4)])

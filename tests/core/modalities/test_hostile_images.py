@@ -226,3 +226,76 @@ def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_are_not_held_up
         list(pool.map(read_image, [large] * 40))
         list(pool.map(read_image, [small] * 2))
     assert most == 1
+
+
+@pytest.mark.skipif("AVIF" not in DECODERS, reason="this Pillow has no AVIF")
+def test_avif_is_read_and_a_damaged_one_is_refused_whatever_is_damaged(tmp_path: Path) -> None:
+    drawn = picture(1, 40, 48)
+    data = encode(drawn, "AVIF", quality=100, subsampling="4:4:4")
+    assert open_image(data).format == "AVIF"
+    assert abs(read_image(data).float() - F.pil_to_tensor(Image.fromarray(drawn)).float()).mean() < 3
+    dice, refused = np.random.default_rng(0), 0
+    for number in range(120):
+        damaged = bytearray(data[: len(data) - dice.integers(1, len(data))] if number % 2 else data)
+        for place in dice.integers(0, len(damaged), 8):
+            damaged[place] = dice.integers(0, 256)
+        try:
+            read_image(bytes(damaged))
+        except DataError:
+            refused += 1
+    assert refused > 60, "every cut one, and some of the others"
+    (tmp_path / "a.avif").write_bytes(data[:-30])
+    assert "cannot be decoded" in inspect_file(Folder(str(tmp_path), tmp_path), "a.avif", None)[0]["error"]
+
+
+def test_a_decoder_that_is_not_here_is_not_in_the_list_and_the_file_says_what_to_install() -> None:
+    code = (
+        "from PIL import features; features.check = lambda name: False\n"
+        "import sys; sys.modules['pillow_heif'] = None; import importlib.util as u\n"
+        "find = u.find_spec; u.find_spec = lambda name: None if name == 'pillow_heif' else find(name)\n"
+        "from steps.core.modalities.image import formats as f\n"
+        "print(f.DECODERS, f.endings, [one for one in f.unread_endings if one == '.avif'])\n"
+        "print(f.unread_format(b'\\0\\0\\0\\x1cftypheic')); print(f.unread_format(b'\\0\\0\\0\\x1cftypavif'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    names, heic, avif = done.stdout.splitlines()
+    assert "AVIF" not in names
+    assert "HEIF" not in names
+    assert "'.avif'" in names.rpartition("[")[2]
+    assert "pip install 'headstart[heic]'" in heic
+    assert "install a Pillow that has it" in avif
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1", "headstart|read are"),
+        (b"\xff\x0a" + bytes(99), r"JPEG XL: convert to PNG or JPEG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", r"JPEG XL: convert"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", r"JPEG 2000: convert"),
+        (b"8BPS" + bytes(99), r"Photoshop: convert"),
+        (b"<html>", r"read are JPEG, PNG"),
+    ],
+)
+def test_a_format_that_is_known_and_not_read_says_what_to_do(data: bytes, says: str) -> None:
+    with pytest.raises(DataError, match=rf"not a readable image \(.*\); .*{says}"):
+        open_image(data)
+
+
+def test_a_photograph_of_a_phone_is_read_with_its_extra() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    drawn = picture(1, 40, 48)
+    pillow_heif.from_pillow(Image.fromarray(drawn)).save(buffer, quality=95, chroma=444)
+    data = buffer.getvalue()
+    assert open_image(data).format == "HEIF"
+    assert abs(read_image(data).float() - F.pil_to_tensor(Image.fromarray(drawn)).float()).mean() < 6
+    dice = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(data[: dice.integers(1, len(data))])
+        for place in dice.integers(0, len(damaged), 4):
+            damaged[place] = dice.integers(0, 256)
+        try:
+            read_image(bytes(damaged))
+        except DataError:
+            continue

@@ -23,6 +23,7 @@ from steps.core.modalities.image import near_copies as copies
 from steps.core.modalities.image.attribution import grad_cam
 from steps.core.modalities.image.checks import check_images, shortcuts
 from steps.core.modalities.image.corruptions import CORRUPTIONS
+from steps.core.modalities.image.formats import endings, unread_endings
 from steps.core.modalities.image.hub import fits_hub, write_hub_split
 from steps.core.modalities.image.moments import normalisations, stream_moments
 from steps.core.modalities.image.onnx_input import ImageInput
@@ -36,12 +37,11 @@ from steps.core.modalities.image.views import MIRRORED_AXES, MirroredViews, View
 from steps.core.system.errors import DataError
 
 __all__ = [
-    "find_weights", "fits_hub", "licence", "normalisations", "prints", "refuse", "shortcuts",
-    "write_hub_split",
+    "endings", "find_weights", "fits_hub", "licence", "normalisations", "prints", "refuse", "shortcuts",
+    "unread_endings", "write_hub_split",
 ]  # fmt: skip
 
 name = "image"
-endings = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
 control = None
 default_backbone = "tf_efficientnet_lite0"
 blank_facts: Mapping[str, Any] = {"format": None, "mode": None, "width": 0, "height": 0}

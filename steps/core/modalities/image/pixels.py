@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import torch
 from PIL import Image, ImageOps
@@ -19,7 +19,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from steps.core.modalities.image.settings import Augmentation, Decoder
+from steps.core.modalities.image.formats import DECODERS, unread_format
+from steps.core.modalities.image.settings import Augmentation
+from steps.core.modalities.image.tiff import misread
 from steps.core.system.errors import DataError
 
 MAX_PIXELS = 100_000_000  # a header may claim any size: refuse before memory is spent
@@ -27,7 +29,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # also of what lies inside of a file, as in
 MAX_SCANS = 100  # of a progressive JPEG, each of which is worked through in full; cameras write about 10
 MAX_ASPECT = 16  # longer side to shorter; a resize of the shorter side makes the longer one grow with it
 LARGE_PIXELS = 16_000_000  # from which images are decoded one at a time: threads times 100 megapixels is much
-DECODERS = get_args(Decoder)  # Pillow would try all it has, of which one starts programs
 ONE_LARGE = threading.Lock()
 SCAN_MARKER = b"\xff\xda"
 ORIENTATION = 0x0112
@@ -87,13 +88,14 @@ def open_image(data: bytes) -> Image.Image:
         raise
     except Exception as error:  # a decoder's reader may fail in any way on bytes made for it
         # Pillow's own message holds a memory address: the reason must be the same every time.
-        raise DataError(
-            f"not a readable image ({type(error).__name__}); read are {', '.join(DECODERS)}"
-        ) from None
+        known = unread_format(data) or f"read are {', '.join(DECODERS)}"
+        raise DataError(f"not a readable image ({type(error).__name__}); {known}") from None
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
     if image.format in ("JPEG", "MPO") and (scans := data.count(SCAN_MARKER)) > MAX_SCANS:
         raise DataError(f"a JPEG of {scans} scans, more than {MAX_SCANS}")
+    if image.format == "TIFF" and (reason := misread(image)):
+        raise DataError(reason)
     return image
 
 

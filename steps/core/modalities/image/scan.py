@@ -32,6 +32,8 @@ ENDINGS = {
     "WEBP": {".webp"},
     "TIFF": {".tif", ".tiff"},
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+    "AVIF": {".avif", ".avifs"},
+    "HEIF": {".heic", ".heif", ".hif"},
 }
 
 

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from steps.core.system.config import Config, Count, Fraction, Positive
 
-Decoder = Literal["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
-"""Formats whose decoders are given a file, by Pillow's names."""
+Decoder = Literal["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF"]
+"""Formats whose decoders are given a file, by Pillow's names; `formats.DECODERS` has those that are here."""
 Format = Literal[Decoder, "MPO"]
 """What a file of these decoders may turn out to be; MPO is a JPEG that holds more than one picture."""
 

@@ -40,6 +40,7 @@ __all__ = [
 
 name = "text"
 endings: tuple[str, ...] = (".txt",)
+unread_endings: Mapping[str, str] = {}
 blank_facts: Mapping[str, Any] = {"length": 0}
 default_backbone = DEFAULT
 control = CONTROL
@@ -51,8 +52,8 @@ preprocessing = Preprocessing.from_dict
 show_attribution = highlighted
 
 COLUMNS = (
-    "text", "sentence", "review", "content", "message", "comment", "body", "tweet", "utterance", "question",
-    "description", "document", "abstract",
+    "text", "sentence", "review", "content", "message", "body", "tweet", "utterance", "question", "document",
+    "abstract",
 )  # fmt: skip
 """Names of a column that holds texts, in any case; the first of them that a table has is taken."""
 SHOWN = 400  # characters of a text in a report
