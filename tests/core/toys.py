@@ -32,6 +32,7 @@ from steps.core.modalities.networks import build_network
 from steps.core.modalities.parts import InputGraph
 from steps.core.modalities.registry import Known, modality
 from steps.core.modalities.settings import ModalitySettings
+from steps.core.modalities.text.settings import Settings as TextSettings
 from steps.core.system.storage import write_file
 from steps.core.training.recipe import Recipe
 
@@ -209,7 +210,10 @@ def image_settings(**changes: Any) -> Settings:
 
 def modalities(**changes: Any) -> ModalitySettings:
     """Return the section `modality` of params.yaml, with changes for images."""
-    return ModalitySettings(image=image_settings(**changes))
+    text = TextSettings(
+        max_length="auto", max_auto_length=64, token_dropout=0.0, max_characters=10_000, min_words=1
+    )
+    return ModalitySettings(image=image_settings(**changes), text=text)
 
 
 def samples_of(table: pd.DataFrame) -> list[Sample]:

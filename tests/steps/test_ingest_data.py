@@ -101,7 +101,7 @@ def test_split_folders_are_taken_as_they_are_and_a_missing_val_comes_out_of_trai
         (["train/a.png", "test/b.png"], "names of splits"),
         (["train/cat/a.png", "unlabelled/b.png"], "names of splits"),
         (["a.png"], "lies in no class folder"),
-        (["cat/notes.txt"], "holds no samples"),
+        (["cat/notes.doc"], "holds no samples"),
     ],
 )
 def test_a_layout_that_could_mean_two_things_is_refused(tmp_path: Path, layout: list[str], said: str) -> None:

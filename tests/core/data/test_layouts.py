@@ -79,7 +79,7 @@ def test_a_picture_outside_of_any_class_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no samples .*: expected class/file, split/class/file, or"):
-        records(touch(tmp_path / "d", "cat/1.txt"), tmp_path)
+        records(touch(tmp_path / "d", "cat/1.doc"), tmp_path)
 
 
 def test_the_order_in_which_files_were_made_changes_nothing(tmp_path: Path) -> None:
