@@ -44,6 +44,6 @@ class Limits(Config):
     max_suspects: Fraction
     """Share of the labels that may look wrong."""
     audit_samples: Count
-    """Samples, at most, that are embedded: for probes, and for candidates of near copies."""
+    """Samples, at most, that are embedded, for probes. Copies, groups and names are looked for among all."""
     probe_samples: Count
     """Samples, at most, that a probe or a shortcut test is trained on."""

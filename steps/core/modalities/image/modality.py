@@ -74,11 +74,9 @@ def comparable_rows(scan: FileScan, rows: NDArray[np.int64]) -> NDArray[np.int64
     return rows[[scan.prints[row].std() >= FLAT for row in rows]]
 
 
-def near_copies(
-    scan: FileScan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, near_copy_margin: float
-) -> Copies:
+def near_copies(scan: FileScan, rows: NDArray[np.int64], threshold: float, near_copy_margin: float) -> Copies:
     """Return pairs whose fingerprints agree after alignment; see `image.near_copies`."""
-    return copies.near_copies(scan.prints, z, rows, threshold, near_copy_margin)
+    return copies.near_copies(scan.prints, rows, threshold, near_copy_margin)
 
 
 def pretrained(backbone: str, settings: Settings, table: pd.DataFrame) -> Preprocessing:

@@ -23,6 +23,7 @@ from steps.core.system.progress import count
 SIDE = 48  # pixels of a fingerprint's side
 MIN_DECODED_SIDE = 72  # pixels of the shorter side that a JPEG is decoded to, at least
 BORDER = 3  # pixels of it: the strip that the border's shortcut test sees
+LUMINANCE = np.array([0.299, 0.587, 0.114])
 BLOCK = 256  # pictures that are described at once
 ENDINGS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -42,42 +43,42 @@ class FileScan:
     facts: pd.DataFrame
     """error, oddities (words, joined by a comma), spread of luminance, quantisation, exif (tags)."""
     prints: NDArray[np.uint8]
-    """Grey fingerprints of the first rows (audited, SIDE, SIDE)."""
+    """Grey fingerprints (samples, SIDE, SIDE)."""
     borders: NDArray[np.float32]
-    """What the border of these looks like (audited, 36); see `borders_of`."""
+    """What the border of the first rows looks like (audited, 36); see `borders_of`."""
 
     @property
     def audited(self) -> int:
-        """How many of the first rows have a fingerprint."""
-        return len(self.prints)
+        """Of how many of the first rows the border is known."""
+        return len(self.borders)
 
     def select(self, rows: NDArray[np.int64]) -> "FileScan":
         """Return some of the rows, which are given in ascending order; all of them are no copy."""
         if len(rows) == len(self.facts):
             return self
         facts = self.facts.iloc[rows].reset_index(drop=True)
-        audited = rows[: np.searchsorted(rows, len(self.prints))]
-        return FileScan(facts, self.prints[audited], self.borders[audited])
+        audited = rows[: np.searchsorted(rows, len(self.borders))]
+        return FileScan(facts, self.prints[rows], self.borders[audited])
 
 
 def scan_files(source: Source, table: pd.DataFrame, audited: int) -> FileScan:
-    """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
+    """Look at every file of a manifest; 2.3 kB each are kept beside the facts, and borders of the first."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
     inspected_files = map_in_threads(lambda job: inspect_file(source, *job), jobs, 64)
     seen = count(inspected_files, "decoding", len(jobs), "image")
     audited = min(audited, len(jobs))
-    prints = np.zeros((audited, SIDE, SIDE), np.uint8)
+    prints = np.zeros((len(jobs), SIDE, SIDE), np.uint8)
     borders = np.zeros((audited, 36), np.float32)
     facts = [pd.DataFrame(columns=[*NO_FACTS, "spread"])] if not jobs else []
     for first in range(0, len(jobs), BLOCK):
         inspected = list(islice(seen, BLOCK))
         small = np.stack([picture for _, picture in inspected])
-        grey = small @ np.array([0.299, 0.587, 0.114])
+        grey = small @ LUMINANCE
         facts_of_block = pd.DataFrame([fact for fact, _ in inspected], columns=list(NO_FACTS))
         facts.append(facts_of_block.assign(spread=grey.std(axis=(1, 2)) / 255))
+        prints[first : first + len(inspected)] = grey.round()
         kept = max(0, min(len(inspected), audited - first))
-        prints[first : first + kept] = grey[:kept].round()
         borders[first : first + kept] = borders_of(small[:kept])
     return FileScan(pd.concat(facts, ignore_index=True), prints, borders)
 
