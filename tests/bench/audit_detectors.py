@@ -33,7 +33,7 @@ from steps.runtime.phase import all_configs
 from steps.runtime.scratch import scratch
 
 from . import planted_defects
-from .copies import alike_figures, planted_copies
+from .copies import alike_figures, planted_copies, variant_rows
 from .memory import peak_megabytes
 from .radiographs import radiograph
 from .rows import Row as Figure
@@ -144,6 +144,8 @@ def copy_rows(work: Path) -> list[Row]:
             wrong = found.wrong / len(shown)
             row = Row(f"{found.kind}, {says}", found.planted, found.found, found.wrong, rate, wrong)
             rows.append(row)
+    for found in variant_rows(work, checks):
+        rows.append(Row(found.kind, found.planted, found.found, 0, found.found / found.planted, 0.0))
     return rows
 
 

@@ -232,6 +232,10 @@ def near_copies(scan: Scan, rows: NDArray[np.int64], threshold: float, near_copy
     return np.zeros((0, 2), np.int64), np.zeros(0)
 
 
+def variants(scan: Scan, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.zeros(len(pairs), np.bool_)
+
+
 def prints(source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:
     return np.zeros((len(paths), 1), np.uint8)
 

@@ -37,6 +37,8 @@ class Copies:
     """How many samples were compared ..."""
     of: int = 0
     """... of how many different ones."""
+    variants: int = 0
+    """Pairs under two labels that differ in what these may be about, and are not among the rows."""
 
     def select(self, chosen: NDArray[np.bool_]) -> "Copies":
         """Return some of the pairs."""
@@ -63,7 +65,11 @@ def find_near_copies(
     first = rows[~table["sha256"].duplicated().to_numpy()]
     comparable = kind.comparable_rows(examined.scan, first)
     near, similarity = kind.near_copies(examined.scan, comparable, threshold, near_copy_margin)
-    return Copies("near copy", np.searchsorted(rows, near), similarity, len(comparable), len(first))
+    labels = table["label"].to_numpy()
+    found = Copies("near copy", np.searchsorted(rows, near), similarity, len(comparable), len(first))
+    is_variant = labels[found.rows[:, 0]] != labels[found.rows[:, 1]]
+    is_variant[is_variant] = kind.variants(examined.scan, near[is_variant])
+    return replace(found.select(~is_variant), variants=int(is_variant.sum()))
 
 
 def equal_key_pairs(keys: "pd.Series[Any]") -> NDArray[np.int64]:
@@ -185,7 +191,7 @@ def contradiction_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]
     pairs = zip(*copies.rows.T, copies.similarity.tolist(), strict=True) if len(copies.rows) else ()
     exact = copies.kind == "exact copy"
     remedy = "correct the labels by ingest_data.corrections"
-    return make_finding(
+    finding = make_finding(
         f"no {copies.kind} has another label",
         "fail" if exact else "warn",
         [paths[row] for row in rows],
@@ -198,6 +204,9 @@ def contradiction_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]
         leave_out=[(paths[row], f"{copies.kind} under another label") for row in rows] if exact else (),
         pairs=[(paths[a], paths[b], similarity) for a, b, similarity in pairs],
     )  # fmt: skip
+    if copies.variants:
+        finding["observed"] += f"; {copies.variants} pairs of variants are not accused"
+    return finding
 
 
 def harmless_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:

@@ -71,6 +71,9 @@ class Modality(Protocol):
     ) -> Copies:
         """Return near copies among some of the rows, ascending; the work per row is bounded."""
 
+    def variants(self, scan: Any, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say of near copies (pairs, 2) whether they differ in what their labels may be about (pairs,)."""
+
     def prints(self, source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return a small print of every sample, by which it is found again (samples, bytes)."""
 

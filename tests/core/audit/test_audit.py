@@ -323,7 +323,7 @@ def test_a_leak_is_worth_what_a_probe_learns_by_heart_from_it() -> None:
         {"oddities": [""] * count, "spread": [0.3] * count, "quantisation": 0.0, "exif": 0.0}
     )
     prints = draw.integers(0, 255, (count, 48, 48)).astype(np.uint8)
-    seen = FileScan(facts, prints, np.zeros((count, 36), np.float32))
+    seen = FileScan(facts, prints, np.zeros((count, 2, 8, 8), np.int8), np.zeros((count, 36), np.float32))
     every = every.assign(bytes=1, width=9, height=9, format="PNG", mode="RGB")
     found = audit(
         every,

@@ -12,7 +12,7 @@ from steps.core.modalities.image.alignment import align, identity, inverse, move
 from steps.core.modalities.image.near_copies import NEIGHBOURS, near_copies
 from steps.core.modalities.image.scan import SIDE
 from tests.bench.audit_detectors import limits
-from tests.bench.copies import planted_copies, prints_of
+from tests.bench.copies import described, planted_copies
 from tests.bench.planted_defects import HARDER, NEAR, jpeg, pictures, write
 from tests.bench.radiographs import radiograph
 
@@ -82,7 +82,7 @@ def test_many_versions_of_one_picture_are_each_other_s_copies(tmp_path: Path) ->
     versions = [jpeg(PHOTOGRAPHS[0][1], quality) for quality in range(60, 80)]
     others = [jpeg(image) for _, image in PHOTOGRAPHS[1:41]]
     paths = [write(tmp_path, f"{n:02d}.jpg", data) for n, data in enumerate([*versions, *others])]
-    pairs, _ = near_copies(prints_of(tmp_path, paths), np.arange(60), *LIMITS)
+    pairs, _ = near_copies(described(tmp_path, paths).prints, np.arange(60), *LIMITS)
     assert len(pairs) == 20 * 19 / 2, "more than the neighbours that are looked at first"
     assert pairs.max() < 20
 

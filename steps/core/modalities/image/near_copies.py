@@ -102,18 +102,26 @@ def detail_similarity(one: Tensor, other: Tensor, maps: Tensor) -> Tensor:
     """Return the correlation of detail (n,) of pictures (n, side, side), from a first alignment on."""
     if not len(one):
         return torch.zeros(0)
-    one, other, maps = larger_first(one, other, maps)
-    step = one.shape[2] // FINE
-    maps = align(F.avg_pool2d(one, step), F.avg_pool2d(other, step), maps, FINE_STEPS)
+    one, other, maps = aligned(one, other, maps)
     return (detail(moved(one[:, None], maps)[:, 0]) * detail(other)).sum(dim=1)
 
 
-def larger_first(one: Tensor, other: Tensor, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pairs in the order in which the first shows more: the other is a part of it, if either is."""
-    is_part = (torch.linalg.det(maps[:, :, :2]) > 1)[:, None, None]
-    return torch.where(is_part, other, one), torch.where(is_part, one, other), (
-        torch.where(is_part, inverse(maps), maps)
-    )  # fmt: skip
+def aligned(one: Tensor, other: Tensor, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pictures (n, side, side) and the map by which the first, sampled, lies upon the other.
+
+    They come in the order in which the first shows more: the other is a part of it, if either is.
+    """
+    is_part = shows_less(maps)[:, None, None]
+    one, other = torch.where(is_part, other, one), torch.where(is_part, one, other)
+    maps = torch.where(is_part, inverse(maps), maps)
+    step = one.shape[2] // FINE
+    return one, other, align(F.avg_pool2d(one, step), F.avg_pool2d(other, step), maps, FINE_STEPS)
+
+
+def shows_less(maps: Tensor) -> Tensor:
+    """Say of maps (n, 2, 3) whether the one that is sampled is a part of the other one (n,)."""
+    area: Tensor = torch.linalg.det(maps[:, :, :2])
+    return area > 1
 
 
 def detail(picture: Tensor) -> Tensor:
