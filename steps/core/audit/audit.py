@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steps.core.audit.filename_groups import filename_groups
+from steps.core.audit.identities import identity_findings
 from steps.core.audit.label_suspects import FOLDS, label_suspects, two_sample_auc
 from steps.core.audit.leaks import copy_findings, find_near_copies
 from steps.core.audit.limits import Limits
@@ -73,6 +74,7 @@ def audit(
             check_label_suspects(suspects, part, limits),
             *check_split_drift(part, z, limits, seed),
         )),
+        *identity_findings(table, z, limits, seed, labelling),
         check_imbalance(table, limits, labelling),
     ]  # fmt: skip
     repaired = table[~table["path"].isin(removed)].reset_index(drop=True)
