@@ -18,7 +18,6 @@ from infra.demo import write_digits
 from steps.artifacts.dataset import Manifest
 from steps.core.audit.audit import ReadableSamples, audit, check_ignored_files, is_shortcut
 from steps.core.audit.label_suspects import label_suspects
-from steps.core.audit.leaks import equal_key_pairs, find_near_copies
 from steps.core.audit.limits import Limits
 from steps.core.audit.shortcuts import shortcut_test
 from steps.core.audit.suites import load_suites, run_suites
@@ -34,7 +33,9 @@ from steps.runtime.phase import all_configs
 from steps.runtime.scratch import scratch
 
 from . import planted_defects
+from .copies import alike_figures, planted_copies, variant_rows
 from .memory import peak_megabytes
+from .radiographs import radiograph
 from .rows import Row as Figure
 from .rows import measured, publish
 
@@ -129,40 +130,25 @@ def oddities(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
     return [*rows, *(scored(check, paths, named[check], len(clean)) for check, paths in planted.items())]
 
 
-def copies(work: Path, count: int, backbone: BackboneConfig) -> list[Row]:
-    """Plant exact and near copies of every kind; the innocent are the pictures themselves."""
-    folder = work / "copies"
-    shown = planted_defects.pictures(count, first=500)
-    planted_defects.plant_clean(folder, shown)
-    made: dict[str, set[frozenset[str]]] = {name: set() for name in ("exact copy", *planted_defects.NEAR)}
-    for number, (name, image) in enumerate(shown):
-        own = f"{planted_defects.SPLITS[number % 5]}/{name}/p{number:04d}.jpg"
-        kinds = list(made)
-        kind = kinds[number % (len(kinds) + 3)] if number % (len(kinds) + 3) < len(kinds) else None
-        if kind is None:
-            continue  # without a copy
-        data = (folder / own).read_bytes()
-        if kind != "exact copy":
-            data = planted_defects.jpeg(planted_defects.NEAR[kind](image), 75)
-        path = planted_defects.write(
-            folder, f"{planted_defects.SPLITS[(number + 3) % 5]}/{name}/q{number:04d}.jpg", data
-        )
-        made[kind].add(frozenset((own, path)))
-    table, examined = scan_and_embed(ingest(folder), backbone)
-    checks = limits()
-    near = find_near_copies(table, np.arange(len(table)), examined, checks.near_copy, checks.near_copy_margin)
-    accused = {
-        frozenset((str(table["path"][a]), str(table["path"][b])))
-        for a, b in [*equal_key_pairs(table["sha256"]).tolist(), *near.rows.tolist()]
-    }
-    wrong = accused - set().union(*made.values())
-    rows = [
-        Row(name, len(pairs), len(pairs & accused), 0, len(pairs & accused) / max(1, len(pairs)), 0.0)
-        for name, pairs in made.items()
-    ]
-    every = sum(row.planted for row in rows), sum(row.found for row in rows)
-    rate = len(wrong) / len(table)
-    return [*rows, Row("copies in all", *every, len(wrong), every[1] / every[0], rate)]
+def copy_rows(work: Path) -> list[Row]:
+    """Plant copies among photographs and among pictures that are all alike; then what is harder to see."""
+    checks, photographs = limits(), planted_defects.pictures(240, first=500)
+    radiographs = [(f"view{number % 2}", radiograph(number)) for number in range(240)]
+    rows = []
+    for says, shown, kinds in (
+        ("photographs", photographs, planted_defects.NEAR),
+        ("all alike", radiographs, planted_defects.NEAR),
+        ("photographs", photographs, planted_defects.HARDER),
+        ("all alike", radiographs, planted_defects.HARDER),
+    ):
+        for found in planted_copies(work / f"{says} {len(rows)}", shown, kinds, checks):
+            rate = found.planted and found.found / found.planted
+            wrong = found.wrong / len(shown)
+            row = Row(f"{found.kind}, {says}", found.planted, found.found, found.wrong, rate, wrong)
+            rows.append(row)
+    for found in variant_rows(work, checks):
+        rows.append(Row(found.kind, found.planted, found.found, 0, found.found / found.planted, 0.0))
+    return rows
 
 
 def borders(work: Path, count: int, seeds: int) -> list[Row]:
@@ -283,8 +269,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headstart-audit-bench-") as temporary:
         work = Path(temporary)
         os.environ["HEADSTART_SCRATCH"] = str(work / "scratch")
-        rows = [*oddities(work, 120, LITE), *copies(work, 240, LITE), *borders(work, 120, 20), labels(work)]
-        figures = [speed_row(work, 400), rows_row(), memory_row(work)]
+        rows = [*oddities(work, 120, LITE), *copy_rows(work), *borders(work, 120, 20), labels(work)]
+        figures = [speed_row(work, 400), *alike_figures(work), rows_row(), memory_row(work)]
     table = Table("detector", "planted", "found", "false alarms", "recall", "false alarm rate")
     for row in rows:
         table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in asdict(row).values()))

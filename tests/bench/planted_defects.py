@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from .photographs import CORNERS, photograph
 
@@ -160,6 +160,29 @@ NEAR: dict[str, Callable[[Picture], Picture]] = {
     "all of them": lambda x: resized(cropped(ImageOps.mirror(x), 0.05, 0.2, 0.8), 0.9),
 }
 """What people and scrapers do to a picture, each saved as JPEG 75 afterwards."""
+
+
+def captioned(image: Picture) -> Picture:
+    """Write over the lowest eighth."""
+    shown = image.convert("RGB")
+    pen = ImageDraw.Draw(shown)
+    pen.rectangle((0, round(0.88 * shown.height), shown.width, shown.height), fill="black")
+    pen.text((5, round(0.9 * shown.height)), "figure 3, as published in 2023", fill="white")
+    return shown
+
+
+HARDER: dict[str, Callable[[Picture], Picture]] = {
+    "10 % crop": lambda x: cropped(x, 0.1, 0.5, 0.5),
+    "10 % corner crop": lambda x: cropped(x, 0.1, 1.0, 0.0),
+    "20 % crop": lambda x: cropped(x, 0.2, 0.5, 0.5),
+    "20 % corner crop": lambda x: cropped(x, 0.2, 0.0, 1.0),
+    "caption": captioned,
+    "letterbox": lambda x: ImageOps.expand(x, (0, x.height // 8)),
+    "2 degrees": lambda x: x.rotate(2, Image.Resampling.BICUBIC),
+    "5 degrees": lambda x: x.rotate(5, Image.Resampling.BICUBIC),
+    "90 degrees": lambda x: x.rotate(90, expand=True),
+}
+"""What is promised of none of these: docs/data.md says how many are found."""
 
 
 def framed(pixels: np.ndarray, level: int) -> np.ndarray:  # type: ignore[type-arg]

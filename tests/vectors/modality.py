@@ -236,10 +236,12 @@ def comparable_rows(scan: Scan, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
-def near_copies(
-    scan: Scan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, near_copy_margin: float
-) -> Copies:
+def near_copies(scan: Scan, rows: NDArray[np.int64], threshold: float, near_copy_margin: float) -> Copies:
     return np.zeros((0, 2), np.int64), np.zeros(0)
+
+
+def variants(scan: Scan, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.zeros(len(pairs), np.bool_)
 
 
 def prints(source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:

@@ -10,11 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steps.core.audit.filename_groups import filename_groups
+from steps.core.audit.identities import identity_findings
 from steps.core.audit.label_suspects import FOLDS, label_suspects, two_sample_auc
 from steps.core.audit.leaks import copy_findings, find_near_copies
 from steps.core.audit.limits import Limits
 from steps.core.audit.shortcuts import label_set_shortcut_test, shortcut_test
-from steps.core.data.findings import make_finding
+from steps.core.data.findings import make_finding, not_all
 from steps.core.features.vectors import correct_fraction, linear_probe
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Scan
@@ -68,11 +69,14 @@ def audit(
         *check_names(table, labelling),
         *examined.modality.check(table, examined.scan, examined.settings),
         *copies,
-        *check_shortcuts(part, examined, limits, seed, labelling),
-        check_label_suspects(suspects, part, limits),
+        *(not_all(row, len(part), len(table)) for row in (
+            *check_shortcuts(part, examined, limits, seed, labelling),
+            check_label_suspects(suspects, part, limits),
+            *check_split_drift(part, z, limits, seed),
+        )),
+        *identity_findings(table, z, limits, seed, labelling),
         check_imbalance(table, limits, labelling),
-        *check_split_drift(part, z, limits, seed),
-    ]
+    ]  # fmt: skip
     repaired = table[~table["path"].isin(removed)].reset_index(drop=True)
     return Audit(findings, suspects, repaired, measure_leak_impact(part, z, removed, labelling))
 

@@ -1,13 +1,13 @@
 """Who is whose copy, and which copies do harm: across splits a leak, across classes a contradiction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from steps.core.data.findings import make_finding
+from steps.core.data.findings import make_finding, not_all
 from steps.core.modalities.contract import Modality
 from steps.core.modalities.parts import Scan
 
@@ -25,10 +25,6 @@ class Compared(Protocol):
     def scan(self) -> Scan:
         """Their fingerprints."""
 
-    @property
-    def z(self) -> NDArray[np.float16]:
-        """Their embeddings (audited, features)."""
-
 
 @dataclass(frozen=True)
 class Copies:
@@ -37,10 +33,16 @@ class Copies:
     kind: str
     rows: NDArray[np.int64]
     similarity: NDArray[np.float64]
+    compared: int = 0
+    """How many samples were compared ..."""
+    of: int = 0
+    """... of how many different ones."""
+    variants: int = 0
+    """Pairs under two labels that differ in what these may be about, and are not among the rows."""
 
     def select(self, chosen: NDArray[np.bool_]) -> "Copies":
         """Return some of the pairs."""
-        return Copies(self.kind, self.rows[chosen], self.similarity[chosen])
+        return replace(self, rows=self.rows[chosen], similarity=self.similarity[chosen])
 
 
 def find_near_copies(
@@ -55,15 +57,19 @@ def find_near_copies(
     Args:
         table: The samples that are compared.
         rows: Where each of them lies among those that have been examined, ascending.
-        examined: Their fingerprints and embeddings.
+        examined: Their fingerprints.
         threshold: Likeness of a near copy, at least; see `validate_data.near_copy`.
         near_copy_margin: See `validate_data.near_copy_margin`.
     """
     kind = examined.modality
     first = rows[~table["sha256"].duplicated().to_numpy()]
-    comparable = kind.comparable_rows(examined.scan, first[first < examined.scan.audited])
-    near, similarity = kind.near_copies(examined.scan, examined.z, comparable, threshold, near_copy_margin)
-    return Copies("near copy", np.searchsorted(rows, near), similarity)
+    comparable = kind.comparable_rows(examined.scan, first)
+    near, similarity = kind.near_copies(examined.scan, comparable, threshold, near_copy_margin)
+    labels = table["label"].to_numpy()
+    found = Copies("near copy", np.searchsorted(rows, near), similarity, len(comparable), len(first))
+    is_variant = labels[found.rows[:, 0]] != labels[found.rows[:, 1]]
+    is_variant[is_variant] = kind.variants(examined.scan, near[is_variant])
+    return replace(found.select(~is_variant), variants=int(is_variant.sum()))
 
 
 def equal_key_pairs(keys: "pd.Series[Any]") -> NDArray[np.int64]:
@@ -110,9 +116,14 @@ def copy_findings(
     versions, members = (cross_split_pairs(keys, table["split"]) for keys in (families, table["group"]))
     return [
         *exact_copy_findings(table, max_leaked),
-        contradiction_finding(table, contradictory),
-        leak_finding(table, leaks, max_leaked),
-        harmless_finding(table, harmless),
+        *(
+            not_all(row, near.compared, near.of)
+            for row in (
+                contradiction_finding(table, contradictory),
+                leak_finding(table, leaks, max_leaked),
+                harmless_finding(table, harmless),
+            )
+        ),
         leak_finding(table, whole(versions, "version of one original"), max_leaked),
         leak_finding(table, whole(members, "member of one group"), 0.0),
     ]
@@ -180,7 +191,7 @@ def contradiction_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]
     pairs = zip(*copies.rows.T, copies.similarity.tolist(), strict=True) if len(copies.rows) else ()
     exact = copies.kind == "exact copy"
     remedy = "correct the labels by ingest_data.corrections"
-    return make_finding(
+    finding = make_finding(
         f"no {copies.kind} has another label",
         "fail" if exact else "warn",
         [paths[row] for row in rows],
@@ -193,6 +204,9 @@ def contradiction_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]
         leave_out=[(paths[row], f"{copies.kind} under another label") for row in rows] if exact else (),
         pairs=[(paths[a], paths[b], similarity) for a, b, similarity in pairs],
     )  # fmt: skip
+    if copies.variants:
+        finding["observed"] += f"; {copies.variants} pairs of variants are not accused"
+    return finding
 
 
 def harmless_finding(table: pd.DataFrame, copies: Copies) -> dict[str, Any]:

@@ -37,13 +37,16 @@ class Limits(Config):
     """Significance level of the shortcut tests."""
     shortcut_gain: Fraction
     """Balanced accuracy that a shortcut must gain to be reported, as a share of what lies above chance."""
+    identity_likeness: Annotated[float, Field(ge=0.5, le=1)]
+    """Probability that two files with one identity in their names are more alike than two without, from
+    which it is reported."""
     permutations: Annotated[int, Field(ge=19)]
-    """Label permutations behind each shortcut test's p-value."""
+    """Shuffles behind the p-value of each test of shortcuts and of identities."""
     max_drift: Annotated[float, Field(ge=0.5, le=1)]
     """AUC of a classifier that tells held-out samples from training ones."""
     max_suspects: Fraction
     """Share of the labels that may look wrong."""
     audit_samples: Count
-    """Samples, at most, that are embedded: for probes, and for candidates of near copies."""
+    """Samples, at most, that are embedded, for probes. Copies, groups and names are looked for among all."""
     probe_samples: Count
     """Samples, at most, that a probe or a shortcut test is trained on."""

@@ -1,6 +1,6 @@
 """What a check of the data set says, in one shape: verdict, files, what it is worth, what to do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SHOWN = 20  # files named in a finding; all of them are counted, and all that are left out are listed
@@ -12,6 +12,13 @@ def mark_repaired(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {**row, "verdict": "warn", "remedy": "done: the files were left out"} if row["repair"] else row
         for row in findings
     ]
+
+
+def not_all(finding: Mapping[str, Any], compared: int, of: int) -> dict[str, Any]:
+    """Return a finding that says how many samples it is about, where these are not all."""
+    if compared >= of:
+        return dict(finding)
+    return {**finding, "observed": f"{finding['observed']}; {compared} of {of} compared"}
 
 
 def make_finding(

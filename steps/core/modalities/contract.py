@@ -63,7 +63,7 @@ class Modality(Protocol):
         """Say of every row of a manifest why its sample is not to be decoded at all; None where it may be."""
 
     def scan(self, source: Source, table: pd.DataFrame, audited: int) -> Scan:
-        """Decode every sample; keep a fingerprint of the first `audited`."""
+        """Decode every sample and keep a fingerprint; of the first `audited` also what shortcuts need."""
 
     def check(self, table: pd.DataFrame, scan: Any, settings: Any) -> list[dict[str, Any]]:
         """Return findings about single samples; see `steps.core.data.findings`."""
@@ -72,14 +72,12 @@ class Modality(Protocol):
         """Return the rows that have something to compare."""
 
     def near_copies(
-        self,
-        scan: Any,
-        z: NDArray[np.float16],
-        rows: NDArray[np.int64],
-        threshold: float,
-        near_copy_margin: float,
+        self, scan: Any, rows: NDArray[np.int64], threshold: float, near_copy_margin: float
     ) -> Copies:
-        """Return near copies among some of the audited rows; z (audited, features) are embeddings."""
+        """Return near copies among some of the rows, ascending; the work per row is bounded."""
+
+    def variants(self, scan: Any, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say of near copies (pairs, 2) whether they differ in what their labels may be about (pairs,)."""
 
     def prints(self, source: Source, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return a small print of every sample, by which it is found again (samples, bytes)."""

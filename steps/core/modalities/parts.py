@@ -66,7 +66,7 @@ class Scan(Protocol):
 
     @property
     def audited(self) -> int:
-        """How many of the first rows have a fingerprint too."""
+        """How many of the first rows have what shortcuts need, too."""
 
     def select(self, rows: NDArray[np.int64]) -> Self:
         """Return some of the rows, in ascending order."""

@@ -7,9 +7,11 @@ from steps.core.audit.limits import Limits
 
 GOOD: dict[str, Any] = {
     "suite": "expectations.json", "labels": None,
-    "min_per_class": 1, "max_unreadable": 0.1, "split_tolerance": 0.1, "duplicates": "warn", "repair": False,
+    "min_per_class": 1, "max_unreadable": 0.1, "split_tolerance": 0.1,
+    "duplicates": "warn", "repair": False,
     "near_copy": 0.98, "near_copy_margin": 0.1, "max_leaked": 0.01, "max_imbalance": 20.0,
-    "shortcut_level": 0.01, "shortcut_gain": 0.2, "permutations": 19, "max_drift": 0.7, "max_suspects": 0.02,
+    "shortcut_level": 0.01, "shortcut_gain": 0.2, "identity_likeness": 0.65,
+    "permutations": 19, "max_drift": 0.7, "max_suspects": 0.02,
     "audit_samples": 1000, "probe_samples": 1000,
 }  # fmt: skip
 

@@ -130,9 +130,10 @@ def test_near_copies_are_found_and_nothing_else(tmp_path: Path) -> None:
     copies = [texts[0].upper(), texts[1].replace(".", " !"), "  " + texts[2]]
     source, table = texts_on_disk(tmp_path / "data", [*texts, *copies])
     scan = scanning.scan_texts(source, table, len(table))
-    pairs, alike = scanning.near_copies(scan, np.zeros((0, 0), np.float16), np.arange(63), 0.95, 0.1)
+    pairs, alike = scanning.near_copies(scan, np.arange(63), 0.95, 0.1)
     assert pairs.tolist() == [[0, 60], [1, 61], [2, 62]]
     assert alike.tolist() == [1.0, 1.0, 1.0]
+    assert scanning.variants(scan, np.array([[0, 60], [0, 1]])).tolist() == [False, True]
     prints = TEXT.prints(source, list(table["path"]))
     assert TEXT.print_copies(prints[:60], prints[60:], 0.95, 0.1).tolist() == [0, 1, 2]
     assert TEXT.print_copies(prints[3:30], prints[60:], 0.95, 0.1).tolist() == []

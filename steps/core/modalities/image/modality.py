@@ -33,6 +33,7 @@ from steps.core.modalities.image.pretrained import licence, pretrained_preproces
 from steps.core.modalities.image.prints import copies_across, prints
 from steps.core.modalities.image.scan import FileScan, refuse, scan_files
 from steps.core.modalities.image.settings import Augmentation, Settings
+from steps.core.modalities.image.variants import variants as different
 from steps.core.modalities.image.views import MIRRORED_AXES, MirroredViews, Views
 from steps.core.system.errors import DataError
 
@@ -77,11 +78,14 @@ def comparable_rows(scan: FileScan, rows: NDArray[np.int64]) -> NDArray[np.int64
     return rows[[scan.prints[row].std() >= FLAT for row in rows]]
 
 
-def near_copies(
-    scan: FileScan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, near_copy_margin: float
-) -> Copies:
+def near_copies(scan: FileScan, rows: NDArray[np.int64], threshold: float, near_copy_margin: float) -> Copies:
     """Return pairs whose fingerprints agree after alignment; see `image.near_copies`."""
-    return copies.near_copies(scan.prints, z, rows, threshold, near_copy_margin)
+    return copies.near_copies(scan.prints, rows, threshold, near_copy_margin)
+
+
+def variants(scan: FileScan, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say of near copies whether they differ in colour or in one place; see `image.variants`."""
+    return different(scan.prints, scan.colours, pairs)
 
 
 def corruptions(

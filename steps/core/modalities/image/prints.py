@@ -8,10 +8,9 @@ from PIL import Image
 
 from steps.core.data.files import Source, map_in_threads
 from steps.core.modalities.image.near_copies import near_copies
-from steps.core.modalities.image.scan import inspect_file
+from steps.core.modalities.image.scan import LUMINANCE, inspect_file
 
 SIDE = 24  # pixels of a print's side
-LUMINANCE = np.array([0.299, 0.587, 0.114])
 FLAT = 2  # of 255: a print whose standard deviation is less shows nothing that could be compared
 
 Prints = NDArray[np.uint8]
@@ -38,8 +37,7 @@ def copies_across(
     if not len(theirs) or not len(shown):
         return np.zeros(0, np.int64)
     pictures = np.concatenate([theirs, mine[shown]]).reshape(-1, SIDE, SIDE)
-    no_embeddings = np.zeros((len(pictures), 0), np.float16)
-    pairs, _ = near_copies(pictures, no_embeddings, np.arange(len(pictures)), near_copy, near_copy_margin)
+    pairs, _ = near_copies(pictures, np.arange(len(pictures)), near_copy, near_copy_margin)
     across = (pairs[:, 0] < len(theirs)) & (pairs[:, 1] >= len(theirs))
     places: NDArray[np.int64] = shown[np.unique(pairs[across, 1]) - len(theirs)]
     return places

@@ -21,8 +21,10 @@ from steps.core.system.errors import DataError
 from steps.core.system.progress import count
 
 SIDE = 48  # pixels of a fingerprint's side
+COLOUR_SIDE = 8
 MIN_DECODED_SIDE = 72  # pixels of the shorter side that a JPEG is decoded to, at least
 BORDER = 3  # pixels of it: the strip that the border's shortcut test sees
+LUMINANCE = np.array([0.299, 0.587, 0.114])
 BLOCK = 256  # pictures that are described at once
 ENDINGS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -44,44 +46,48 @@ class FileScan:
     facts: pd.DataFrame
     """error, oddities (words, joined by a comma), spread of luminance, quantisation, exif (tags)."""
     prints: NDArray[np.uint8]
-    """Grey fingerprints of the first rows (audited, SIDE, SIDE)."""
+    """Grey fingerprints (samples, SIDE, SIDE)."""
+    colours: NDArray[np.int8]
+    """Half of what blue and red are above grey (samples, 2, COLOUR_SIDE, COLOUR_SIDE)."""
     borders: NDArray[np.float32]
-    """What the border of these looks like (audited, 36); see `borders_of`."""
+    """What the border of the first rows looks like (audited, 36); see `borders_of`."""
 
     @property
     def audited(self) -> int:
-        """How many of the first rows have a fingerprint."""
-        return len(self.prints)
+        """Of how many of the first rows the border is known."""
+        return len(self.borders)
 
     def select(self, rows: NDArray[np.int64]) -> "FileScan":
         """Return some of the rows, which are given in ascending order; all of them are no copy."""
         if len(rows) == len(self.facts):
             return self
         facts = self.facts.iloc[rows].reset_index(drop=True)
-        audited = rows[: np.searchsorted(rows, len(self.prints))]
-        return FileScan(facts, self.prints[audited], self.borders[audited])
+        audited = rows[: np.searchsorted(rows, len(self.borders))]
+        return FileScan(facts, self.prints[rows], self.colours[rows], self.borders[audited])
 
 
 def scan_files(source: Source, table: pd.DataFrame, audited: int) -> FileScan:
-    """Look at every file of a manifest; of the first `audited`, 2.5 kB each are kept beside the facts."""
+    """Look at every file of a manifest; 2.4 kB each are kept beside the facts, and borders of the first."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
     inspected_files = map_in_threads(lambda job: inspect_file(source, *job), jobs, 64)
     seen = count(inspected_files, "decoding", len(jobs), "image")
     audited = min(audited, len(jobs))
-    prints = np.zeros((audited, SIDE, SIDE), np.uint8)
+    prints = np.zeros((len(jobs), SIDE, SIDE), np.uint8)
+    colours = np.zeros((len(jobs), 2, COLOUR_SIDE, COLOUR_SIDE), np.int8)
     borders = np.zeros((audited, 36), np.float32)
     facts = [pd.DataFrame(columns=[*NO_FACTS, "spread"])] if not jobs else []
     for first in range(0, len(jobs), BLOCK):
         inspected = list(islice(seen, BLOCK))
         small = np.stack([picture for _, picture in inspected])
-        grey = small @ np.array([0.299, 0.587, 0.114])
+        grey = small @ LUMINANCE
         facts_of_block = pd.DataFrame([fact for fact, _ in inspected], columns=list(NO_FACTS))
         facts.append(facts_of_block.assign(spread=grey.std(axis=(1, 2)) / 255))
+        prints[first : first + len(inspected)] = grey.round()
+        colours[first : first + len(inspected)] = colours_of(small, grey)
         kept = max(0, min(len(inspected), audited - first))
-        prints[first : first + kept] = grey[:kept].round()
         borders[first : first + kept] = borders_of(small[:kept])
-    return FileScan(pd.concat(facts, ignore_index=True), prints, borders)
+    return FileScan(pd.concat(facts, ignore_index=True), prints, colours, borders)
 
 
 NO_FACTS: dict[str, Any] = {"error": None, "oddities": "", "quantisation": 0.0, "exif": 0.0}
@@ -134,6 +140,15 @@ def refuse(table: pd.DataFrame, settings: Settings) -> list[str | None]:
         else None
         for side, width, height in zip(longer, table["width"], table["height"], strict=True)
     ]
+
+
+def colours_of(pictures: NDArray[np.uint8], grey: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Return half of what blue and red are above grey, of pictures (n, side, side, 3), coarsely."""
+    above = pictures[..., [2, 0]] - grey[..., None]
+    patch = SIDE // COLOUR_SIDE
+    blocks = above.reshape(len(pictures), COLOUR_SIDE, patch, COLOUR_SIDE, patch, 2).mean(axis=(2, 4))
+    found: NDArray[np.int8] = (blocks / 2).round().clip(-127, 127).astype(np.int8).transpose(0, 3, 1, 2)
+    return found
 
 
 def borders_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -28,6 +28,7 @@ from steps.core.modalities.text.scan import (
     prints,
     refuse,
     scan_texts,
+    variants,
 )
 from steps.core.modalities.text.settings import Settings
 from steps.core.modalities.text.tokens import CELL, Preprocessing, Views, read_text
@@ -35,7 +36,7 @@ from steps.core.system.errors import DataError
 
 __all__ = [
     "attribute", "control_answers", "corruptions", "find_weights", "licence", "near_copies", "pretrained",
-    "print_copies", "prints", "refuse", "shortcuts",
+    "print_copies", "prints", "refuse", "shortcuts", "variants",
 ]  # fmt: skip
 
 name = "text"

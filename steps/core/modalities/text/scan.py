@@ -39,26 +39,23 @@ class TextScan:
     facts: pd.DataFrame
     """error, words, share of capitals, digits and punctuation, replaced, personal, plain (see `plain`)."""
     signatures: Signatures
-    """MinHash values of the first rows (audited, PERMUTATIONS)."""
-
-    @property
-    def audited(self) -> int:
-        """How many of the first rows have a signature."""
-        return len(self.signatures)
+    """MinHash values (samples, PERMUTATIONS)."""
+    audited: int
+    """How many of the first rows the audit looks at more closely."""
 
     def select(self, rows: NDArray[np.int64]) -> "TextScan":
         """Return some of the rows, in ascending order."""
-        audited = rows[: np.searchsorted(rows, len(self.signatures))]
-        return TextScan(self.facts.iloc[rows].reset_index(drop=True), self.signatures[audited])
+        facts = self.facts.iloc[rows].reset_index(drop=True)
+        return TextScan(facts, self.signatures[rows], int(np.searchsorted(rows, self.audited)))
 
 
 def scan_texts(source: Source, table: pd.DataFrame, audited: int) -> TextScan:
-    """Read every text of a manifest; of the first `audited` a signature is kept beside the facts."""
+    """Read every text of a manifest; a signature of half a kilobyte is kept beside the facts."""
     known = [error if isinstance(error, str) else None for error in table["error"]]
     jobs = list(zip(table["path"], known, strict=True))
     seen = count(map_in_threads(lambda job: inspect(source, *job), jobs, 64), "reading", len(jobs), "text")
     facts = pd.DataFrame(list(seen), columns=list(NO_FACTS))
-    return TextScan(facts, signatures(list(facts["plain"].head(audited))))
+    return TextScan(facts, signatures(list(facts["plain"])), min(audited, len(jobs)))
 
 
 def inspect(source: Source, path: str, error: str | None) -> dict[str, Any]:
@@ -111,9 +108,7 @@ def shingles(text: str) -> set[bytes]:
     return {text[n : n + SHINGLE].encode() for n in range(max(1, len(text) - SHINGLE + 1))}
 
 
-def near_copies(
-    scan: TextScan, z: NDArray[np.float16], rows: NDArray[np.int64], threshold: float, near_copy_margin: float
-) -> Copies:
+def near_copies(scan: TextScan, rows: NDArray[np.int64], threshold: float, near_copy_margin: float) -> Copies:
     """Return pairs of texts that share so much of their runs of characters (Jaccard's index)."""
     texts = scan.facts["plain"]
     pairs = candidate_pairs(scan.signatures[rows], rows)
@@ -121,6 +116,13 @@ def near_copies(
     alike = sorted((a, b, share) for a, b, share in found if share >= threshold)
     numbers = np.array([(a, b) for a, b, _ in alike], np.int64).reshape(-1, 2)
     return numbers, np.array([share for *_, share in alike], np.float64)
+
+
+def variants(scan: TextScan, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say of near copies (pairs, 2) whether a word differs, and not case, punctuation and space alone."""
+    texts = scan.facts["plain"].to_numpy()
+    found: NDArray[np.bool_] = texts[pairs[:, 0]] != texts[pairs[:, 1]]
+    return found.astype(np.bool_)
 
 
 def candidate_pairs(values: Signatures, rows: Sequence[int] | NDArray[np.int64]) -> list[tuple[int, int]]:
