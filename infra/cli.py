@@ -71,9 +71,9 @@ def run(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder with a folder per class (or train/val/test folders of those), a .csv or .parquet "
-            "table with the columns path and label, a URL, or hub:NAME. Default: ingest_data.path of the "
-            "parameters."
+            help="A folder with a folder per class (or train/val/test folders of those), a table with the "
+            "columns path and label or others that say as much, a URL, or hub:NAME. Default: "
+            "ingest_data.path of the parameters."
         ),
     ] = None,
     params: Annotated[str | None, typer.Option(help="Another file than params.yaml.")] = None,

@@ -16,12 +16,13 @@ from pipelines.step_rows import show_reused
 from steps import ASKING, BATCH, PHASES, RETRAINING, UNCACHED
 from steps.core.data.files import HUB
 from steps.core.data.layouts import list_samples
+from steps.core.modalities.registry import Known
 from steps.core.system.errors import DataError, TrackerError
 from steps.core.system.storage import Artifact, file_sha256
 from steps.promote import Promote
 from steps.runtime import mlflow_client
 from steps.runtime.journal import journal
-from steps.runtime.params import load_params, params_path
+from steps.runtime.params import load_params, modality_packages, params_path
 from steps.runtime.phase import Phase, all_configs, load_phase
 from steps.runtime.registry import Registry
 from steps.runtime.registry_state import state_to_compare
@@ -49,7 +50,7 @@ def data_fingerprint() -> list[str]:
     if path.startswith(HUB):
         return [path]  # a data set of the hub is fetched once
     try:
-        folder, names = list_samples(path, scratch())
+        folder, names = list_samples(path, scratch(), Known(tuple(modality_packages())))
     except DataError as error:
         return [f"{path}: {error}"]  # the phase itself says so better
     return [path, *(f"{name} {folder.stamp(name)}" for name in names)]

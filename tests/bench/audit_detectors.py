@@ -35,6 +35,7 @@ from steps.runtime.scratch import scratch
 from . import planted_defects
 from .copies import alike_figures, planted_copies, variant_rows
 from .memory import peak_megabytes
+from .names import name_rows
 from .radiographs import radiograph
 from .rows import Row as Figure
 from .rows import measured, publish
@@ -270,6 +271,10 @@ def main() -> None:
         work = Path(temporary)
         os.environ["HEADSTART_SCRATCH"] = str(work / "scratch")
         rows = [*oddities(work, 120, LITE), *copy_rows(work), *borders(work, 120, 20), labels(work)]
+        rows += [
+            Row(says, planted, found, wrong, found / max(1, planted), wrong / 20)
+            for says, planted, found, wrong in name_rows(20, limits())
+        ]
         figures = [speed_row(work, 400), *alike_figures(work), rows_row(), memory_row(work)]
     table = Table("detector", "planted", "found", "false alarms", "recall", "false alarm rate")
     for row in rows:

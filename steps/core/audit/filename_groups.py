@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 PEERS, MORE_ALIKE = 64, 0.75
+MANY = 5  # files with marks beside their original, from which on they must look alike too
 EXPORT = re.compile(r"[._-](?:jpe?g|png|bmp|tiff?|webp)\.rf\.[0-9a-f]{8,}$", re.I)
 WORDS = (
     "aug(?:mented|mentation)?|rot(?:at(?:ed|ion|e))?|[hv]?flip(?:ped)?|mirror(?:ed)?|crop(?:ped)?|zoom(?:ed)?|"
@@ -47,7 +48,8 @@ def filename_groups(table: pd.DataFrame, z: NDArray[np.float16]) -> "pd.Series[i
     A name counts only where marks were found: without any, equal names in two folders mean nothing. And a
     word alone is not yet a mark, `person_crop_0001` to `person_crop_0999` are as many persons: there must
     be a file without marks, or marks of several kinds, or copies that an export has numbered by content;
-    and the files must look more alike than others of their class do.
+    and the files must look more alike than others of their class do. A few files beside their original need
+    not: a crop may look like nothing in it.
 
     Args:
         table: Columns path and label (samples).
@@ -60,7 +62,8 @@ def filename_groups(table: pd.DataFrame, z: NDArray[np.float16]) -> "pd.Series[i
     exported = found["marks"].str.contains("export").groupby(keys).transform("any")
     related = (has_marks & ((kinds > 1) | exported)).to_numpy()
     has_original = (found["marks"] == "").groupby(keys).transform("any").to_numpy()
-    doubtful = related & ~has_original
+    size = pd.Series(keys).groupby(keys).transform("size").to_numpy()
+    doubtful = related & (~has_original | (size > MANY))
     related = related & ~np.isin(keys.astype(str), list(unlike_families(table, keys, doubtful, z)))
     alone = np.array([f"{row} alone" for row in range(len(table))], dtype=object)
     return pd.Series(pd.factorize(np.where(related, keys, alone))[0], index=table.index)
@@ -73,22 +76,24 @@ def unlike_families(
 
     A file's cosine with the first of its name is compared with its cosines with up to PEERS other files of
     the class: the median, over the name's files, of the share that it exceeds must be MORE_ALIKE at least.
-    Files without an embedding, and classes without other files, are judged by their names alone.
+    Names whose files have no embedding are judged as most of the others are; where there are no others, and
+    in classes without other files, by their names alone.
     """
     unit = z.astype(np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     labels = table["label"].to_numpy()[: len(z)]
     members = pd.DataFrame({"row": np.arange(len(z)), "key": keys[: len(z)]})[doubtful[: len(z)]]
-    unlike = set()
+    unlike, judged = set(), set()
     for key, rows in members.groupby("key")["row"]:
         first, *others = rows.to_numpy()
         peers = np.flatnonzero((labels == labels[first]) & (keys[: len(z)] != key))
         peers = peers[:: max(1, len(peers) // PEERS)]  # rows are in the order of their digests: a random part
-        if (
-            others
-            and len(peers)
-            and np.median([(unit[row] @ unit[first] > unit[peers] @ unit[first]).mean() for row in others])
-            < MORE_ALIKE
-        ):
+        if not others or not len(peers):
+            continue
+        judged.add(str(key))
+        near = unit[peers] @ unit[first]
+        if np.median([(unit[row] @ unit[first] > near).mean() for row in others]) < MORE_ALIKE:
             unlike.add(str(key))
+    if 2 * len(unlike) > len(judged):
+        unlike |= set(keys[doubtful].astype(str)) - judged
     return unlike

@@ -7,6 +7,7 @@ that share the number have to be more alike than two that do not (a permutation 
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +34,7 @@ DATE = re.compile(
 )
 LEAST_VALUES = 10  # fewer are a version, a fold or a camera
 LEAST_ROWS = 20  # that share a value with another of their class: fewer show nothing
+LEAST_SHARE = 0.05  # of the rows, that must have something at a place in their names
 LARGEST = 0.2  # of the rows, that one value may have: more are no person
 PEERS = 16  # other files that a pair is compared with
 AXES = 64  # of embeddings, on which likeness is measured
@@ -80,10 +82,14 @@ def candidates(table: pd.DataFrame) -> dict[str, "pd.Series[Any]"]:
     Args:
         table: Columns path, label and split (samples).
     """
-    rows = [dict(parts_of(*cells)) for cells in zip(table["path"], table["label"].astype(str), strict=True)]
-    found = {}
-    for place in sorted({place for row in rows for place in row}):
-        keys = pd.Series([row.get(place) for row in rows], dtype=object)
+    found, members = {}, defaultdict[str, dict[int, str]](dict)
+    for row, (path, label) in enumerate(zip(table["path"], table["label"].astype(str), strict=True)):
+        for place, value in parts_of(path, label):
+            members[place][row] = value
+    for place, values in sorted(members.items()):
+        if len(values) < max(LEAST_ROWS, LEAST_SHARE * len(table)):
+            continue
+        keys = pd.Series([values.get(row) for row in range(len(table))], dtype=object)
         counts = keys.value_counts()
         shared = keys.map(counts).fillna(0) > 1
         if (
@@ -120,15 +126,7 @@ def likeness_within(
     of_label = np.flatnonzero(np.diff(labels, prepend=-1))
     bounds = [*of_label.tolist(), len(labels)]
 
-    def within(rows: Ints) -> float:  # the sum of all cosines within groups, and a constant
-        return float(np.square(np.add.reduceat(unit[rows], new, axis=0)).sum())
-
-    def shuffled() -> Ints:
-        parts = [first + draw.permutation(last - first) for first, last in pairwise(bounds)]
-        return np.concatenate(parts)
-
-    seen = within(np.arange(len(unit)))
-    p = (1 + sum(within(shuffled()) >= seen for _ in range(permutations))) / (permutations + 1)
+    p = within_p(unit, new, bounds, permutations, draw)
     wins = []
     for first, last in pairwise([*new.tolist(), len(unit)]):
         label = int(np.searchsorted(of_label, first, side="right")) - 1
@@ -138,6 +136,29 @@ def likeness_within(
             members = unit[first + 1 : last]
             wins.append(float(((members @ unit[first])[:, None] > members @ unit[peers].T).mean()))
     return (float(np.mean(wins)) if wins else 0.5), p
+
+
+def within_p(
+    unit: Floats, new: Ints, bounds: list[int], permutations: int, draw: np.random.Generator
+) -> float:
+    """Return the p-value of the mean cosine within groups.
+
+    Args:
+        unit: Embeddings of length 1, by label and by group (samples, features).
+        new: Where each group begins.
+        bounds: Where each label begins, and the number of samples.
+        permutations: Shuffles within labels.
+        draw: Of these.
+    """
+
+    def within(rows: Ints) -> float:  # the sum of all cosines within groups, and a constant
+        return float(np.square(np.add.reduceat(unit[rows], new, axis=0)).sum())
+
+    def shuffled() -> Ints:
+        return np.concatenate([first + draw.permutation(last - first) for first, last in pairwise(bounds)])
+
+    seen = within(np.arange(len(unit)))
+    return (1 + sum(within(shuffled()) >= seen for _ in range(permutations))) / (permutations + 1)
 
 
 def find_identity(table: pd.DataFrame, z: NDArray[np.float16], limits: Limits, seed: int) -> Identity | None:

@@ -76,9 +76,15 @@ def repeats(cells: "pd.Series[Any]") -> bool:
     """Say whether a column has two values at least, which come more than once on the average."""
     cells = cells.dropna()
     texts = cells.map(lambda cell: str(cell).strip())
-    if cells.map(lambda cell: isinstance(cell, dict | float)).any():
+    if cells.map(lambda cell: isinstance(cell, dict)).any() or is_measured(texts):
         return False
     return 2 <= texts.nunique() <= len(texts) / 2
+
+
+def is_measured(cells: "pd.Series[Any]") -> bool:
+    """Say whether every cell is a number, and not all are whole."""
+    numbers = pd.to_numeric(cells, errors="coerce")
+    return bool(len(numbers)) and bool(numbers.notna().all()) and bool((numbers % 1 != 0).any())
 
 
 def same_classes(table: pd.DataFrame, one: str, other: str) -> bool:

@@ -147,10 +147,10 @@ def tell_classes(wrapped: str, folders: "pd.Series[Any]", labels: set[str]) -> N
         log.info("the classes are the %d folders in %s", len(labels), wrapped)
 
 
-def list_samples(root: str, cache: Path) -> tuple[Folder, list[str]]:
+def list_samples(root: str, cache: Path, kinds: SampleKinds) -> tuple[Folder, list[str]]:
     """Return a data set's folder and the files that it consists of, without reading them.
 
-    Of a table whose paths are no files as they stand these are all files beside it.
+    Of a table whose paths are no files as they stand these are all samples beside it.
 
     Raises:
         DataError: There is no such folder, or the manifest cannot be parsed.
@@ -161,8 +161,9 @@ def list_samples(root: str, cache: Path) -> tuple[Folder, list[str]]:
     parent = folder.parent(cache)
     table = parse_table(folder) if root.lower().endswith(TABLE_ENDINGS) else pd.DataFrame()
     paths = list(table["path"].dropna().astype(str)) if "path" in table else []
-    if parent.can_list and not (paths and parent.holds_all(paths)):
-        paths = parent.list()
+    rows_are_samples = not paths and bool(kinds.columns_of(table))
+    if parent.can_list and not rows_are_samples and not (paths and parent.holds_all(paths)):
+        paths = [path for path in parent.list() if path.lower().endswith(kinds.endings)]
     return parent, list(dict.fromkeys([root.rpartition("/")[2], *paths]))
 
 

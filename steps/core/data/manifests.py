@@ -91,7 +91,8 @@ def locate(
     known = column is not None and not inside and (not parent.can_list or parent.holds_all(table[column]))
     if column is not None and known:
         return column, list(table[column])
-    files = [one.removeprefix(inside) for one in parent.list() if one.startswith(inside)]
+    listed = parent.list() if parent.can_list else []
+    files = [one.removeprefix(inside) for one in listed if one.startswith(inside)]
     stem = name.rpartition("/")[2].rpartition(".")[0]
     column, found = find_paths(table, name, Places(files, kinds.endings), column, stem)
     if column is None or found is None:

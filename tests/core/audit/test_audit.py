@@ -173,6 +173,26 @@ def test_marked_files_without_their_original_are_versions_where_they_look_alike(
     assert len(set(groups)) == 64
 
 
+def test_a_file_with_the_name_of_a_mark_does_not_make_versions_of_files_that_do_not_look_alike() -> None:
+    draw = np.random.default_rng(SEED)
+    names = ["person", *(f"person_crop_{n:04d}" for n in range(60)), *(f"other{n}" for n in range(60))]
+    table = manifest([(f"a/{name}.jpg", "x", "train") for name in names])
+    z = draw.normal(size=(121, 32))
+    assert filename_groups(table, z.astype(np.float16)).nunique() == 121
+    z[1:61] = z[0] + 0.3 * draw.normal(size=(60, 32))
+    assert filename_groups(table, z.astype(np.float16)).nunique() == 61
+
+
+def test_names_beyond_the_embedded_samples_are_judged_as_the_others_are() -> None:
+    draw = np.random.default_rng(SEED)
+    names = [f"p{n // 2}_{('crop', 'rot')[n % 2]}_1" for n in range(80)]
+    table = manifest([(f"a/{name}.jpg", "x", "train") for name in names])
+    z = draw.normal(size=(40, 32))
+    assert filename_groups(table, z.astype(np.float16)).nunique() == 80
+    z[1::2] = z[::2] + 0.3 * draw.normal(size=(20, 32))
+    assert filename_groups(table, z.astype(np.float16)).nunique() == 40
+
+
 def test_a_group_in_two_splits_leaks_and_all_its_earlier_members_would_leave() -> None:
     rows = [(f"{n}.jpg", "x", split) for n, split in enumerate(("train", "train", "val", "test", "train"))]
     table = manifest(rows, ["p", "p", "p", "p", "q"])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from steps.core.data.layouts import list_samples, read_layout
 from steps.core.data.settings import Columns
+from steps.core.modalities.registry import Known
 from steps.core.system.errors import DataError
 from tests.core.data.test_layouts import touch
 from tests.core.data.test_metadata import read
@@ -118,6 +119,7 @@ def test_two_files_that_differ_in_their_ending_are_not_chosen_between(tmp_path: 
     [
         ("file,kind", "{n}.jpg,{one}"),
         ("file,kind,weight", "{n}.jpg,{one},{n}.5"),  # a measurement is no class
+        ("file,kind,age", "{n}.jpg,{one},{third}.5"),
         ("file,kind,note", "{n}.jpg,{one},note {n}"),  # nor is what never repeats
         ("file,kind_id,kind", "{n}.jpg,{bit},{one}"),  # of a number and a name of the same, the name
         ("file,colour,class", "{n}.jpg,{third},{one}"),  # of several, the one called class
@@ -228,9 +230,17 @@ def test_a_cell_that_is_neither_0_nor_1_is_refused_by_name(tmp_path: Path) -> No
 def test_the_files_beside_a_table_are_watched_where_its_cells_are_no_paths(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/id{n}.jpg" for n in range(2)))
     place = table(tmp_path / "train.csv", "image_id,label", ["id0,a", "id1,b"])
-    assert list_samples(str(place), tmp_path / "remote")[1] == ["train.csv", "train/id0.jpg", "train/id1.jpg"]
+    touch(tmp_path, "logs/x.log")
+    watched = list_samples(str(place), tmp_path / "remote", KINDS)[1]
+    assert watched == ["train.csv", "train/id0.jpg", "train/id1.jpg"]
     place = table(tmp_path / "list.csv", "path,label", ["train/id1.jpg,b"])
-    assert list_samples(str(place), tmp_path / "remote")[1] == ["list.csv", "train/id1.jpg"]
+    assert list_samples(str(place), tmp_path / "remote", KINDS)[1] == ["list.csv", "train/id1.jpg"]
+
+
+def test_of_a_table_whose_rows_are_the_samples_nothing_else_is_watched(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg")
+    place = table(tmp_path / "rows.csv", "x0,x1,x2,x3,label", ["1,2,3,4,a"])
+    assert list_samples(str(place), tmp_path, Known(("tests.vectors",)))[1] == ["rows.csv"]
 
 
 # what people have, and what would be read wrongly in silence
