@@ -34,11 +34,11 @@ def test_a_modality_of_one_s_own_is_a_package_whose_settings_are_read(
     package: str, section: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValidationError, match=says):
-        ModalitySettings.model_validate({"image": image_settings().model_dump(), package: section})
+        ModalitySettings.model_validate({**modalities().model_dump(), package: section})
 
 
 def test_settings_come_back_from_plain_types() -> None:
-    own = {"image": image_settings().model_dump(), "tests.vectors": {"noise": 0.1}}
+    own = {**modalities().model_dump(), "tests.vectors": {"noise": 0.1}}
     read = ModalitySettings.model_validate(own)
     assert read.of("tests.vectors").noise == 0.1
     assert read.packages == ["tests.vectors"]
