@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
+from jinja2 import Environment
 from mlflow.version import VERSION
 from starlette.responses import Response
 from starlette.types import Message
@@ -52,7 +52,9 @@ def make_app(follower: ChampionFollower, limits: Serve) -> FastAPI:
 
     @app.get("/", response_class=HTMLResponse)
     async def page() -> str:
-        return PAGE.read_text(encoding="utf-8").replace("{{ name }}", escape(follower.registry.name))
+        template = Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
+        modality = follower.current.deployed.modality.name
+        return template.render(name=follower.registry.name, modality=modality)
 
     @app.get("/ping")
     @app.get("/health")

@@ -171,6 +171,7 @@ def make_clone(folder: Path) -> Clone:
         warm_up_head={"folds": 3},
         search_lr_ratio={
             "when": "always",
+            "head_lr_low": 3e-4,
             "head_lr_high": 2e-3,  # with more, random weights under a solved head diverge
             "trials": 2,
             "uniform_trials": 1,

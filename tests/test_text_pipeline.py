@@ -40,6 +40,34 @@ def test_the_promoted_file_answers_sentences(by_zenml: tuple[Clone, dict[str, An
     assert {f"p {name}" for name in CLASSES} <= set(table.columns)
 
 
+def test_the_server_answers_a_text_and_its_page_has_a_box_for_one(
+    by_zenml: tuple[Clone, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastapi.testclient import TestClient
+
+    from infra.champion import ChampionFollower
+    from infra.serving import make_app
+    from steps.runtime import mlflow_client
+    from steps.runtime.params import Serve
+    from steps.runtime.phase import all_configs
+    from steps.runtime.registry import Registry
+
+    folder = by_zenml[0].folder
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HEADSTART_SCRATCH", str(folder / ".headstart"))
+    limits = all_configs(folder / "params.yaml")["serve"]
+    assert isinstance(limits, Serve)
+    client = TestClient(make_app(ChampionFollower(Registry("sentences", mlflow_client.connect())), limits))
+    page = client.get("/").text
+    assert "<textarea" in page
+    assert 'type="file"' not in page
+    rows = [{"text": "The old belt 7 is broken again."}, {"text": "Where can it be ordered?"}]
+    answer = client.post("/invocations", json={"dataframe_records": rows})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][0]["label"] == "complaint"
+    assert client.post("/invocations", json={"dataframe_records": [{"text": " "}]}).status_code == 400
+
+
 @pytest.mark.slow
 def test_the_other_engine_writes_equal_digests(
     by_zenml: tuple[Clone, dict[str, Any]], tmp_path: Path
