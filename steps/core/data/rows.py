@@ -4,7 +4,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steps.core.data.files import Folder, Source
 from steps.core.data.manifests import COLUMNS_MARK, FIRST_LINE
@@ -36,6 +36,11 @@ class Rows:
         """The columns that are a sample."""
         return parse_table(self.folder)[self.columns]
 
+    @cached_property
+    def records(self) -> "list[dict[Any, Any]]":
+        """The cells of every row; pandas takes a tenth of a millisecond to look one row up."""
+        return self.cells.to_dict("records")
+
     def read(self, path: str) -> bytes:
         """Return one row as json: column to cell.
 
@@ -45,8 +50,7 @@ class Rows:
         name, _, line = path.rpartition(":")
         if name != self.name or not line.isdecimal() or not 0 <= int(line) - FIRST_LINE < len(self.cells):
             raise DataError(f"{path} is no row of {self.url}")
-        cells = self.cells.iloc[int(line) - FIRST_LINE].to_dict()
-        data = json.dumps(cells, ensure_ascii=False, default=str).encode()
+        data = json.dumps(self.records[int(line) - FIRST_LINE], ensure_ascii=False, default=str).encode()
         if path in self.digests and hashlib.sha256(data).hexdigest() != self.digests[path]:
             raise DataError(
                 f"{path} has changed since ingest_data read it: run the same command again, and change "
