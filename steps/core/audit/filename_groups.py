@@ -76,8 +76,8 @@ def unlike_families(
 
     A file's cosine with the first of its name is compared with its cosines with up to PEERS other files of
     the class: the median, over the name's files, of the share that it exceeds must be MORE_ALIKE at least.
-    Where most names' files do not look alike, none's are versions, also of those without an embedding; these, and
-    files in classes without others, are else judged by their names alone.
+    Where most names' files do not look alike, none are versions, whether they have an embedding or not. Else
+    files without one, and those in classes without others, are judged by their names alone.
     """
     unit = z.astype(np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
