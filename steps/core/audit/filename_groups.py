@@ -76,8 +76,8 @@ def unlike_families(
 
     A file's cosine with the first of its name is compared with its cosines with up to PEERS other files of
     the class: the median, over the name's files, of the share that it exceeds must be MORE_ALIKE at least.
-    Names whose files have no embedding are judged as most of the others are; where there are no others, and
-    in classes without other files, by their names alone.
+    Where most names' files do not look alike, none are versions, whether they have an embedding or not. Else
+    files without one, and those in classes without others, are judged by their names alone.
     """
     unit = z.astype(np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
@@ -95,5 +95,5 @@ def unlike_families(
         if np.median([(unit[row] @ unit[first] > near).mean() for row in others]) < MORE_ALIKE:
             unlike.add(str(key))
     if 2 * len(unlike) > len(judged):
-        unlike |= set(keys[doubtful].astype(str)) - judged
+        unlike |= set(keys[doubtful].astype(str))  # of two files alone one in four looks alike by chance
     return unlike
