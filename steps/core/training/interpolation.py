@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from steps.core.features.batches import Batches
-from steps.core.training.loop import Trained, measure
+from steps.core.tasks.thresholds import fit_temperature_and_thresholds, predictions_of
+from steps.core.training.loop import Epoch, Trained, measure
 
 
 def interpolate(
@@ -15,6 +17,8 @@ def interpolate(
     """Give a network the best of its weights (1 - f) * before + f * after; return it and its f.
 
     Every f is tried on validation, 1 among them whether it is listed or not; of equals the largest stays.
+    Losses are compared after calibration: label smoothing makes a training less sure than what it began with,
+    which the temperature undoes and a comparison of plain losses would punish.
 
     Args:
         trained: What the training has come to; its network is changed in place.
@@ -24,11 +28,20 @@ def interpolate(
         monitor: What is best, as of `Recipe.monitor`.
     """
     network, after = trained.network, trained.network.state()
+    labels = batches.labels[batches.rows("val")].numpy()
+
+    def badness(epoch: Epoch) -> tuple[float, ...]:
+        if monitor != "loss":
+            return epoch.badness(monitor)
+        logits = epoch.val_logits.double().numpy()
+        fitted = predictions_of(logits, labels, fit_temperature_and_thresholds(logits, labels))
+        return (fitted.metrics["nll"](fitted, np.arange(len(labels))),)
+
     best, chosen = trained.best, 1.0
     for fraction in sorted({*fractions} - {1.0}, reverse=True):
         network.load_state(between(before, after, fraction))
         found = replace(trained.best, **measure(network, batches))
-        if found.badness(monitor) < best.badness(monitor):
+        if badness(found) < badness(best):
             best, chosen = found, fraction
     network.load_state(between(before, after, chosen))
     return replace(trained, best=best), chosen
