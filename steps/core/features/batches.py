@@ -230,7 +230,7 @@ class Batches:
         """
         if LENGTH not in self.index:
             return rows
-        lengths = torch.from_numpy(self.index[LENGTH].to_numpy(dtype=np.int64))
+        lengths = torch.tensor(self.index[LENGTH].to_numpy(dtype=np.int64))
         windows = torch.split(rows, SORTED_BATCHES * self.batch_size)
         together = torch.cat([part[lengths[part].argsort(stable=True)] for part in windows])
         *full, last = torch.split(together, self.batch_size)
