@@ -49,10 +49,10 @@ def search_lr_ratio(
     from steps.core.system.code import code_digest
     from steps.core.training.calibration import seed_everything
 
-    usual = usual_rates(warm_head.network())
     samples = int((prefix.index_table["split"] == "val").sum())
     if reason := prefix.meta.get("skipped") or skip_reason(cfg.when, samples, cfg.min_validation):
         summary, html = {"skipped": reason}, render_no_search(reason)
+        usual = usual_rates(warm_head.network())
         head_lr = usual.head_lr if cfg.head_lr == "auto" else cfg.head_lr
         ratio = usual.ratio if cfg.ratio == "auto" else cfg.ratio
         return LearningRates(head_lr, ratio, cfg.recipe.weight_decay, [], summary, html)
@@ -62,7 +62,7 @@ def search_lr_ratio(
     inputs, half = (prefix.digest, warm_head.digest), uses_bfloat16(cfg.recipe.precision, device())
     code = code_digest("steps.search_lr_ratio")
     key = study_name(*inputs, cfg.model_dump_json(), str(half), code)
-    folder, space = scratch() / "search" / key, cfg.resolved(usual.head_lr)
+    folder, space = scratch() / "search" / key, cfg.resolved(usual_rates(warm_head.network()).head_lr)
     trials = Trials(warm_head.network(), boundary, batches, cfg.recipe, cfg.epochs, folder)
     found = Studies(study_storage(folder), key, space, cfg.seed, tracking.log_trial).run(trials)
     best, summary, soup = summarise_search(trials, found, space, cfg.seed)

@@ -490,7 +490,7 @@ REFUSED = [
         correct(b"path,label\ngone.png,red\n"),
     ),
     Bad("corrections", "without columns", DataError, "fix.csv", "needs the columns", correct(b"a;b\n1;2\n")),
-    Bad("folder", "no pictures", DataError, "odd", "expected class/file", folder_of("red/notes.txt")),
+    Bad("folder", "no pictures", DataError, "odd", "expected class/file", folder_of("red/notes.doc")),
     Bad(
         "folder",
         "a picture in no class",

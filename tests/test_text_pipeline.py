@@ -30,9 +30,10 @@ def test_every_phase_runs_on_sentences(by_zenml: tuple[Clone, dict[str, Any]]) -
 def test_the_promoted_file_answers_sentences(by_zenml: tuple[Clone, dict[str, Any]]) -> None:
     clone, _ = by_zenml
     (clone.folder / "asked.csv").write_text('text\n"The pump 5 leaks badly."\n"A valve 9 works very well."\n')
-    done = clone.run("headstart", "predict", "sentences", "asked.csv")
+    done = clone.run("headstart", "predict", "sentences.csv", "asked.csv")
     assert done.returncode == 0, done.stdout + done.stderr
-    (answers,) = clone.folder.rglob("predictions.parquet")
+    places = [path for path in clone.folder.rglob("predictions.parquet") if ".headstart" not in path.parts]
+    answers = max(places, key=lambda path: path.stat().st_mtime)
     import pandas as pd
 
     table = pd.read_parquet(answers)
@@ -54,10 +55,12 @@ def test_the_server_answers_a_text_and_its_page_has_a_box_for_one(
 
     folder = by_zenml[0].folder
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     monkeypatch.setenv("HEADSTART_SCRATCH", str(folder / ".headstart"))
     limits = all_configs(folder / "params.yaml")["serve"]
     assert isinstance(limits, Serve)
-    client = TestClient(make_app(ChampionFollower(Registry("sentences", mlflow_client.connect())), limits))
+    registry = Registry("sentences.csv", mlflow_client.connect())
+    client = TestClient(make_app(ChampionFollower(registry), limits))
     page = client.get("/").text
     assert "<textarea" in page
     assert 'type="file"' not in page

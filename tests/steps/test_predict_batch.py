@@ -32,8 +32,9 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(40):
         (data / f"{number:02d}.png").write_bytes(encode(picture(number, 40, 40)))
     cfg = all_configs()["predict_batch"]
-    weights = image.find_weights(cfg.backbone.name, cfg.backbone.weights, scratch())  # type: ignore[attr-defined]
-    encoder = Encoder(image, cfg.backbone.name, weights, PREPROCESSING)  # type: ignore[attr-defined]
+    name = cfg.backbone.of(image.default_backbone)  # type: ignore[attr-defined]
+    weights = image.find_weights(name, cfg.backbone.weights, scratch())  # type: ignore[attr-defined]
+    encoder = Encoder(image, name, weights, PREPROCESSING)
     from steps.core.data.files import Folder
 
     table = pd.DataFrame({"path": [f"{n:02d}.png" for n in range(40)]})

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,10 @@ def train(
     assert_equal_everywhere(
         "the weights", frozen_digest(network, len(network.stages)), "run them on machines of one kind"
     )
-    return Trained(network.eval(), history, best)
+    network.eval()
+    if not len(best.val_logits):  # of an epoch from before a kill, whose weights alone were kept
+        best = replace(best, val_logits=predict(network, batches, "val")[0])
+    return Trained(network, history, best)
 
 
 def with_best_checkpoint(

@@ -220,11 +220,11 @@ def test_a_network_is_built_with_the_weights_of_a_file(weights_of: Callable[[str
 
 def test_pooling_averages_maps_and_tokens_and_leaves_vectors() -> None:
     vector = torch.randn(2, 5)
-    assert pool(vector, False) is vector
+    assert pool(vector, "channels_first") is vector
     maps = vector[:, :, None, None].expand(2, 5, 3, 4)
-    torch.testing.assert_close(pool(maps, False), vector)
-    torch.testing.assert_close(pool(maps.permute(0, 2, 3, 1), True), vector)
-    torch.testing.assert_close(pool(vector[:, None].expand(2, 7, 5), False), vector)
+    torch.testing.assert_close(pool(maps, "channels_first"), vector)
+    torch.testing.assert_close(pool(maps.permute(0, 2, 3, 1), "channels_last"), vector)
+    torch.testing.assert_close(pool(vector[:, None].expand(2, 7, 5), "channels_first"), vector)
 
 
 @pytest.mark.parametrize("kind", ["parameter", "buffer"])
