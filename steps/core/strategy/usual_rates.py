@@ -23,8 +23,8 @@ def usual_rates(network: Network) -> UsualRates:
     """Return the rates of a network with BatchNorm or of one without, such as a transformer.
 
     Where BatchNorm follows a layer, the scale of its weights does not matter, and a step of a given size
-    changes less, so earlier stages may learn as fast. Without it rates of 2e-5 to 5e-5 are usual for wide encoders
-    (Devlin et al. 2019, "BERT"); narrow ones such as MiniLM do better with more (docs/experiments.md).
+    changes less, so earlier stages may learn as fast. Without it rates of 2e-5 to 5e-5 are usual for wide
+    encoders (Devlin et al. 2019, "BERT"); narrow ones such as MiniLM do better with more.
     """
     has_norm = any(isinstance(module, _BatchNorm) for module in network.modules())
     return CONVOLUTIONS if has_norm else ATTENTION
